@@ -1,0 +1,32 @@
+"""What the tests of the suite stand on, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from filelock import FileLock
+
+from conformance.meta.suite import Suite
+from conformance.meta.tiny import World, make_world
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> World:
+    """A tiny model, its data and a vendor's devices; one for all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "tiny-world"
+    with FileLock(root.with_suffix(".lock")):
+        if not root.exists():
+            partial = root.with_suffix(".partial")
+            partial.mkdir()
+            make_world(partial)
+            partial.rename(root)
+    return World(root)
+
+
+@pytest.fixture(scope="session")
+def suite(world: World) -> Iterator[Suite]:
+    """Starts runs of the suite."""
+    with Suite(world) as suite:
+        yield suite

@@ -1,0 +1,161 @@
+"""The gate lets nothing through that is worse than it was, and refuses what it cannot compare with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance.meta.made_up import accuracy, document, run, stage
+from conformance.meta.suite import Suite
+from harness.errors import HarnessError
+from harness.report.baseline import AP_DROP_ALLOWED, check_matches, read_document, regressions
+from harness.report.records import Outcome, to_json
+
+pytestmark = pytest.mark.numerics
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@given(before=st.integers(0, 10_000), after=st.integers(0, 10_000))
+def test_ap_may_fall_by_two_tenths_of_a_point_and_no_more(before: int, after: int) -> None:
+    found = regressions(document(run(accuracy(before / 10_000))), [run(accuracy(after / 10_000))])
+    assert bool(found) == (before - after > 10_000 * AP_DROP_ALLOWED)
+    if found:
+        assert found == [
+            f"chip fp32: AP at batch size 1 fell from {before / 10_000:.4f} to {after / 10_000:.4f}, "
+            "by more than 0.0020"
+        ]
+
+
+@pytest.mark.parametrize("now", get_args(Outcome))
+def test_stage_that_passed_must_pass(now: Outcome) -> None:
+    other = stage("passed", batch_size=4)
+    found = regressions(document(run(stage("passed"), other)), [run(other, stage(now))])
+    assert found == ([] if now == "passed" else [f"chip fp32: stage heads at batch size 1 passed and is now {now}"])
+
+
+def test_stage_that_is_missing_among_its_like_is_missed() -> None:
+    other = stage("passed", batch_size=4)
+    found = regressions(document(run(stage("passed"), other)), [run(other, stage("passed", "batch"))])
+    assert found == ["chip fp32: stage heads at batch size 1 passed and is now not run"]
+
+
+@pytest.mark.parametrize("before", ["failed", "expected-failure", "not-applicable"])
+def test_stage_that_did_not_pass_may_be_anything(before: Outcome) -> None:
+    for now in ("passed", "failed", "not-applicable"):
+        assert regressions(document(run(stage(before))), [run(stage(now))]) == []
+
+
+def test_what_was_not_asked_for_this_time_is_not_missed() -> None:
+    earlier = document(
+        run(stage("passed"), stage("passed", "accuracy"), stage("passed", batch_size=4), accuracy(0.9, 4))
+    )
+    assert regressions(earlier, [run(stage("passed"))]) == []
+
+
+def test_devices_are_compared_each_with_itself() -> None:
+    earlier = document(run(accuracy(0.9)), run(accuracy(0.3), device="other"))
+    assert regressions(earlier, [run(accuracy(0.3), device="other"), run(accuracy(0.9))]) == []
+    [found] = regressions(earlier, [run(accuracy(0.29), device="other"), run(accuracy(0.9))])
+    assert found.startswith("other fp32: AP at batch size 1 fell from 0.3000 to 0.2900")
+
+
+@pytest.mark.parametrize(
+    ("model", "sha256", "device", "precision", "differing"),
+    [
+        ("dla", "ab" * 32, "chip", "fp32", "its model is 'tiny', this run's is 'dla'"),
+        ("tiny", "cd" * 32, "chip", "fp32", "its data hash is abababababab, this run's is cdcdcdcdcdcd"),
+        ("tiny", "ab" * 32, "gpu", "fp32", "its runs are chip fp32, this run's are gpu fp32"),
+        ("tiny", "ab" * 32, "chip", "int8", "its runs are chip fp32, this run's are chip int8"),
+    ],
+)
+def test_baseline_of_something_else_is_an_error(
+    model: str, sha256: str, device: str, precision: str, differing: str
+) -> None:
+    with pytest.raises(HarnessError, match="the baseline matches nothing of this run") as caught:
+        check_matches(document(run()), Path("old.json"), model, sha256, [(device, precision)])
+    assert differing in caught.value.cause
+    assert (caught.value.file, caught.value.field) == ("old.json", "--baseline")
+    check_matches(document(run()), Path("old.json"), "tiny", "ab" * 32, [("gpu", "fp32"), ("chip", "fp32")])
+
+
+@pytest.mark.parametrize("change", ["{", "7", '{"schema": 1}', '{"schema": 2, "runs": []}', "\x00"])
+def test_file_that_is_no_results_document_is_named(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "old.json"
+    file.write_text(change)
+    with pytest.raises(HarnessError, match="not a results document of schema 1") as caught:
+        read_document(file)
+    assert (caught.value.file, caught.value.field) == (str(file), "--baseline")
+    assert caught.value.remedy == "make one with --results FILE"
+
+
+def test_missing_baseline_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"none\.json: --baseline: cannot be read: No such file"):
+        read_document(tmp_path / "none.json")
+
+
+def test_document_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "old.json"
+    written = document(run(stage("passed"), accuracy(0.123456789)))
+    file.write_text(json.dumps(to_json(written)))
+    assert read_document(file) == written
+
+
+def lower_ap(text: dict[str, Any]) -> None:
+    text["runs"][0]["accuracy"][0]["AP"] += 0.0021
+
+
+def hardly_lower_ap(text: dict[str, Any]) -> None:
+    text["runs"][0]["accuracy"][0]["AP"] += 0.0019
+
+
+def other_model(text: dict[str, Any]) -> None:
+    text["model"] = "dla"
+
+
+def test_gate_as_a_whole(suite: Suite, tmp_path: Path) -> None:
+    """A device against its own earlier runs: as it was, worse within what is allowed, worse, and another model's."""
+    checks, file = ("--device=right", "--batch-sizes=4", "conformance/test_accuracy.py"), tmp_path / "old.json"
+    assert suite.run(*checks, results=file).status == 0
+    earlier = json.loads(file.read_text())
+
+    def gated(change: Change, *more: str) -> tuple[int, str, str]:
+        changed = json.loads(json.dumps(earlier))
+        change(changed)
+        file.write_text(json.dumps(changed))
+        ended = suite.run(*checks, *more, f"--baseline={file}")
+        return ended.status, ended.result.verdict, "\n".join(ended.result.problems)
+
+    assert gated(lambda same: None) == (0, "conforms", "")
+    assert gated(hardly_lower_ap) == (0, "conforms", "")
+    status, verdict, problem = gated(lower_ap)
+    assert (status, verdict) == (1, "deviates")
+    assert problem.startswith("right fp32: AP at batch size 4 fell from 0.6")
+    for change, more, cause in (
+        (other_model, (), "the baseline matches nothing of this run: its model is 'dla'"),
+        (lambda same: None, ("--limit=3",), "the baseline matches nothing of this run: its data hash is"),
+        (lambda same: None, ("--device=onnxruntime",), "its runs are right fp32, this run's are onnxruntime fp32"),
+        (dict.clear, (), "not a results document of schema 1: model: Field required"),
+    ):
+        status, verdict, problem = gated(change, *more)
+        assert (status, verdict) == (4, "error")
+        assert cause in problem
+        assert f"{file}: --baseline: " in problem
+
+
+def test_stage_that_was_green_and_is_red_is_said_to_have_been_green(suite: Suite, tmp_path: Path) -> None:
+    file, checks = tmp_path / "old.json", ("--batch-sizes=1", "conformance/test_heads.py")
+    assert suite.run("--device=right", *checks, results=file).status == 0
+    file.write_text(file.read_text().replace('"device": "right"', '"device": "swapped"'))
+    ended = suite.run("--device=swapped", *checks, f"--baseline={file}")
+    assert (ended.status, ended.result.verdict) == (1, "deviates")
+    assert ended.result.problems == (
+        "swapped fp32: stage detections at batch size 1 passed and is now failed",
+        "swapped fp32: stage heads at batch size 1 passed and is now failed",
+    )

@@ -1,0 +1,128 @@
+"""What a device is known not to do excuses exactly that: the truth table of the expectations, row by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.meta.suite import CHECKS, Ended, Suite
+from conformance.meta.vendor import ENTRY, HEADS, NEVER, line_of
+from harness.cards.expectations import load_expectations
+from harness.errors import HarnessError
+
+pytestmark = pytest.mark.numerics
+
+ONLY_HEADS = "conformance/test_heads.py::test_device_heads_equal_reference"
+
+
+@pytest.fixture(scope="session")
+def unexpected(suite: Suite) -> Ended:
+    """Every row of the table that fails, a device each."""
+    return suite.run_once("unexpected", "--device=elsewhere,cured,stray,expired", "--batch-sizes=1", *CHECKS)
+
+
+def problem(ended: Ended, device: str) -> str:
+    """What the document and the terminal say of a device's entry."""
+    place = line_of(device)
+    [found] = [text for text in ended.result.problems if place in text]
+    assert found in ended.output
+    return found
+
+
+def test_known_failure_in_the_stated_stage_is_no_failure(suite: Suite) -> None:
+    ended = suite.run("--device=excused", *CHECKS)
+    assert (ended.status, ended.result.verdict, ended.result.problems) == (0, "conforms", ())
+    for size in (1, 4):
+        outcomes = ended.outcomes("excused", size)
+        assert {stage for stage, outcome in outcomes.items() if outcome == "expected-failure"} == {
+            "heads",
+            "detections",
+            "accuracy",
+        }
+        assert "failed" not in outcomes.values()
+        assert ended.stage("excused", "heads", size).detail == "the vendor's compiler exchanges width and height"
+    assert "6 xfailed" in ended.output
+    assert line_of("excused") in ended.output
+
+
+def test_failure_in_another_stage_than_stated_is_one(unexpected: Ended) -> None:
+    text = problem(unexpected, "elsewhere")
+    assert "expected to fail in stage 'detections', and fails in stage 'heads'" in text
+    assert "head wh: measured" in text
+    assert "remedy: change 'stage' of the entry at" in text
+    assert unexpected.stage("elsewhere", "heads", 1).outcome == "failed"
+    assert unexpected.run_of("elsewhere").verdict == "deviates"
+
+
+def test_unexpected_pass_is_a_failure(unexpected: Ended) -> None:
+    text = problem(unexpected, "cured")
+    assert "unexpected pass: the vendor's compiler" in text
+    assert "remedy: remove the entry at" in text
+    assert unexpected.run_of("cured").verdict == "undecided"
+
+
+def test_entry_that_matches_nothing_is_a_failure(unexpected: Ended) -> None:
+    assert problem(unexpected, "stray").endswith("matches no test: correct 'test', or remove the entry")
+
+
+def test_expired_entry_is_a_failure(unexpected: Ended) -> None:
+    assert "expired on 2020-02-02: check it, then renew 'until' or remove" in problem(unexpected, "expired")
+
+
+def test_any_of_them_keeps_the_run_from_conforming(unexpected: Ended) -> None:
+    assert (unexpected.status, unexpected.result.verdict) == (1, "deviates")
+    assert len(unexpected.result.problems) == 4
+    assert all(run.verdict != "conforms" for run in unexpected.result.runs)
+
+
+@pytest.mark.parametrize("device", ["stray", "expired"])
+def test_entry_that_does_not_hold_fails_also_where_all_else_is_right(suite: Suite, device: str) -> None:
+    ended = suite.run(f"--device={device}", "--batch-sizes=1", "conformance/test_heads.py")
+    assert (ended.status, ended.result.verdict) == (1, "deviates")
+    assert problem(ended, device)
+
+
+def test_refusal_of_the_toolchain_is_stage_conversion(suite: Suite) -> None:
+    ended = suite.run("--device=late", "--batch-sizes=1", ONLY_HEADS)
+    assert (ended.status, ended.result.verdict, ended.run_of("late").verdict) == (4, "error", "error")
+    text = problem(ended, "late")
+    assert "the compiler knows no ConvTranspose\n  remedy: wait for version 2" in text
+    assert "expected to fail in stage 'heads', and fails in stage 'conversion'" in text
+
+
+def test_part_of_a_module_calls_no_entry_stale(suite: Suite) -> None:
+    ended = suite.run("--device=excused", "--batch-sizes=1", ONLY_HEADS, "conformance/test_conversion.py")
+    assert (ended.status, ended.result.problems) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "remedy"),
+    [
+        (("stage =", "stages ="), "expectation.1.stages", "did you mean 'stage'?"),
+        (('until = "9999-12-31"', 'until = "soon"'), "expectation.1", "correct the card"),
+        (('reason = "the', 'reason = ""\n# "the'), "expectation.1.reason", "correct the card"),
+        (('precision = "fp32"', "precision = 32"), "expectation.1.precision", "correct the card"),
+    ],
+)
+def test_wrong_entry_is_named(tmp_path: Path, change: tuple[str, str], field: str, remedy: str) -> None:
+    entry = ENTRY.format(test=HEADS, stage="heads", until=NEVER)
+    file = tmp_path / "chip.expectations.toml"
+    file.write_text(entry + entry.replace(*change))
+    with pytest.raises(HarnessError) as caught:
+        load_expectations(tmp_path / "chip.toml")
+    assert (caught.value.file, caught.value.field, caught.value.remedy) == (str(file), field, remedy)
+
+
+def test_entries_know_their_lines(tmp_path: Path) -> None:
+    entry = ENTRY.format(test=HEADS, stage="heads", until=NEVER)
+    file = tmp_path / "chip.expectations.toml"
+    file.write_text(f"# [[expectation]]\n\n{entry}   {entry}")
+    entries = load_expectations(tmp_path / "chip.toml")
+    lines = file.read_text().splitlines()
+    assert [lines[entry.line - 1].strip() for entry in entries] == ["[[expectation]]"] * 2
+    assert [entry.place for entry in entries] == [f"{file}:3", f"{file}:12"]
+
+
+def test_device_without_a_file_has_no_expectations(tmp_path: Path) -> None:
+    assert load_expectations(tmp_path / "chip.toml") == ()

@@ -1,0 +1,86 @@
+"""What is asked for and cannot be had ends the run with status 4, a message that helps, and a document that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance.meta.suite import CHECKS, Suite
+from conformance.plugin.rooting import TAKE_PATHS, join_values
+
+pytestmark = pytest.mark.numerics
+
+REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "unknown device": (
+        ["--device=nosuch"],
+        ["--device: no device named 'nosuch'", "installed: ", "onnxruntime", "torch"],
+    ),
+    "misspelt device": (["--device=onxruntime"], ["did you mean 'onnxruntime'?"]),
+    "device twice": (["--device=right,right"], ["--device: 'right,right' is no list of different device names"]),
+    "absent device": (
+        ["--device=right,absent"],
+        ["--device absent: no chip answers on the bus", "remedy: seat the card"],
+    ),
+    "precision of no device": (["--precision=fp16"], ["--precision: precision 'fp16' is not supported yet", "fp32"]),
+    "precision of another device": (
+        ["--device=halfonly"],
+        ["device 'halfonly' has no precision 'fp32'", "use one of fp16"],
+    ),
+    "batch size 0": (["--batch-sizes=0"], ["--batch-sizes: '0' is no list", "whole numbers from 1 up"]),
+    "batch sizes of words": (["--batch-sizes=1,many"], ["--batch-sizes: '1,many' is no list"]),
+    "no images": (["--limit=0"], ["--limit: 0 images", "remedy: give 1 or more"]),
+    "unknown model": (["--model=dla"], ["--model: no model card named 'dla'", "embedded", ".toml"]),
+    "missing model": (["--model=none.toml"], ["none.toml: no such file"]),
+    "speed of shared machine": (["-m", "perf", "-n", "2"], ["-m perf -n: ", "remedy: leave -n out"]),
+    "unknown device in a list": (["--collect-only", "--device=nosuch"], ["--device: no device named 'nosuch'"]),
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_what_cannot_be_had_is_an_error_and_never_a_skip(suite: Suite, arguments: str) -> None:
+    given_options, parts = REFUSED[arguments]
+    ended = suite.run("--device=right", *given_options, *CHECKS)
+    assert (ended.status, ended.result.verdict, ended.result.runs) == (4, "error", ())
+    [problem] = ended.result.problems
+    for part in parts:
+        assert part in problem
+        assert part in ended.output
+    assert ended.output.count("\n  remedy: ") == 1
+    assert not any(word in ended.output for word in ("Traceback", "INTERNALERROR", "skipped", "passed"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["-k", "no_such_test", *CHECKS], "no test was selected: nothing was checked"),
+        (["conformance/test_nothing.py"], "the tests that were asked for could not be collected"),
+    ],
+)
+def test_no_test_is_an_error(suite: Suite, arguments: Sequence[str], problem: str) -> None:
+    ended = suite.run("--device=right", *arguments)
+    assert (ended.status, ended.result.verdict) == (4, "error")
+    assert ended.result.problems == (problem,)
+    assert ended.run_of("right").verdict == "undecided"
+    assert f"problem: {problem}" in ended.output
+    assert "verdict: error" in ended.output
+
+
+words = st.one_of(st.sampled_from(TAKE_PATHS), st.sampled_from(["-m", "accuracy", "--limit", "3", "-x", "a/b", "--"]))
+
+
+@given(st.lists(words))
+def test_joining_an_option_with_its_path_changes_nothing_else(arguments: list[str]) -> None:
+    joined = join_values(arguments)
+    assert join_values(joined) == joined
+    apart = [part for word in joined for part in (word.split("=", 1) if word.startswith(TAKE_PATHS) else [word])]
+    assert apart == arguments
+
+
+@pytest.mark.parametrize("option", TAKE_PATHS)
+def test_option_takes_the_path_that_follows_it(option: str) -> None:
+    assert join_values(["-m", "accuracy", option, "/data/x", "-q"]) == ["-m", "accuracy", f"{option}=/data/x", "-q"]
+    assert join_values([option, "-q"]) == [option, "-q"]
+    assert join_values([f"{option}=a", "b"]) == [f"{option}=a", "b"]

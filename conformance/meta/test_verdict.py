@@ -1,0 +1,212 @@
+"""Devices of a vendor, right and wrong, run through the suite: each gets the verdict that it deserves, and why."""
+
+from __future__ import annotations
+
+import re
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from conformance.meta.suite import CHECKS, Ended, Suite
+from conformance.meta.tiny import IMAGES, World
+from harness.devices.base import Exported
+from harness.devices.torch import TorchDevice
+from harness.evaluate import evaluate
+from harness.pipeline import detect
+from harness.subject import load_subject
+
+pytestmark = pytest.mark.numerics
+
+EVERY_STAGE = {"contract", "heads", "batch", "detections", "accuracy"}
+ALONE = {"heads", "detections", "accuracy"}
+IN_A_BATCH = {*ALONE, "batch"}
+
+FAULTS = {
+    "swapped": (ALONE, ALONE, r"head wh: measured \d\S*, allowed \d\S*, 512 values: .*expected \S+, got \S+"),
+    "permuted": (set(), IN_A_BATCH, r"image 139, sample 0, head hm: measured \d"),
+    "stale": (set(), IN_A_BATCH, r"sample 3, head hm: measured \d"),
+    "nan": (ALONE, IN_A_BATCH, r"sample 3, head hm: .*1 of 20480 values are NaN.*\(channel, y, x\) \(7, 3, 5\)"),
+    "transposed": (ALONE, IN_A_BATCH, r"head hm: expected shape \(4, 80, 16, 16\), got \(4, 16, 16, 80\): .*NHWC"),
+    "fewer": (ALONE, IN_A_BATCH, r"expected outputs named hm, wh, reg, got hm, wh$"),
+    "slight": (set(), {"heads", "batch"}, r"sample 2, head reg: measured 0.002, allowed 6\S+,.*\(1, 9, 4\)"),
+}
+"""By device: stages that fail at batch sizes 1 and 4, and what is said of the heads at batch size 4."""
+
+
+@pytest.fixture(scope="session")
+def mixed(suite: Suite) -> Ended:
+    """One device that is right among many that are not."""
+    return suite.run_once("mixed", f"--device=right,{','.join(FAULTS)},selective,crashing", *CHECKS)
+
+
+@pytest.fixture(scope="session")
+def conforming(suite: Suite, world: World) -> Ended:
+    """What a user would type: paths apart from their options, no ONNX of their own, every test of a device."""
+    options = ["-p", "no:cacheprovider", "--model", str(world.card), "--weights", str(world.weights)]
+    devices = ("-m", "accuracy", "--device", "right,onnxruntime,torch")
+    return suite.run_once("conforming", *devices, "--coco", str(world.coco), options=options)
+
+
+def test_correct_devices_conform(conforming: Ended) -> None:
+    assert (conforming.status, conforming.result.verdict) == (0, "conforms")
+    assert conforming.result.problems == ()
+    for device, execution in (("right", "stand-in"), ("onnxruntime", "silicon"), ("torch", "silicon")):
+        run = conforming.run_of(device)
+        assert (run.verdict, run.execution) == ("conforms", execution)
+        assert conforming.outcomes(device, 4) == dict.fromkeys(EVERY_STAGE, "passed")
+        assert sum(stage.comparisons for stage in run.stages) > 20
+    heads = conforming.stage("right", "heads", 4)
+    assert heads.measured is not None
+    assert heads.allowed is not None
+    assert 0 < heads.measured < heads.allowed < 1e-3
+
+
+def test_what_is_no_silicon_says_so_wherever_its_figures_stand(conforming: Ended) -> None:
+    header = re.search("^device: right.*", conforming.output, re.MULTILINE)
+    assert header is not None
+    assert "(stand-in)" in header[0]
+    closing = conforming.output.partition("= conformance =")[2]
+    lines = [line for line in closing.splitlines() if re.match(r"right\b.*\d", line) and "stage" not in line]
+    assert len(lines) == 3, closing  # two batch sizes and the verdict
+    assert all("right (stand-in)" in line for line in lines)
+    assert "comparisons over 11 images on right (stand-in)" in closing
+    assert "onnxruntime (" not in closing
+
+
+def test_run_says_what_it_ran_on_and_how_much_it_compared(conforming: Ended, world: World) -> None:
+    data, environment = conforming.result.data, conforming.result.environment
+    assert data is not None
+    assert (data.images, data.sha256) == (IMAGES, world.dataset.content_hash)
+    assert {"torch", "onnx", "onnxruntime", "numpy", "pycocotools", "python", "machine"} <= environment.keys()
+    assert f"data: coco, {IMAGES} images, sha256 {data.sha256[:12]}" in conforming.output
+    assert conforming.run_of("onnxruntime").executed["provider"] == "CPUExecutionProvider"
+    for run in conforming.result.runs:
+        count = sum(stage.comparisons for stage in run.stages)
+        assert f"{count} comparisons over {IMAGES} images on {run.device}" in conforming.output
+
+
+def test_ap_is_the_networks_own_on_the_same_images(conforming: Ended, world: World) -> None:
+    card, dataset, device = world.model_card, world.dataset, TorchDevice()
+    module = load_subject(card, world.weights, None).module
+    artifact = device.convert(Exported(card, "module", module=module), 1, "fp32")
+    expected = evaluate(dataset.instances, detect(device, artifact, card, dataset, 1)[0], card.category_ids).AP
+    assert expected > 0.3
+    for run in conforming.result.runs:
+        assert [accuracy.batch_size for accuracy in run.accuracy] == [1, 4]
+        for accuracy in run.accuracy:
+            assert accuracy.images == IMAGES
+            assert accuracy.reference_AP == pytest.approx(expected, abs=1e-9)
+            assert abs(accuracy.AP - expected) <= accuracy.allowed_loss
+
+
+def test_reference_measures_its_ap_and_does_not_compare_it_with_itself(conforming: Ended) -> None:
+    stage = conforming.stage("torch", "accuracy", 1)
+    assert (stage.outcome, stage.comparisons) == ("not-applicable", 0)
+    assert stage.detail == "this run is the reference: its AP is measured, not compared"
+    assert conforming.stage("torch", "heads", 1).comparisons > 0
+
+
+def test_images_a_second_count_images_and_say_what_the_clock_saw(conforming: Ended) -> None:
+    for run in conforming.result.runs:
+        assert [perf.batch_size for perf in run.perf] == [1, 4]
+        for perf in run.perf:
+            assert perf.fps > 0
+            assert perf.latency_ms.p50 <= perf.latency_ms.p90 <= perf.latency_ms.p99
+            assert perf.interval.startswith("end to end")
+
+
+def test_a_right_device_conforms_beside_wrong_ones(mixed: Ended) -> None:
+    assert (mixed.status, mixed.result.verdict) == (1, "deviates")
+    assert mixed.run_of("right").verdict == "conforms"
+    assert mixed.outcomes("right", 4) == dict.fromkeys(EVERY_STAGE, "passed")
+
+
+@pytest.mark.parametrize("device", FAULTS)
+def test_wrong_device_deviates_where_it_is_wrong(mixed: Ended, device: str) -> None:
+    alone, in_a_batch, message = FAULTS[device]
+    assert mixed.run_of(device).verdict == "deviates"
+    for batch_size, expected in ((1, alone), (4, in_a_batch)):
+        outcomes = mixed.outcomes(device, batch_size)
+        assert {stage for stage, outcome in outcomes.items() if outcome == "failed"} == expected
+        assert outcomes.keys() == EVERY_STAGE
+    detail = mixed.stage(device, "heads", 4).detail
+    assert re.search(message, detail or ""), detail
+    assert f"stage heads, device {device}, precision fp32, batch size 4: " in mixed.output
+    assert f"{device}: stage heads at batch size 4: failed: {detail}" in mixed.output
+
+
+def test_one_value_of_one_channel_of_one_sample_is_enough(mixed: Ended) -> None:
+    stage = mixed.stage("slight", "heads", 4)
+    assert stage.measured == pytest.approx(0.002, rel=0.1)
+    assert stage.comparisons == 3 * 8
+    assert "batch size 4: 2 of 24 comparisons deviate" in mixed.output
+
+
+def test_ap_is_of_every_image_and_not_of_those_whose_heads_were_compared(mixed: Ended) -> None:
+    assert mixed.run_of("selective").verdict == "deviates"
+    for size in (1, 4):
+        failed = {name for name, outcome in mixed.outcomes("selective", size).items() if outcome == "failed"}
+        assert failed == {"accuracy"}
+        [accuracy] = [a for a in mixed.run_of("selective").accuracy if a.batch_size == size]
+        assert accuracy.reference_AP - accuracy.AP > accuracy.allowed_loss
+        assert f"AP {accuracy.AP:.4f}, the reference reads {accuracy.reference_AP:.4f}" in mixed.output
+
+
+def test_device_that_crashes_does_not_conform_and_is_named(mixed: Ended) -> None:
+    assert mixed.run_of("crashing").verdict == "undecided"
+    problems = [problem for problem in mixed.result.problems if "the driver has lost the device" in problem]
+    assert len(problems) == 7  # every test but those of the contract and the one that a batch of one has not
+    assert any("test_device_heads_equal_reference[crashing-batch4]" in problem for problem in problems)
+
+
+def test_messages_of_the_suite_come_without_traceback(mixed: Ended) -> None:
+    part = mixed.output.partition("test_device_heads_equal_reference[fewer-batch4] ___")[2]
+    assert part.splitlines()[1].startswith("stage heads, device fewer")
+    assert "Error" not in part.partition("\n___")[0]
+
+
+def test_document_is_the_same_from_two_processes_but_for_the_speed(suite: Suite, mixed: Ended) -> None:
+    some = ("right", "swapped", "nan", "crashing")
+    both = suite.run(f"--device={','.join(some)}", "-n", "2", *CHECKS, "conformance/test_perf.py")
+    assert both.status == mixed.status
+    assert "perf tests: deselected under -n, run them alone with: pytest -m perf" in both.output
+    one, two = (end.result.model_dump() for end in (mixed, both))
+    assert sorted(one.pop("problems")) == sorted(two.pop("problems"))
+    one["runs"] = tuple(run for run in one["runs"] if run["device"] in some)
+    assert [bool(run.pop("perf")) for run in one["runs"]] == [True, True, False, False]
+    assert [run.pop("perf") for run in two["runs"]] == [()] * len(two["runs"])
+    assert one == two
+
+
+def test_golden_heads_are_those_of_the_weights_and_not_of_the_onnx(suite: Suite, world: World) -> None:
+    model = onnx.load(world.onnx)
+    [bias] = [tensor for tensor in model.graph.initializer if tensor.name == "reg.2.bias"]
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 0.01, bias.name))
+    other = world.root / "other.onnx"
+    onnx.save(model, other)
+    ended = suite.run(f"--onnx={other}", "--device=onnxruntime", "--batch-sizes=1", *CHECKS)
+    assert (ended.status, ended.result.verdict) == (1, "deviates")
+    assert "head reg: measured 0.01" in (ended.stage("onnxruntime", "heads", 1).detail or "")
+
+
+def test_onnx_without_weights_is_its_own_reference(suite: Suite, world: World) -> None:
+    options = [option for option in suite.options if not option.startswith("--weights")]
+    ended = suite.run("--device=right,swapped", *CHECKS, options=options)
+    assert ended.run_of("right").verdict == "conforms"
+    assert ended.run_of("swapped").verdict == "deviates"
+    assert "model: ONNX sha256" in ended.output
+
+
+def test_nothing_compared_is_undecided(suite: Suite) -> None:
+    """The AP of the reference is all that was asked for, and it is not compared with itself."""
+    ended = suite.run("--device=torch", "--batch-sizes=1", "conformance/test_accuracy.py")
+    assert (ended.status, ended.result.verdict) == (1, "undecided")
+    assert "1 passed" in ended.output
+    assert "0 comparisons over 11 images on torch" in ended.output
+
+
+def test_tests_of_the_suite_itself_say_nothing_of_a_device(suite: Suite) -> None:
+    ended = suite.run("--device=right", "conformance/test_results.py", "-k", "keep_their_own_copy")
+    assert "1 passed" in ended.output
+    assert (ended.status, ended.result.verdict, ended.run_of("right").verdict) == (1, "undecided", "undecided")

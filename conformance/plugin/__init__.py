@@ -1,0 +1,1 @@
+"""The pytest layer: options, devices, records, expectations, summary; one small module each."""

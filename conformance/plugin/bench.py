@@ -1,0 +1,242 @@
+"""What the tests of a device stand on, each made once: model, data, devices, heads, detections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from conformance.plugin.config import SuiteConfig
+from harness.compare import Tolerance, head_scales, load_tolerance
+from harness.dataset import Dataset, load_coco
+from harness.devices.base import Artifact, Device
+from harness.devices.registry import create_device
+from harness.errors import HarnessError
+from harness.evaluate import Metrics, evaluate
+from harness.export.load import load_onnx_checked, stated_by
+from harness.heads import check_contract, read_heads
+from harness.pipeline import Timing, batches, detect
+from harness.preprocess import preprocess
+from harness.report.records import Data
+from harness.results import Results, load_results, save_results
+from harness.subject import Subject, load_subject
+from harness.synthetic import embedded_dataset_root, load_spec
+from harness.types import Heads
+
+HEAD_SAMPLES = 8
+"""Images whose heads are compared one by one; every image enters by its detections."""
+SECOND_OPINIONS = 2
+"""Of these, images that the network runs in float64, too."""
+
+
+class Bench:
+    """Everything that the tests of the devices share.
+
+    Args:
+        config: The options.
+        shared: Folder that the processes of this run share.
+        say: Told how long work goes on.
+    """
+
+    def __init__(self, config: SuiteConfig, shared: Path, say: Callable[[str], None]) -> None:
+        self.config = config
+        self.card = config.card
+        self.shared = shared
+        self.say = say
+        self._devices: dict[str, Device] = {}
+        self._artifacts: dict[tuple[str, int], Artifact] = {}
+        self._heads: dict[tuple[str, int], list[Heads]] = {}
+        self._timings: dict[tuple[str, int], Timing] = {}
+
+    def check(self) -> None:
+        """Raise HarnessError where something that was asked for is missing or wrong."""
+        self.check_devices()
+        for device in map(self.device, self.config.devices):
+            if self.config.precision not in device.card.precisions:
+                raise HarnessError(
+                    f"device '{device.card.name}' has no precision '{self.config.precision}'",
+                    field="--precision",
+                    remedy=f"use one of {', '.join(device.card.precisions)}",
+                )
+            device.check()
+        _ = self.subject, self.dataset
+        if self.config.onnx is not None:
+            stated = stated_by(load_onnx_checked(self.config.onnx))
+            for batch_size in self.config.batch_sizes:
+                check_contract(self.card, stated, batch_size, self.config.onnx)
+
+    def check_devices(self) -> None:
+        """Raise HarnessError where a device is not known or cannot be made."""
+        for name in self.config.devices:
+            self.device(name)
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The model."""
+        return load_subject(self.card, self.config.weights, self.config.onnx)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images."""
+        return load_coco(self.config.coco or embedded_dataset_root("val"), limit=self.config.limit)
+
+    def first_images(self, count: int) -> Dataset:
+        """The first `count` images of the data set."""
+        return self.dataset.first(count)
+
+    @cached_property
+    def data(self) -> Data:
+        """The images, for the report."""
+        images = len(self.dataset)
+        if self.config.coco is not None:
+            return Data(name=self.config.coco.name, images=images, sha256=self.dataset.content_hash)
+        # The pixels are those of the specification; the files that hold them differ between versions of OpenCV.
+        part = load_spec().part("val")
+        first = part.sha256 if images == part.images else sha256(f"{part.sha256} {images}".encode()).hexdigest()
+        return Data(name="embedded", images=images, sha256=first)
+
+    @cached_property
+    def tolerance(self) -> Tolerance:
+        """That of the run's precision."""
+        return load_tolerance(self.config.precision)
+
+    def device(self, name: str) -> Device:
+        """A device by name."""
+        if name not in self._devices:
+            self._devices[name] = create_device(name)
+        return self._devices[name]
+
+    def artifact(self, name: str, batch_size: int) -> Artifact:
+        """What a device executes, converted at most once in this process."""
+        key = (name, batch_size)
+        if key not in self._artifacts:
+            device = self.device(name)
+            with FileLock(self.shared / "export.lock"):
+                exported = self.subject.exported(device.card, self.shared)
+            self._artifacts[key] = device.convert(exported, batch_size, self.config.precision)
+        return self._artifacts[key]
+
+    @property
+    def reference_name(self) -> str:
+        """Name of the device that gives the golden heads."""
+        return self.subject.reference.card.name
+
+    @property
+    def reference_batch_size(self) -> int:
+        """1, or the only batch size that an ONNX without weights takes."""
+        return 1 if self.subject.module is not None else self.card.batch_sizes[0]
+
+    @cached_property
+    def sample_ids(self) -> tuple[int, ...]:
+        """Images whose heads are compared, spread over the data set."""
+        ids = self.dataset.image_ids
+        places = np.linspace(0, len(ids) - 1, min(HEAD_SAMPLES, len(ids))).round().astype(int)
+        return tuple(ids[i] for i in places)
+
+    def heads(self, name: str, batch_size: int) -> list[Heads]:
+        """Heads of the sample images, one record an image."""
+        key = (name, batch_size)
+        if key not in self._heads:
+            device, artifact = self.device(name), self.artifact(name, batch_size)
+            found: list[Heads] = []
+            for batch in batches(self.card, self.dataset, batch_size, self.sample_ids):
+                heads = read_heads(self.card, device.run(artifact, batch.images), len(batch.images))
+                found += [_sample(heads, i) for i in range(len(batch.image_ids))]
+            self._heads[key] = found
+        return self._heads[key]
+
+    @cached_property
+    def reference_heads(self) -> list[Heads]:
+        """The golden heads of the sample images."""
+        return self.heads(self.reference_name, self.reference_batch_size)
+
+    def is_reference(self, name: str, batch_size: int) -> bool:
+        """Whether this run of the device is what gives the golden heads."""
+        return (name, batch_size) == (self.reference_name, self.reference_batch_size)
+
+    def sample_labels(self, batch_size: int) -> list[str]:
+        """Image and place in its batch of each of the sample images, for messages."""
+        return [f"image {id_}, sample {place % batch_size}" for place, id_ in enumerate(self.sample_ids)]
+
+    def head_pairs(self, name: str, batch_size: int) -> list[tuple[str, Heads, Heads]]:
+        """Label, heads of the device and golden heads; the reference itself is held to a second opinion."""
+        golden = self.second_opinion if self.is_reference(name, batch_size) else self.reference_heads
+        return list(zip(self.sample_labels(batch_size), self.heads(name, batch_size), golden, strict=False))
+
+    @cached_property
+    def second_opinion(self) -> list[Heads]:
+        """Heads of the first sample images, computed in another way than the reference does."""
+        found = []
+        for image_id in self.sample_ids[:SECOND_OPINIONS]:
+            images, _ = preprocess(self.card, self.dataset.read_image(image_id))
+            found.append(self.subject.second_opinion(images[None]))
+        return found
+
+    @cached_property
+    def allowed(self) -> dict[str, float]:
+        """Largest absolute difference of each head."""
+        length = self.subject.accumulation_length
+        fp32 = load_tolerance("fp32")
+        pairs = zip(self.reference_heads, self.second_opinion, strict=False)
+        scales = [head_scales(heads, exact, fp32, length) for heads, exact in pairs]
+        return {name: self.tolerance.allowed(length, max(s[name] for s in scales)) for name in scales[0]}
+
+    def detections(self, name: str, batch_size: int) -> tuple[Results, Timing | None]:
+        """Detections of all images; the time only where this process has run them itself."""
+        path = self.shared / f"detections-{name.replace(':', '_')}-{batch_size}.npz"
+        with FileLock(path.with_suffix(".lock")):
+            if path.exists():
+                return load_results(path), self._timings.get((name, batch_size))
+            progress = _Progress(f"{name}, batch size {batch_size}", self.say)
+            device, artifact = self.device(name), self.artifact(name, batch_size)
+            results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress)
+            save_results(results, path)
+            self._timings[name, batch_size] = timing
+            return results, timing
+
+    def evaluate(self, results: Results) -> Metrics:
+        """AP of detections on the images of the run."""
+        return evaluate(self.dataset.instances, results, self.card.category_ids)
+
+    @cached_property
+    def reference_metrics(self) -> Metrics:
+        """AP of the reference on the images of the run."""
+        return self.evaluate(self.detections(self.reference_name, self.reference_batch_size)[0])
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Says now and then how far a run is."""
+
+    what: str
+    say: Callable[[str], None]
+    started: float = 0.0
+    said: float = 0.0
+    every: float = 10.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self.started:
+            self.started = self.said = now
+            return
+        if now - self.said >= self.every and done < total:
+            self.said = now
+            left = (now - self.started) / done * (total - done)
+            self.say(f"{self.what}: {done} of {total} images, about {left:.0f} s left")
+
+
+def _sample(heads: Heads, index: int) -> Heads:
+    keep = slice(index, index + 1)
+    return Heads(heads.hm[keep], heads.wh[keep], None if heads.reg is None else heads.reg[keep])
+
+
+def worst(values: Sequence[float]) -> float | None:
+    """The largest finite value; None where there is none that JSON could hold."""
+    finite = [value for value in values if np.isfinite(value)]
+    return max(finite) if finite and len(finite) == len(values) else None

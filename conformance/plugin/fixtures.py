@@ -1,0 +1,83 @@
+"""Fixtures of the device tests, and what they are parametrised with."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from conformance.plugin.bench import Bench
+from conformance.plugin.config import CONFIG, SuiteConfig
+from conformance.plugin.recorder import Recorder
+
+BENCH = pytest.StashKey[Bench]()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each device and batch size that were asked for."""
+    config = metafunc.config.stash[CONFIG]
+    if "device_name" in metafunc.fixturenames:
+        metafunc.parametrize("device_name", config.devices, scope="session")
+    if "batch_size" in metafunc.fixturenames:
+        metafunc.parametrize("batch_size", config.batch_sizes, ids=lambda size: f"batch{size}", scope="session")
+
+
+def make_bench(config: pytest.Config) -> Bench:
+    """The bench of this process, made on the first call."""
+    if BENCH not in config.stash:
+        config.stash[BENCH] = Bench(config.stash[CONFIG], _shared(config), lambda text: _say(config, text))
+    return config.stash[BENCH]
+
+
+def _shared(config: pytest.Config) -> Path:
+    """The folder that the processes of this run share, removed at its end."""
+    given = getattr(config, "workerinput", {}).get("shared")
+    if given is not None:
+        return Path(given)
+    folder = TemporaryDirectory(prefix="centernet-conformance-")
+    config.add_cleanup(folder.cleanup)
+    return Path(folder.name)
+
+
+class ForXdist:
+    """Tells pytest-xdist's processes where the shared folder is."""
+
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
+        """Called by pytest-xdist for each process before it starts."""
+        node.workerinput["shared"] = str(make_bench(node.config).shared)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register with pytest-xdist where it is in use."""
+    if config.pluginmanager.hasplugin("dsession") or config.option.numprocesses:
+        config.pluginmanager.register(ForXdist())
+
+
+def _say(config: pytest.Config, text: str) -> None:
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is None or os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    with capture.global_and_fixture_disabled():
+        print(f"\n{text}", end="", file=sys.stderr, flush=True)
+
+
+@pytest.fixture(scope="session")
+def suite_config(pytestconfig: pytest.Config) -> SuiteConfig:
+    """The options."""
+    return pytestconfig.stash[CONFIG]
+
+
+@pytest.fixture(scope="session")
+def bench(pytestconfig: pytest.Config) -> Bench:
+    """Model, data and devices of this run."""
+    return make_bench(pytestconfig)
+
+
+@pytest.fixture
+def recorder(request: pytest.FixtureRequest, device_name: str, batch_size: int, suite_config: SuiteConfig) -> Recorder:
+    """Where a device test reports to."""
+    return Recorder(request.node, device_name, suite_config.precision, batch_size)

@@ -1,0 +1,120 @@
+"""Writes down what a test found before it judges, so that the document holds failures too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from conformance.plugin.bench import worst
+from harness.compare import Comparison
+from harness.decode import NonFiniteHeadError
+from harness.devices.base import Artifact
+from harness.heads import DeviceOutputError
+from harness.pipeline import Timing
+from harness.report.records import Accuracy, Executed, Latency, Message, Perf, Reported, Stage, pack
+
+PROPERTY = "centernet_conformance"
+SHOWN = 6
+
+
+class StageFailure(AssertionError):
+    """A device deviates in a stage."""
+
+    def __init__(self, stage: str, message: str) -> None:
+        self.stage = stage
+        super().__init__(message)
+
+
+class Recorder:
+    """Reports what one test finds about one device.
+
+    Args:
+        item: The test.
+        device: Name of the device.
+        precision: Of the run.
+        batch_size: Of the test.
+    """
+
+    def __init__(self, item: pytest.Item, device: str, precision: str, batch_size: int) -> None:
+        self.item = item
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+
+    def executed(self, artifact: Artifact) -> None:
+        """Note what the device really runs."""
+        self._emit(Executed(device=self.device, precision=self.precision, executed=artifact.executed))
+
+    def stage(self, name: str, comparisons: Sequence[Comparison]) -> None:
+        """Note how a stage came out, and fail where it deviates or where nothing was compared."""
+        __tracebackhide__ = True
+        problems = [comparison for comparison in comparisons if comparison.problem is not None]
+        count = sum(comparison.count > 0 for comparison in comparisons)
+        detail = str(problems[0]) if problems else None if count else "nothing was compared"
+        # The comparison that comes closest to its limit, or is furthest beyond.
+        closest = max(comparisons, key=lambda c: c.measured / c.allowed if c.allowed else c.measured, default=None)
+        self._emit(
+            Stage(
+                name=name,
+                batch_size=self.batch_size,
+                outcome="failed" if detail else "passed",
+                measured=None if closest is None else worst([closest.measured]),
+                allowed=None if closest is None else closest.allowed,
+                comparisons=count,
+                detail=detail,
+            )
+        )
+        where = f"stage {name}, device {self.device}, precision {self.precision}, batch size {self.batch_size}"
+        if problems:
+            lines = [f"  {comparison}" for comparison in problems[:SHOWN]]
+            rest = len(problems) - SHOWN
+            lines += [f"  and {rest} more"] if rest > 0 else []
+            head = f"{where}: {len(problems)} of {len(comparisons)} comparisons deviate"
+            raise StageFailure(name, "\n".join([head, *lines]))
+        if detail:
+            raise StageFailure(name, f"{where}: {detail}")
+
+    @contextmanager
+    def outputs_of(self, name: str) -> Iterator[None]:
+        """A device that returns the wrong tensors, or NaN, deviates in stage `name`."""
+        try:
+            yield
+        except (DeviceOutputError, NonFiniteHeadError) as error:
+            self.stage(name, [Comparison("outputs", float("inf"), 0, 0, str(error))])
+
+    def not_applicable(self, name: str, reason: str) -> None:
+        """Note that a stage cannot exist here."""
+        self._emit(
+            Stage(
+                name=name,
+                batch_size=self.batch_size,
+                outcome="not-applicable",
+                measured=None,
+                allowed=None,
+                comparisons=0,
+                detail=reason,
+            )
+        )
+
+    def accuracy(self, accuracy: Accuracy) -> None:
+        """Note an AP."""
+        self._emit(Reported(device=self.device, precision=self.precision, record=accuracy))
+
+    def perf(self, fps: float, latency_ms: Sequence[float], interval: str) -> None:
+        """Note a speed."""
+        p50, p90, p99 = (float(value) for value in np.percentile(latency_ms, (50, 90, 99)))
+        latency = Latency(p50=p50, p90=p90, p99=p99)
+        record = Perf(batch_size=self.batch_size, fps=fps, latency_ms=latency, interval=interval)
+        self._emit(Reported(device=self.device, precision=self.precision, record=record))
+
+    def end_to_end(self, timing: Timing) -> None:
+        """Note the speed of an accuracy run."""
+        self.perf(timing.fps_end_to_end, timing.latency_ms, "end to end: read, preprocess, device, decode")
+
+    def _emit(self, record: Stage | Message) -> None:
+        if isinstance(record, Stage):
+            record = Reported(device=self.device, precision=self.precision, record=record)
+        self.item.user_properties.append((PROPERTY, pack(record)))

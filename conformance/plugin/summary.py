@@ -1,0 +1,80 @@
+"""The end of the run: one table, the verdict, and how much was compared."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from harness.report.records import Document, Perf, Run, Verdict
+
+WIDTH = 140
+COLOUR: dict[Verdict, str] = {"conforms": "green", "deviates": "red", "undecided": "yellow", "error": "red"}
+
+
+def print_summary(reporter: pytest.TerminalReporter, document: Document) -> None:
+    """Write table, problems, verdict and counts to the terminal."""
+    reporter.section("conformance")
+    table = _table(document)
+    if table.row_count:
+        text = io.StringIO()
+        Console(file=text, width=WIDTH).print(table)
+        reporter.write(text.getvalue())
+    for run in document.runs:
+        for stage in run.stages:
+            if stage.outcome != "passed":
+                first = (stage.detail or "").splitlines()[:1]
+                size = f" at batch size {stage.batch_size}"
+                reporter.write_line(f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}")
+        for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
+            reporter.write_line(f"{run.device}: {floor}")
+    for problem in document.problems:
+        reporter.write_line(f"problem: {problem}", yellow=True)
+    colour = {COLOUR[document.verdict]: True}
+    for run in document.runs:
+        reporter.write_line(f"{_name(run)} {run.precision}: {run.verdict}")
+    reporter.write_line(f"verdict: {document.verdict}", bold=True, **colour)
+    reporter.write_line(_counts(document))
+
+
+def _table(document: Document) -> Table:
+    table = Table(title=f"{document.model} on {_data(document)}", title_justify="left", box=None, pad_edge=False)
+    for heading in ("device", "batch", "AP", "reference", "allowed loss", "images", "fps", "p50 ms", "p99 ms", "clock"):
+        table.add_column(heading, justify="left" if heading in ("device", "clock") else "right")
+    for run in document.runs:
+        speeds: dict[int, list[Perf]] = {}
+        for perf in run.perf:
+            speeds.setdefault(perf.batch_size, []).append(perf)
+        accuracies = {accuracy.batch_size: accuracy for accuracy in run.accuracy}
+        for size in sorted({*speeds, *accuracies}):
+            ap = accuracies.get(size)
+            figures = ["", "", "", ""]
+            if ap is not None:
+                figures = [f"{ap.AP:.4f}", f"{ap.reference_AP:.4f}", f"{ap.allowed_loss:.4f}", str(ap.images)]
+            for speed in [_speed(perf) for perf in speeds.get(size, [])] or [[]]:
+                table.add_row(_name(run), str(size), *figures, *speed)
+    return table
+
+
+def _speed(perf: Perf) -> list[str]:
+    return [f"{perf.fps:.2f}", f"{perf.latency_ms.p50:.1f}", f"{perf.latency_ms.p99:.1f}", perf.interval]
+
+
+def _name(run: Run) -> str:
+    """The device; what is not silicon says so beside every figure."""
+    return run.device if run.execution == "silicon" else f"{run.device} ({run.execution})"
+
+
+def _data(document: Document) -> str:
+    return "no data" if document.data is None else f"{document.data.name} ({document.data.images} images)"
+
+
+def _counts(document: Document) -> str:
+    images = 0 if document.data is None else document.data.images
+    parts = [
+        f"{sum(stage.comparisons for stage in run.stages)} comparisons over {images} images on {_name(run)}"
+        for run in document.runs
+    ]
+    return "; ".join(parts) or "0 comparisons: no device was checked"

@@ -1,0 +1,221 @@
+"""DCNv2: its two forms agree with each other and with the definition, written out as loops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import deform_conv2d
+
+from harness.ops import DCNv2, split_offset_mask
+from harness.ops.decomposed import deform_conv2d_decomposed
+from harness.types import Float64
+
+pytestmark = pytest.mark.numerics
+
+ATOL = 1e-9
+"""In float64, for sums of some dozens of values around 1."""
+
+
+def naive_dcn(
+    x: Float64, offset: Float64, weight: Float64, bias: Float64, geometry: tuple[int, int, int], mask: Float64
+) -> Float64:
+    """DCNv2 by definition; `geometry` is stride, padding, dilation.
+
+    A sample at (y, x) is the sum of all pixels, each with the weight max(0, 1 - |dy|) max(0, 1 - |dx|) of bilinear
+    interpolation; beside the image there are none. Offset group g holds kernel point p's (dy, dx) in the channels
+    2 (g points + p) and the one after it, and its mask in the channel g points + p.
+    """
+    stride, padding, dilation = geometry
+    n, channels, height, width = x.shape
+    points, kernel = weight.shape[2] * weight.shape[3], weight.shape[3]
+    groups = mask.shape[1] // points
+    out = np.zeros((n, len(weight), *offset.shape[2:]))
+    for sample, row, column in np.ndindex(n, *offset.shape[2:]):
+        out[sample, :, row, column] = bias
+        for group, point in np.ndindex(groups, points):
+            i, j = divmod(point, kernel)
+            dy, dx = offset[sample, 2 * (group * points + point) :, row, column][:2]
+            y = row * stride - padding + i * dilation + dy
+            x_ = column * stride - padding + j * dilation + dx
+            hat_y = np.maximum(0, 1 - np.abs(y - np.arange(height)))
+            hat_x = np.maximum(0, 1 - np.abs(x_ - np.arange(width)))
+            own = slice(group * channels // groups, (group + 1) * channels // groups)
+            value = hat_y @ x[sample, own] @ hat_x * mask[sample, group * points + point, row, column]
+            out[sample, :, row, column] += weight[:, own, i, j] @ value
+    return out
+
+
+@dataclass(frozen=True)
+class Case:
+    """The arguments of one deformable convolution, float64."""
+
+    x: Tensor
+    offset: Tensor
+    weight: Tensor
+    bias: Tensor
+    geometry: tuple[int, int, int]
+    mask: Tensor
+
+    def naive(self) -> Tensor:
+        x, offset, weight, bias, mask = (tensor.detach().numpy() for tensor in self.leaves())
+        return torch.from_numpy(naive_dcn(x, offset, weight, bias, self.geometry, mask))
+
+    def native(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        x, offset, weight, bias, mask = self._tensors(dtype)
+        result: Tensor = deform_conv2d(x, offset, weight, bias, *self.geometry, mask)
+        return result
+
+    def decomposed(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        x, offset, weight, bias, mask = self._tensors(dtype)
+        return deform_conv2d_decomposed(x, offset, weight, bias, *self.geometry, mask)
+
+    def leaves(self) -> tuple[Tensor, ...]:
+        return self.x, self.offset, self.weight, self.bias, self.mask
+
+    def _tensors(self, dtype: torch.dtype) -> list[Tensor]:
+        return [tensor.to(dtype) for tensor in self.leaves()]
+
+
+@st.composite
+def cases(draw: st.DrawFn, reach: float | None = None, groups: int = 1) -> Case:
+    """Any geometry; offsets around `reach` pixels, from a fraction of one to far outside, and never zero."""
+    kernel, stride, dilation = draw(st.sampled_from([1, 3])), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    padding = draw(st.integers(0, 3))
+    least = max(2, dilation * (kernel - 1) + 1 - 2 * padding)
+    height, width = draw(st.integers(least, least + 5)), draw(st.integers(least, least + 5))
+    n, channels, out = draw(st.integers(1, 2)), groups * draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    reach = draw(st.sampled_from([0.3, 2.0, 20.0, 1e4])) if reach is None else reach
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    h, w = ((side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for side in (height, width))
+    offset = reach * normal(n, 2 * groups * kernel**2, h, w)
+    assert bool((offset != 0).all())
+    mask = torch.sigmoid(normal(n, groups * kernel**2, h, w))
+    x, weight = normal(n, channels, height, width), normal(out, channels, kernel, kernel)
+    return Case(x, offset, weight, normal(out), (stride, padding, dilation), mask)
+
+
+@given(case=cases())
+@settings(deadline=None, max_examples=150)
+def test_both_forms_equal_the_definition(case: Case) -> None:
+    expected = case.naive()
+    torch.testing.assert_close(case.native(), expected, rtol=0, atol=ATOL)
+    # Normalised coordinates cost the decomposed form digits in proportion to the offset.
+    torch.testing.assert_close(case.decomposed(), expected, rtol=0, atol=ATOL * float(case.offset.abs().max().clip(1)))
+
+
+@given(case=cases(groups=2))
+@settings(deadline=None, max_examples=20)
+def test_native_form_equals_the_definition_with_two_offset_groups(case: Case) -> None:
+    torch.testing.assert_close(case.native(), case.naive(), rtol=0, atol=ATOL)
+
+
+@given(case=cases(reach=3.0))
+@settings(deadline=None, max_examples=40)
+def test_float32_of_both_forms_differs_by_rounding_only(case: Case) -> None:
+    exact = case.native()
+    for form in (case.native, case.decomposed):
+        # Positions up to some 20 pixels are known to 2e-6 pixels, and a few dozen values of about 3 are summed.
+        torch.testing.assert_close(form(torch.float32).double(), exact, rtol=0, atol=1e-3)
+
+
+@given(case=cases(reach=1.5))
+@settings(deadline=None, max_examples=30)
+def test_gradients_of_the_decomposed_form_are_those_of_the_native_one(case: Case) -> None:
+    def gradients(result: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad((result * torch.linspace(-1, 1, result.numel()).view_as(result)).sum(), leaves)
+
+    leaves = case.leaves()
+    for leaf in leaves:
+        leaf.requires_grad_()
+    names = ("x", "offset", "weight", "bias", "mask")
+    for name, own, native in zip(names, gradients(case.decomposed()), gradients(case.native()), strict=True):
+        np.testing.assert_allclose(own, native, rtol=0, atol=1e-8, err_msg=f"gradient of {name}")
+
+
+def test_samples_far_outside_the_image_contribute_nothing() -> None:
+    x, weight, bias = torch.ones(1, 1, 6, 6), torch.ones(1, 1, 3, 3), torch.tensor([0.25])
+    mask = torch.ones(1, 9, 6, 6)
+    for offset in (-50.0, 50.0, 1e6):
+        outside = torch.full((1, 18, 6, 6), offset)
+        for form in (deform_conv2d, deform_conv2d_decomposed):
+            assert torch.equal(form(x, outside, weight, bias, 1, 1, 1, mask), torch.full((1, 1, 6, 6), 0.25))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_offset_mask_is_split_into_offsets_first_and_masks_last(groups: int) -> None:
+    points = groups * 9
+    numbered = torch.arange(3 * points, dtype=torch.float32).reshape(1, -1, 1, 1).expand(2, -1, 4, 5)
+
+    offset, mask = split_offset_mask(numbered)
+
+    assert offset[1, :, 3, 4].tolist() == list(range(2 * points))
+    np.testing.assert_allclose(mask[1, :, 0, 0], 1 / (1 + np.exp(-np.arange(2.0 * points, 3 * points))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("point", [0, 1, 5, 8])
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_channels_of_an_offset_are_dy_before_dx_point_by_point_in_rows(point: int, decomposed: bool) -> None:
+    """A kernel that looks only through `point`, moved 2 rows down and 1 column left, reads the pixel there."""
+    form = deform_conv2d_decomposed if decomposed else deform_conv2d
+    x = torch.arange(81, dtype=torch.float32).reshape(1, 1, 9, 9)
+    offset, weight = torch.full((1, 18, 9, 9), 0.7), torch.zeros(1, 1, 3, 3)
+    offset[:, 2 * point], offset[:, 2 * point + 1] = 2, -1
+    weight[0, 0, point // 3, point % 3] = 1
+
+    result = form(x, offset, weight, torch.zeros(1), 1, 1, 1, torch.ones(1, 9, 9, 9))
+
+    row, column = 4 + point // 3 - 1 + 2, 4 + point % 3 - 1 - 1
+    torch.testing.assert_close(result[0, 0, 4, 4], x[0, 0, row, column], rtol=0, atol=1e-4)
+
+
+def layer(decomposed: bool = False) -> DCNv2:
+    """A layer whose offsets depend on the input and are nowhere zero."""
+    torch.manual_seed(4)
+    dcn = DCNv2(4, 6, stride=2, padding=2, dilation=2).requires_grad_(False)
+    torch.nn.init.normal_(dcn.conv_offset_mask.weight, std=0.3)
+    torch.nn.init.normal_(dcn.get_parameter("conv_offset_mask.bias"), std=1.5)
+    dcn.decomposed = decomposed
+    return dcn
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_layer_moves_by_the_offsets_that_its_convolution_asks_for(decomposed: bool) -> None:
+    dcn, x = layer(decomposed).double(), torch.randn(2, 4, 9, 11, dtype=torch.float64)
+    asked = dcn.conv_offset_mask(x)
+    assert bool((asked.abs() > 1).any())
+    mask = 1 / (1 + (-asked[:, 18:]).exp())
+
+    expected = Case(x, asked[:, :18], dcn.weight, dcn.bias, (2, 2, 2), mask).naive()
+
+    assert expected.shape == (2, 6, 5, 6)
+    torch.testing.assert_close(dcn(x), expected, rtol=0, atol=1e-8)
+
+
+def test_fresh_layer_is_a_convolution_at_half_its_weight() -> None:
+    dcn, x = DCNv2(3, 5), torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(dcn(x), functional.conv2d(x, dcn.weight, dcn.bias, padding=1) / 2, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_positions_stay_float32_under_bfloat16_autocast(decomposed: bool) -> None:
+    dcn, x = layer(decomposed), torch.randn(1, 4, 9, 11)
+    with torch.autocast("cpu", torch.bfloat16):
+        asked = dcn.conv_offset_mask(x)
+        result = dcn(x)
+    assert asked.dtype == torch.bfloat16
+    offset, mask = split_offset_mask(asked)
+    case = Case(x, offset, dcn.weight, dcn.bias, (2, 2, 2), mask)
+    expected = case.native(torch.float32)
+    # The last product of the decomposed form is rounded to bfloat16; positions in bfloat16 would differ by 0.017.
+    torch.testing.assert_close(result.float(), expected, rtol=0, atol=0.004)

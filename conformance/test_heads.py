@@ -1,0 +1,48 @@
+"""The heads of a device, and the decisions that follow from them, equal the reference's."""
+
+import pytest
+
+from conformance.plugin.bench import Bench
+from conformance.plugin.recorder import Recorder
+from harness.compare import compare_decisions, compare_heads
+
+pytestmark = [pytest.mark.accuracy, pytest.mark.numerics]
+
+
+def test_device_heads_equal_reference(bench: Bench, recorder: Recorder, device_name: str, batch_size: int) -> None:
+    with recorder.outputs_of("heads"):
+        comparisons = [
+            comparison
+            for label, device, reference in bench.head_pairs(device_name, batch_size)
+            for comparison in compare_heads(device, reference, bench.allowed, label)
+        ]
+        recorder.stage("heads", comparisons)
+
+
+def test_sample_in_a_batch_equals_the_sample_alone(
+    bench: Bench, recorder: Recorder, device_name: str, batch_size: int
+) -> None:
+    if batch_size == 1:
+        recorder.not_applicable("batch", "a batch of one is the sample alone")
+        return
+    if bench.artifact(device_name, batch_size).batch_size is not None:
+        recorder.not_applicable("batch", "the model takes no other batch size; its samples are compared as heads")
+        return
+    with recorder.outputs_of("batch"):
+        together, alone = bench.heads(device_name, batch_size), bench.heads(device_name, 1)
+        comparisons = [
+            comparison
+            for label, device, single in zip(bench.sample_labels(batch_size), together, alone, strict=True)
+            for comparison in compare_heads(device, single, bench.allowed, label)
+        ]
+        recorder.stage("batch", comparisons)
+
+
+def test_device_decides_as_the_reference(bench: Bench, recorder: Recorder, device_name: str, batch_size: int) -> None:
+    with recorder.outputs_of("detections"):
+        comparisons = [
+            comparison
+            for label, device, reference in bench.head_pairs(device_name, batch_size)
+            for comparison in compare_decisions(bench.card, device, reference, bench.allowed, label)
+        ]
+        recorder.stage("detections", comparisons)

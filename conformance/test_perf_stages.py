@@ -1,0 +1,98 @@
+"""What the harness's own stages cost, against the bare work that nobody can do without. One thread."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness.cards import ModelCard, load_model_card
+from harness.decode import decode, to_image_space
+from harness.preprocess import place, preprocess
+from harness.timing import time_ratio
+from harness.types import Detections, Float32, Heads, UInt8
+
+pytestmark = pytest.mark.perf
+
+PREPROCESS_LIMIT = 1.35
+DECODE_LIMIT = 1.7
+TOP_K = 100
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.fixture(scope="module")
+def card() -> ModelCard:
+    return load_model_card("dla_34")
+
+
+@pytest.fixture(scope="module")
+def photo() -> UInt8:
+    low = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    return cv2.resize(low, (640, 480))
+
+
+@pytest.fixture(scope="module")
+def heads() -> Heads:
+    """Heads as a trained network has them: low everywhere, with some dozens of peaks."""
+    random = np.random.default_rng(0)
+    hm = random.normal(-6, 0.8, (1, 80, 128, 128)).astype(np.float32)
+    hm[0, random.integers(0, 80, 60), random.integers(0, 128, 60), random.integers(0, 128, 60)] += 6
+    wh = random.uniform(2, 40, (1, 2, 128, 128)).astype(np.float32)
+    return Heads(hm, wh, random.random((1, 2, 128, 128), np.float32))
+
+
+def bare_preprocess(card: ModelCard, image: UInt8) -> Float32:
+    matrix = place(card, (640, 480)).forward
+    mean = [255 * value for value in card.input.mean]
+    blob: Float32 = cv2.dnn.blobFromImage(cv2.warpAffine(image, matrix, (512, 512)), 1 / 73, mean=mean)
+    return blob
+
+
+def bare_decode(hm: Float32) -> Float32:
+    score = 1 / (1 + np.exp(-hm))
+    window = np.ones((3, 3), np.uint8)
+    highest = np.stack([cv2.dilate(plane, window) for plane in score])
+    peaks = score[score == highest]
+    best: Float32 = np.partition(peaks, len(peaks) - TOP_K)[-TOP_K:]
+    return best
+
+
+def whole_decode(card: ModelCard, heads: Heads) -> Detections:
+    return to_image_space(card, decode(card, heads)[0], place(card, (640, 480)))
+
+
+def test_preprocess_costs_little_more_than_warp_and_blob(
+    benchmark: BenchmarkFixture, card: ModelCard, photo: UInt8
+) -> None:
+    ratio = time_ratio(lambda: preprocess(card, photo), lambda: bare_preprocess(card, photo), pairs=40, repeat=5)
+    benchmark.extra_info.update(limit=PREPROCESS_LIMIT, image="640x480", threads=1, ratio=str(ratio))
+    benchmark.pedantic(preprocess, (card, photo), rounds=50, warmup_rounds=5)
+    assert ratio.low <= PREPROCESS_LIMIT, str(ratio)
+
+
+def test_decode_costs_little_more_than_sigmoid_filter_and_partition(
+    benchmark: BenchmarkFixture, card: ModelCard, heads: Heads
+) -> None:
+    ratio = time_ratio(lambda: whole_decode(card, heads), lambda: bare_decode(heads.hm[0]), pairs=40, repeat=2)
+    benchmark.extra_info.update(limit=DECODE_LIMIT, heads="80x128x128", threads=1, ratio=str(ratio))
+    benchmark.pedantic(whole_decode, (card, heads), rounds=50, warmup_rounds=5)
+    assert ratio.low <= DECODE_LIMIT, str(ratio)
+
+
+def test_a_stage_that_is_slower_than_its_limit_would_fail(card: ModelCard, heads: Heads) -> None:
+    """The gate itself: four times the work is told from the limit."""
+
+    def four_times() -> None:
+        for _ in range(4):
+            bare_decode(heads.hm[0])
+
+    ratio = time_ratio(four_times, lambda: bare_decode(heads.hm[0]), pairs=20)
+    assert ratio.low > DECODE_LIMIT

@@ -1,0 +1,13 @@
+"""Cards: what differs between ports is data, not code."""
+
+from harness.cards.device import DeviceCard, load_device_card
+from harness.cards.model import COCO_CATEGORY_IDS, ModelCard, load_model_card, model_card_names
+
+__all__ = [
+    "COCO_CATEGORY_IDS",
+    "DeviceCard",
+    "ModelCard",
+    "load_device_card",
+    "load_model_card",
+    "model_card_names",
+]

@@ -1,0 +1,62 @@
+"""The device card: the contract of one target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from harness.cards.expectations import Expectation, load_expectations
+from harness.cards.schema import Record, parse, read_toml
+
+CARDS = Path(__file__).parent / "devices"
+
+Execution = Literal["silicon", "simulated", "emulated", "stand-in"]
+
+
+class Limit(Record):
+    """Something a device cannot do."""
+
+    what: Literal["variable_shape", "dynamic_batch", "perf"]
+    reason: str
+
+
+class PublishedSpeed(Record):
+    """A published speed of this device."""
+
+    model: str
+    precision: str
+    batch_size: int = Field(gt=0)
+    fps: float = Field(gt=0)
+    source: str
+
+
+class DeviceCard(Record):
+    """The contract of one target: toolchain, dialect, precisions, limits."""
+
+    name: str
+    description: str
+    execution: Execution
+    toolchain: str
+    dialect: Literal["module", "standard"]
+    """Export dialect that `convert` takes; `module` is the PyTorch network itself."""
+    precisions: tuple[str, ...] = Field(min_length=1)
+    cannot: tuple[Limit, ...] = ()
+    published: tuple[PublishedSpeed, ...] = ()
+    expectations: tuple[Expectation, ...] = Field(default=(), exclude=True)
+    """From the file beside the card, not from the card itself."""
+
+    def reason_against(self, what: str) -> str | None:
+        """Why the device cannot do `what`, None where it can."""
+        return next((limit.reason for limit in self.cannot if limit.what == what), None)
+
+
+def load_device_card(path: Path) -> DeviceCard:
+    """The device card at `path`, with the expectations beside it.
+
+    Raises:
+        HarnessError: The file is missing, or has an unknown key, a wrong type or an impossible value.
+    """
+    card = parse(DeviceCard, read_toml(path), path)
+    return card.model_copy(update={"expectations": load_expectations(path)})

@@ -1,0 +1,170 @@
+"""The model card: the contract of one CenterNet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from harness.cards.schema import Record, parse, read_toml
+from harness.errors import HarnessError
+
+COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+"""The 80 category ids of COCO, in the order of CenterNet's heatmap channels."""
+
+CARDS = Path(__file__).parent / "models"
+
+
+class Network(Record):
+    """The PyTorch network; absent on cards of models that exist only as ONNX."""
+
+    arch: str
+    width: float = Field(default=1.0, gt=0)
+    head_conv: int | None = Field(default=None, ge=0)
+    weights: str | None = None
+    """Default weights, relative to `fixtures/`; only for what this project ships."""
+
+
+class Input(Record):
+    """The network input, and how an image becomes one."""
+
+    name: str = "input"
+    height: int = Field(gt=0, multiple_of=32)
+    width: int = Field(gt=0, multiple_of=32)
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    dtype: Literal["float32", "uint8"] = "float32"
+    channel_order: Literal["BGR", "RGB"]
+    scale: float = Field(gt=0)
+    """Factor on the 0..255 pixel before mean and std, 1/255 in the official code."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    geometry: Literal["affine", "letterbox", "stretch"]
+    keep_res: bool = False
+    """The image keeps its resolution; sides grow to ``(side | 31) + 1`` and `height`, `width` do not apply."""
+    pad_value: int = Field(default=0, ge=0, le=255)
+    """Grey level beside the image, before normalisation."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if any(value <= 0 for value in self.std):
+            raise ValueError("std must be positive")
+        if self.keep_res and self.geometry != "affine":
+            raise ValueError("keep_res goes with geometry 'affine' only")
+        if self.dtype == "uint8" and (self.scale != 1 or any(self.mean) or any(s != 1 for s in self.std)):
+            raise ValueError("a uint8 input takes the pixels as they are: scale 1, mean 0, std 1")
+        return self
+
+
+class OutputHeads(Record):
+    """The output tensors and what they mean."""
+
+    names: tuple[str, ...] = Field(min_length=1)
+    """Tensor names in the order `heads`; one name where the heads are concatenated along the channels."""
+    heads: tuple[Literal["hm", "wh", "reg"], ...] = ("hm", "wh", "reg")
+    concatenated: bool = False
+    hm: Literal["logits", "probability"]
+    """`probability`: the sigmoid is part of the network."""
+    box: Literal["wh+reg", "ltrb"] = "wh+reg"
+    box_unit: Literal["grid", "input"] = "grid"
+    """Unit of wh (or of left, top, right, bottom): cells of the output grid, or pixels of the network input."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.heads)) != len(self.heads) or not {"hm", "wh"} <= set(self.heads):
+            raise ValueError("heads must hold hm and wh, each once")
+        expected = 1 if self.concatenated else len(self.heads)
+        if len(self.names) != expected:
+            raise ValueError(f"expected {expected} output name(s) for heads {', '.join(self.heads)}")
+        return self
+
+    def channels(self, head: str, classes: int) -> int:
+        """Number of channels of one head."""
+        return {"hm": classes, "wh": 4 if self.box == "ltrb" else 2, "reg": 2}[head]
+
+
+class Decode(Record):
+    """How heads become detections."""
+
+    stride: int = Field(default=4, gt=0)
+    top_k: int = Field(default=100, gt=0)
+    score_threshold: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Published(Record):
+    """A published figure, with where it stands."""
+
+    ap: float = Field(gt=0, lt=1)
+    images: int = Field(gt=0)
+    resolution: Literal["fix_res", "keep_res"]
+    source: str
+    floor: bool = False
+    """The figure that a run on exactly these images must reach."""
+
+
+class ModelCard(Record):
+    """The contract of one CenterNet: what goes in, what comes out, what it means."""
+
+    name: str
+    description: str
+    source: str
+    network: Network | None = None
+    category_ids: tuple[int, ...] = COCO_CATEGORY_IDS
+    """Data-set category of each heatmap channel."""
+    input: Input
+    output: OutputHeads
+    decode: Decode = Decode()
+    batch_sizes: tuple[int, ...] = (1,)
+    published: tuple[Published, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.category_ids or len(set(self.category_ids)) != len(self.category_ids):
+            raise ValueError("category_ids must be distinct and not empty")
+        if not self.batch_sizes or any(size < 1 for size in self.batch_sizes):
+            raise ValueError("batch_sizes must be positive")
+        if self.input.height % self.decode.stride or self.input.width % self.decode.stride:
+            raise ValueError("input height and width must be multiples of decode.stride")
+        if sum(published.floor for published in self.published) > 1:
+            raise ValueError("only one published figure can be the floor")
+        if self.input.keep_res and self.batch_sizes != (1,):
+            raise ValueError("keep_res images differ in shape: batch_sizes must be [1]")
+        return self
+
+    @property
+    def classes(self) -> int:
+        """Number of heatmap channels."""
+        return len(self.category_ids)
+
+    @property
+    def head_channels(self) -> dict[str, int]:
+        """Channels of every head, in the order of the outputs."""
+        return {head: self.output.channels(head, self.classes) for head in self.output.heads}
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(height, width) of the output grid at the fixed input size."""
+        return self.input.height // self.decode.stride, self.input.width // self.decode.stride
+
+
+def model_card_names() -> list[str]:
+    """Names of the cards that ship with the suite."""
+    return sorted(path.stem for path in CARDS.glob("*.toml"))
+
+
+def load_model_card(name_or_path: str | Path) -> ModelCard:
+    """The card of this name, or at this path.
+
+    Raises:
+        HarnessError: No such card, or one with an unknown key, a wrong type or an impossible value.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = CARDS / f"{name_or_path}.toml"
+        if not path.is_file():
+            raise HarnessError(
+                f"no model card named '{name_or_path}'",
+                field="--model",
+                remedy=f"use one of {', '.join(model_card_names())}, or the path of a .toml file",
+            )
+    return parse(ModelCard, read_toml(path), path)

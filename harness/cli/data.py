@@ -1,0 +1,57 @@
+"""`dataset` and `preprocess`: images, and what becomes of them before the network."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Coco, Limit, Model, chosen_dataset
+from harness.cli.progress import progress
+
+
+class Split(StrEnum):
+    """Halves of the embedded data set."""
+
+    VAL = "val"
+    TRAIN = "train"
+
+
+def dataset(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder of the data set is made.")],
+    split: Annotated[Split, typer.Option(help="Which half.")] = Split.VAL,
+    limit: Limit = None,
+) -> None:
+    """Write the embedded data set in COCO's layout, to look at or to give to other tools; print the folder.
+
+    Example: python -m harness dataset --split val --output data
+    """
+    from harness.synthetic import load_spec, materialise
+
+    with progress(f"embedded data set, {split.value}") as report:
+        folder = materialise(load_spec(), split.value, output, limit=limit, progress=report)
+    print(folder)
+
+
+def preprocess(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
+    model: Model = "embedded",
+    coco: Coco = None,
+    limit: Limit = None,
+) -> None:
+    """Write the network input of every image as raw bytes, for a host that cannot run this suite.
+
+    STEM.bin holds the values of one image, little-endian, in the dtype and layout of the card; manifest.json has the
+    shape, the SHA-256 and the placement of each.
+
+    Example: python -m harness preprocess --model embedded --output inputs
+    """
+    from harness.cards import load_model_card
+    from harness.exchange import write_inputs
+
+    card, images = load_model_card(model), chosen_dataset(coco, limit)
+    with progress("preprocessing") as report:
+        write_inputs(card, images, output, report)
+    print(f"{len(images)} images for {card.name}: {output}")

@@ -1,0 +1,64 @@
+"""`decode` and `score`: from heads to detections, and to AP."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.deviation import deviations_end_with_1
+from harness.cli.options import Coco, Limit, Model, chosen_dataset
+from harness.cli.progress import progress
+
+
+def decode(
+    heads: Annotated[Path, typer.Option(metavar="DIR", help="Folder with STEM.npz for every image: hm, wh, reg.")],
+    output: Annotated[Path, typer.Option(metavar="FILE.json", help="COCO results to write.")],
+    model: Model = "embedded",
+    coco: Coco = None,
+    limit: Limit = None,
+    rounding: Annotated[
+        bool, typer.Option("--rounding", help="Round boxes and scores to two decimals, as the official tools do.")
+    ] = False,
+) -> None:
+    """Turn heads, from 'infer' or from any other tool, into detections in COCO's results format.
+
+    Example: python -m harness decode --heads heads --output results.json
+    """
+    from harness.cards import load_model_card
+    from harness.exchange import decode_folder
+    from harness.files import whole_file
+    from harness.results import to_coco_json
+
+    card, images = load_model_card(model), chosen_dataset(coco, limit)
+    with deviations_end_with_1(), progress("decoding") as report:
+        results = decode_folder(card, images, heads, report)
+    records = to_coco_json(results, card.category_ids, rounding=rounding)
+    with whole_file(output) as partial:
+        partial.write_text(json.dumps(records), encoding="utf-8")
+    print(f"{len(records)} detections in {len(images)} images: {output}")
+
+
+def score(
+    results: Annotated[Path, typer.Option(metavar="FILE.json", help="COCO results of boxes.")],
+    coco: Coco = None,
+    limit: Limit = None,
+) -> None:
+    """Print the twelve numbers of COCO's box evaluation, as pycocotools computes them, as fractions.
+
+    Results of a part of the images need the --limit that they were made with; images without results count as missed.
+
+    Example: python -m harness score --results results.json
+    """
+    from harness.evaluate import evaluate_records
+    from harness.results import read_coco_json
+
+    records, images = read_coco_json(results), chosen_dataset(coco, limit)
+    metrics = asdict(evaluate_records(images.instances, records))
+    del metrics["rounded"]  # how the file was written, which it does not say
+    for name, value in metrics.items():
+        print(f"{name:<7} {'-' if value is None else value if name == 'images' else format(value, '.4f')}")
+    print(f"{len({record['image_id'] for record in records})} of the images have detections")

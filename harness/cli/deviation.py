@@ -1,0 +1,22 @@
+"""What a device does wrong ends a verb with status 1, as it does the suite."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+
+@contextmanager
+def deviations_end_with_1() -> Iterator[None]:
+    """End the verb with a message and status 1 where tensors in the block are not those of the card, or not finite."""
+    from harness.decode import NonFiniteHeadError
+    from harness.heads import DeviceOutputError
+
+    try:
+        yield
+    except (DeviceOutputError, NonFiniteHeadError) as error:
+        print("\n".join([str(error), *getattr(error, "__notes__", [])]), file=sys.stderr)
+        raise typer.Exit(1) from error

@@ -1,0 +1,105 @@
+"""`doctor`: what is installed, and what can run here."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import HarnessError
+from harness.paths import cache_path
+
+DISTRIBUTION = "centernet-conformance"
+
+
+def doctor() -> None:
+    """Say what is installed, and which devices can run here.
+
+    Ends with status 4 where a package that the suite requires is missing or too old; a device that is not there is
+    only said to be so.
+
+    Example: python -m harness doctor
+    """
+    console = Console(soft_wrap=True)
+    console.print(f"{platform.platform()}, {os.cpu_count()} cores", highlight=False)
+    console.print(f"cache folder {_writable(cache_path())}", highlight=False)
+    table, problems = Table("package", "required", "installed", "", box=None), []
+    for requirement in required_packages():
+        found = _installed(requirement.name)
+        problem = _problem(requirement, found)
+        table.add_row(requirement.name, str(requirement.specifier), found or "-", problem or "ok")
+        if problem:
+            problems.append(f"{requirement.name} is {problem}")
+    console.print(table)
+    if problems:
+        raise HarnessError(
+            f"{', '.join(problems)}; the devices were not looked for",
+            remedy="run 'pip install -e .' in the checkout, in the environment of this Python",
+        )
+    console.print(_devices())
+
+
+def required_packages() -> list[Requirement]:
+    """What the suite cannot do without, Python first, as its installed metadata says.
+
+    Raises:
+        HarnessError: The suite is not installed.
+    """
+    try:
+        lines = [f"Python{metadata(DISTRIBUTION)['Requires-Python']}", *(requires(DISTRIBUTION) or [])]
+    except PackageNotFoundError as error:
+        raise HarnessError(
+            f"{DISTRIBUTION} is not installed", remedy="run 'pip install -e .' in the checkout"
+        ) from error
+    parsed = [Requirement(line) for line in lines]
+    return [each for each in parsed if each.marker is None or each.marker.evaluate({"extra": ""})]
+
+
+def _installed(package: str) -> str | None:
+    if package == "Python":
+        return platform.python_version()
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _problem(requirement: Requirement, found: str | None) -> str | None:
+    if found is None:
+        return "missing"
+    return None if requirement.specifier.contains(found, prereleases=True) else f"{found}, not {requirement.specifier}"
+
+
+def _devices() -> Table:
+    import onnxruntime
+
+    from harness.devices.registry import create_device, device_names
+
+    table = Table("device", "execution", "here", box=None)
+    for name in device_names():
+        execution = "-"
+        try:
+            device = create_device(name)
+            execution = device.card.execution
+            device.check()
+            state = "can run"
+        except HarnessError as error:
+            state = error.message()
+        table.add_row(name, execution, state)
+    table.caption = f"onnxruntime offers {', '.join(onnxruntime.get_available_providers())}"
+    table.caption_justify = "left"
+    return table
+
+
+def _writable(folder: Path) -> Path:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise HarnessError(
+            "the cache cannot be written", file=folder, remedy="set CENTERNET_CONFORMANCE_CACHE to another folder"
+        )
+    return folder

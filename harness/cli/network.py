@@ -1,0 +1,77 @@
+"""`export` and `infer`: the network in another form, and on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from harness.cli.deviation import deviations_end_with_1
+from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
+from harness.cli.progress import progress
+from harness.errors import HarnessError
+
+
+def export(
+    output: Annotated[Path, typer.Option(metavar="FILE.onnx", help="File to write.")],
+    model: Model = "embedded",
+    weights: Weights = None,
+    batch_size: Annotated[str, typer.Option(metavar="N|dynamic", help="Batch size of the file.")] = "dynamic",
+) -> None:
+    """Write a network as one ONNX file in the standard dialect (opset 19 with DeformConv), batch norm folded.
+
+    Example: python -m harness export --model embedded --output embedded.onnx
+    """
+    from harness.cards import load_model_card
+    from harness.export import export_standard
+    from harness.subject import load_subject
+
+    size = _batch_size(batch_size)
+    subject = load_subject(load_model_card(model), weights, None)
+    assert subject.module is not None  # there is no ONNX to take its place
+    export_standard(subject.module, subject.card, output, batch_size=size, weights_sha256=subject.sha256)
+    print(output)
+
+
+def infer(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
+    device: Annotated[str, typer.Option(metavar="NAME", help="Device to run on; 'doctor' lists them.")] = "onnxruntime",
+    model: Model = "embedded",
+    weights: Weights = None,
+    onnx: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX to run instead of an export.")] = None,
+    coco: Coco = None,
+    limit: Limit = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="By default the card's first.")] = None,
+    precision: Annotated[str, typer.Option(help="Precision to run at.")] = "fp32",
+) -> None:
+    """Run every image on a device and write its heads: STEM.npz with hm, wh and reg, and a manifest.json.
+
+    Example: python -m harness infer --device onnxruntime --output heads
+    """
+    from harness.cards import load_model_card
+    from harness.devices.registry import create_device
+    from harness.exchange import write_heads
+    from harness.heads import check_contract
+    from harness.subject import load_subject
+
+    card, runner = load_model_card(model), create_device(device)
+    runner.check()
+    subject, images = load_subject(card, weights, onnx), chosen_dataset(coco, limit)
+    size = batch_size or card.batch_sizes[0]
+    with TemporaryDirectory() as folder, deviations_end_with_1(), progress(f"running on {device}") as report:
+        exported = subject.exported(runner.card, Path(folder))
+        artifact = runner.convert(exported, size, precision)
+        check_contract(card, artifact, size, exported.path)
+        write_heads(runner, artifact, card, images, size, output, sha256=subject.sha256, progress=report)
+    where = f"{device} ({runner.card.execution}), {precision}, batch size {size}"
+    print(f"{len(images)} images on {where}: {output}")
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise HarnessError(f"'{text}' is no batch size", field="--batch-size", remedy="give 1 or more, or 'dynamic'")
+    return int(text)

@@ -1,0 +1,51 @@
+"""`train`: how the embedded weights were made, and how others are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Coco, Model, chosen_dataset
+from harness.cli.progress import progress
+
+
+def train(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the checkpoint and the weights.")],
+    iterations: Annotated[int, typer.Option(min=1, help="Batches to train on.")],
+    model: Model = "embedded",
+    coco: Coco = None,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "train2017",
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops in a batch.")] = 16,
+    crop: Annotated[int, typer.Option(help="Side of a crop in pixels of the network input.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Highest rate, after warm-up.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Source of weights, crops and order.")] = 0,
+    overlap: Annotated[float, typer.Option(min=0.1, max=0.9, help="IoU that sets how wide peaks are drawn.")] = 0.7,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Convolve in bfloat16.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Write convolution weights in float16.")] = False,
+) -> None:
+    """Train the network of a card; write DIR/last.pth to go on from and DIR/weights.pth to use.
+
+    The same command goes on where an interrupted run was.
+
+    Example: python -m harness train --iterations 5000 --output runs/embedded
+    """
+    from harness.cards import load_model_card
+    from harness.models.weights import read_state_dict
+    from harness.training.loop import Settings, save_weights
+    from harness.training.loop import train as run_training
+
+    card = load_model_card(model)
+    settings = Settings(iterations, batch_size, crop, learning_rate, seed, overlap, bfloat16)
+    images = chosen_dataset(coco, split=split)
+    with progress("training") as report:
+        checkpoint = run_training(
+            card,
+            images,
+            settings,
+            output,
+            report=lambda done, losses: report(done, iterations, f"loss {losses['total']:.3f}"),
+        )
+    save_weights(read_state_dict(checkpoint), output / "weights.pth", half=half)
+    print(output / "weights.pth")

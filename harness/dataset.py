@@ -1,0 +1,247 @@
+"""Reading data sets laid out like COCO: ``annotations/instances_SPLIT.json`` beside the images in ``SPLIT/``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from pydantic import FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+
+from harness.errors import HarnessError
+from harness.types import UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """An image of the data set; width and height in pixels."""
+
+    id: int
+    file_name: str
+    width: PositiveInt
+    height: PositiveInt
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An annotated object.
+
+    Attributes:
+        id: Distinct within the file.
+        image_id: The image it is in.
+        category_id: Its category.
+        bbox: x, y (top left), width, height in image pixels.
+        area: Of the object's outline in square pixels, which is what COCO's small, medium and large go by.
+        iscrowd: 1 where the box holds many objects, which are then neither to be found nor wrong to find.
+    """
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+    area: FiniteFloat
+    iscrowd: Literal[0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A category; ids need not be consecutive (COCO's 80 lie between 1 and 90)."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """The part of an instances file that detections are evaluated against, in the order of the file."""
+
+    images: tuple[ImageEntry, ...]
+    annotations: tuple[Annotation, ...]
+    categories: tuple[Category, ...]
+
+
+_INSTANCES = TypeAdapter(Instances)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The chosen images of a data set with their annotations.
+
+    Attributes:
+        folder: Where the images lie.
+        instances: The images by ascending id, their annotations, and all categories.
+    """
+
+    folder: Path
+    instances: Instances
+
+    def __len__(self) -> int:
+        return len(self.instances.images)
+
+    def first(self, count: int) -> Dataset:
+        """The `count` images of lowest id, with their annotations."""
+        images = self.instances.images[:count]
+        chosen = {image.id for image in images}
+        annotations = tuple(entry for entry in self.instances.annotations if entry.image_id in chosen)
+        return Dataset(self.folder, replace(self.instances, images=images, annotations=annotations))
+
+    @cached_property
+    def image_ids(self) -> tuple[int, ...]:
+        """Ids of the images, ascending."""
+        return tuple(self._images)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of what an AP depends on: the annotations of the chosen images and the bytes of their files.
+
+        Computed on first use, which reads every file once. Names, places and formatting of the files do not matter.
+        """
+        named = asdict(self.instances)
+        truth = {kind: sorted(entries, key=lambda entry: int(entry["id"])) for kind, entries in named.items()}
+        for image in truth["images"]:
+            del image["file_name"]
+        digest = hashlib.sha256(json.dumps(truth, sort_keys=True).encode())
+        for image_id in self.image_ids:
+            with self.path(image_id).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def path(self, image_id: int) -> Path:
+        """The file of an image; KeyError where the image is not among the chosen."""
+        return self.folder / self._images[image_id].file_name
+
+    def size(self, image_id: int) -> tuple[int, int]:
+        """(width, height) of an image in pixels, as annotated; KeyError where the image is not among the chosen."""
+        image = self._images[image_id]
+        return image.width, image.height
+
+    def read_image(self, image_id: int) -> UInt8:
+        """Decode an image as the official code does, EXIF orientation applied.
+
+        Returns:
+            (height, width, 3) uint8, BGR.
+
+        Raises:
+            HarnessError: The file is no image, is truncated, or its size is not the annotated one.
+            KeyError: The image is not among the chosen.
+        """
+        path = self.path(image_id)
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        # cv2.imread paints grey what a truncated JPEG lacks and returns it; from memory the same decoder refuses.
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if image is None:
+            raise HarnessError(
+                f"not a whole image ({data.size} bytes)", file=path, remedy="download it again, or restore the file"
+            )
+        height, width = image.shape[:2]
+        if (width, height) != self.size(image_id):
+            expected = "{} x {}".format(*self.size(image_id))
+            raise HarnessError(
+                f"the image is {width} x {height} pixels, its annotations are for {expected}",
+                file=path,
+                remedy="use the images that the annotations were made on, not resized or rotated",
+            )
+        return image.astype(np.uint8, copy=False)
+
+    @cached_property
+    def _images(self) -> dict[int, ImageEntry]:
+        return {image.id: image for image in self.instances.images}
+
+
+def load_coco(root: Path, *, limit: int | None = None, split: str = "val2017") -> Dataset:
+    """The data set below `root`, or its `limit` images of lowest id.
+
+    Raises:
+        HarnessError: `limit` is below 1, the annotations are missing or wrong (see `read_instances`), or a chosen
+            image is not on disk.
+    """
+    if limit is not None and limit < 1:
+        raise HarnessError(f"{limit} images leave nothing to run", field="--limit", remedy="give 1 or more")
+    file, folder = root / "annotations" / f"instances_{split}.json", root / split
+    instances = read_instances(file)
+    images = tuple(sorted(instances.images, key=lambda image: image.id)[:limit])
+    missing = [image.file_name for image in images if not (folder / image.file_name).is_file()]
+    if missing:
+        raise HarnessError(
+            f"{len(missing)} of {len(images)} images are not there: {first_few(missing)}",
+            file=folder,
+            remedy=f"unpack the images of {split} here, or give --limit to use fewer",
+        )
+    return Dataset(folder, replace(instances, images=images)).first(len(images))
+
+
+def read_instances(file: Path) -> Instances:
+    """Read and check a COCO instances file; keys that detection does not need are left out.
+
+    Raises:
+        HarnessError: The file is missing, is no JSON, is no instances file, has no images, has an id twice, or has
+            annotations that refer to unknown images or categories.
+    """
+    try:
+        instances = _INSTANCES.validate_json(file.read_bytes(), strict=True)
+    except OSError as error:
+        raise HarnessError(
+            f"cannot be read: {error.strerror}",
+            file=file,
+            remedy=f"give --coco the folder that holds {file.parent.name}/{file.name}",
+        ) from error
+    except ValidationError as error:
+        raise _not_instances(file, error) from error
+    _check(file, instances)
+    return instances
+
+
+def _not_instances(file: Path, error: ValidationError) -> HarnessError:
+    errors = error.errors(include_url=False, include_input=False)
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return HarnessError(f"truncated or corrupt: {first['msg']}", file=file, remedy="download it again")
+    missing = [str(entry["loc"][0]) for entry in errors if entry["type"] == "missing" and len(entry["loc"]) == 1]
+    cause = f"not an instances file: no {', '.join(missing)}" if missing else first["msg"]
+    more = f"; and {len(errors) - 1} more" if len(errors) > 1 and not missing else ""
+    return HarnessError(
+        cause + more,
+        file=file,
+        field=None if missing else ".".join(str(part) for part in first["loc"]) or None,
+        remedy="give a COCO instances file; those of captions, panoptic segmentation or image_info do not serve",
+    )
+
+
+def _check(file: Path, instances: Instances) -> None:
+    if not instances.images:
+        raise HarnessError("no images", file=file, field="images", remedy="give the annotations of at least one image")
+    ids: dict[str, Counter[int]] = {
+        "images": Counter(image.id for image in instances.images),
+        "annotations": Counter(annotation.id for annotation in instances.annotations),
+        "categories": Counter(category.id for category in instances.categories),
+    }
+    for field, counts in ids.items():
+        twice = [value for value, count in counts.items() if count > 1]
+        if twice:
+            raise HarnessError(
+                f"{len(twice)} ids stand more than once: {first_few(twice)}",
+                file=file,
+                field=field,
+                remedy="give every entry its own id",
+            )
+    for field, key in (("images", "image_id"), ("categories", "category_id")):
+        unknown = [entry.id for entry in instances.annotations if getattr(entry, key) not in ids[field]]
+        if unknown:
+            raise HarnessError(
+                f"{len(unknown)} annotations have a {key} that is not among the {field}: ids {first_few(unknown)}",
+                file=file,
+                field="annotations",
+                remedy=f"add the {field}, or remove these annotations",
+            )
+
+
+def first_few(values: Sequence[object]) -> str:
+    """The first five values, for a message."""
+    return ", ".join(str(value) for value in values[:5]) + (", ..." if len(values) > 5 else "")

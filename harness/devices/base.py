@@ -1,0 +1,120 @@
+"""What a device is: two methods and a card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.cards import DeviceCard, ModelCard
+from harness.errors import HarnessError
+from harness.types import Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, shape and dtype of an input or output; None is a dynamic dimension, () a shape that is not known."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A model in the dialect that a device takes.
+
+    Attributes:
+        card: The contract of the model.
+        dialect: "module" (the PyTorch network) or an export dialect.
+        module: The PyTorch network in evaluation mode, float32; None for a foreign ONNX.
+        path: The exported file; None for the dialect "module".
+    """
+
+    card: ModelCard
+    dialect: str
+    module: nn.Module | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a device executes.
+
+    Attributes:
+        payload: The device's own handle (session, network, file).
+        inputs: The input tensors as the artifact itself states them.
+        outputs: The output tensors as the artifact itself states them.
+        batch_size: The static batch size; None where any is taken.
+        executed: What really executes: provider, precision, threads, versions. Stands in the report.
+    """
+
+    payload: object
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch_size: int | None
+    executed: dict[str, str] = field(default_factory=dict)
+
+
+class Device(Protocol):
+    """A target that runs CenterNet.
+
+    Not called backend: a device may be a chip, a simulator, an emulation or a folder of outputs made elsewhere. It is
+    found through the entry point group ``centernet_conformance.devices`` and constructed without arguments.
+    """
+
+    card: DeviceCard
+
+    def check(self) -> None:
+        """Raise HarnessError, saying what is missing, where this machine cannot run the device."""
+
+    def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
+        """Make what the device executes.
+
+        Raises:
+            HarnessError: The device cannot take this model, batch size or precision; the message says why.
+        """
+
+    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
+        """Run one batch, host arrays in, host arrays out: output tensors by name, in the artifact's order."""
+
+
+def require_request(card: DeviceCard, exported: Exported, precision: str) -> None:
+    """What every `convert` refuses first.
+
+    Raises:
+        HarnessError: The device does not take this dialect or precision.
+    """
+    if precision not in card.precisions:
+        raise HarnessError(
+            f"device '{card.name}' does not run {precision}",
+            field="--precision",
+            remedy=f"use {' or '.join(card.precisions)}, or another device",
+        )
+    if exported.dialect != card.dialect:
+        raise HarnessError(
+            f"device '{card.name}' takes the dialect '{card.dialect}', and this model is of '{exported.dialect}'",
+            file=exported.path,
+            remedy=f"export the model to '{card.dialect}'",
+        )
+
+
+def require_batch_size(taken: int | None, batch_size: int, file: Path | None = None) -> None:
+    """Hold the batch size asked for to the only one that a static model takes (None: any).
+
+    Raises:
+        HarnessError: They differ, or it is not positive.
+    """
+    if batch_size < 1:
+        raise HarnessError(f"no batch of {batch_size} images", field="--batch-sizes", remedy="use 1 or more")
+    if taken is not None and taken != batch_size:
+        raise HarnessError(
+            f"the model takes batches of exactly {taken}, and {batch_size} was asked for",
+            file=file,
+            field="--batch-sizes",
+            remedy=f"use --batch-sizes {taken}, or export the model again with batch size {batch_size} or any",
+        )

@@ -1,0 +1,41 @@
+"""The one exception that speaks to the user: what is wrong, where, why, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class HarnessError(Exception):
+    """Something that the user gave (file, card, option, tool) is missing or wrong.
+
+    The suite ends with exit status 4 on it, where a port that deviates ends with 1.
+
+    Args:
+        cause: What is wrong, in one sentence.
+        file: The file it is wrong in, when there is one.
+        field: The field, entry or option within that file.
+        remedy: What to do about it.
+    """
+
+    def __init__(
+        self, cause: str, *, file: str | Path | None = None, field: str | None = None, remedy: str | None = None
+    ) -> None:
+        self.cause = cause
+        self.file = None if file is None else str(file)
+        self.field = field
+        self.remedy = remedy
+        super().__init__(self.message())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # pytest-xdist and process pools carry exceptions across processes; keyword arguments need help.
+        return (_rebuild, (self.cause, self.file, self.field, self.remedy))
+
+    def message(self) -> str:
+        """The whole message: file, field, cause, remedy."""
+        where = ": ".join(part for part in (self.file, self.field) if part)
+        text = f"{where}: {self.cause}" if where else self.cause
+        return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
+
+
+def _rebuild(cause: str, file: str | None, field: str | None, remedy: str | None) -> HarnessError:
+    return HarnessError(cause, file=file, field=field, remedy=remedy)

@@ -1,0 +1,84 @@
+"""Reading an ONNX file, and what it states about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto, ValueInfoProto
+
+from harness.devices.base import Artifact, TensorSpec
+from harness.errors import HarnessError
+
+PRECISIONS = {
+    TensorProto.FLOAT: "fp32",
+    TensorProto.FLOAT16: "fp16",
+    TensorProto.BFLOAT16: "bf16",
+    TensorProto.DOUBLE: "fp64",
+}
+
+
+def load_onnx_checked(path: Path) -> ModelProto:
+    """The model of an ONNX file, once ``onnx.checker`` finds it well-formed; the types of its values are inferred.
+
+    Raises:
+        HarnessError: The file is missing, truncated, no ONNX, or an invalid one.
+    """
+    remedy = "check the path, and compare the file's size with its source"
+    try:
+        model = onnx.load(path)
+    except DecodeError as error:
+        raise HarnessError("the file is truncated or no ONNX", file=path, remedy=remedy) from error
+    except (OSError, onnx.checker.ValidationError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise HarnessError(f"cannot read the ONNX: {reason}", file=path, remedy=remedy) from error
+    if not model.graph.node or not model.graph.output:
+        raise HarnessError("the file is truncated or no ONNX: it holds no graph", file=path, remedy=remedy)
+    try:
+        onnx.checker.check_model(model)
+        return onnx.shape_inference.infer_shapes(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        cause = f"not a valid ONNX model: {_first_line(error)}"
+        raise HarnessError(cause, file=path, remedy="export the model again, and run onnx.checker on it") from error
+
+
+def stated_by(model: ModelProto) -> Artifact:
+    """What the model states about itself: an artifact without payload, its precision in `executed`.
+
+    Its inputs are those that a caller must give: the ones without a default value.
+    """
+    defaults = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(_spec(value) for value in model.graph.input if value.name not in defaults)
+    outputs = tuple(_spec(value) for value in model.graph.output)
+    static = inputs[0].shape[0] if inputs and inputs[0].shape else None
+    return Artifact(None, inputs, outputs, static, {"precision": precision_of(model)})
+
+
+def precision_of(model: ModelProto) -> str:
+    """What the model computes in: "fp32", "fp16", ..., joined by "+" where mixed, "int8" where it is quantised.
+
+    Args:
+        model: With the types of its values, as `load_onnx_checked` gives it.
+    """
+    graph = model.graph
+    if any(_is_quantised(node.op_type) for node in graph.node):
+        return "int8"
+    types = {tensor.data_type for tensor in graph.initializer}
+    types |= {v.type.tensor_type.elem_type for v in (*graph.input, *graph.value_info, *graph.output)}
+    return "+".join(sorted(name for kind, name in PRECISIONS.items() if kind in types))
+
+
+def _is_quantised(op_type: str) -> bool:
+    return "quantize" in op_type.lower() or op_type.startswith("QLinear") or op_type.endswith("Integer")
+
+
+def _spec(value: ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim)
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else "no tensor"
+    return TensorSpec(value.name, shape, dtype)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

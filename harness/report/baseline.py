@@ -1,0 +1,110 @@
+"""The gate: nothing that an earlier run had may be worse or gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.errors import HarnessError
+from harness.report.records import Accuracy, Document, Run
+
+AP_DROP_ALLOWED = 0.002
+"""0.2 points: what CenterNet's own tables vary by between equal trainings lies at twice that."""
+ROUNDING = 1e-9
+"""A drop of exactly what is allowed may come out a little larger in binary fractions."""
+
+
+def read_document(path: Path) -> Document:
+    """A results document of schema 1.
+
+    Raises:
+        HarnessError: The file is missing, or is no such document.
+    """
+    try:
+        return Document.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise HarnessError(
+            f"cannot be read: {error.strerror}",
+            file=path,
+            field="--baseline",
+            remedy="make one with --results FILE, and give that",
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise HarnessError(
+            f"not a results document of schema 1: {place + ': ' if place else ''}{first['msg']}",
+            file=path,
+            field="--baseline",
+            remedy="make one with --results FILE",
+        ) from error
+
+
+def check_matches(baseline: Document, path: Path, model: str, data_sha256: str, runs: list[tuple[str, str]]) -> None:
+    """Refuse a baseline that nothing can be compared with.
+
+    Args:
+        baseline: The earlier document.
+        path: Where it was read from.
+        model: Name of the model card of this run.
+        data_sha256: Content hash of this run's data.
+        runs: (device, precision) of this run.
+
+    Raises:
+        HarnessError: It is of another model, other data, or none of these devices and precisions.
+    """
+    old_data = "none" if baseline.data is None else baseline.data.sha256
+    old_runs = [(run.device, run.precision) for run in baseline.runs]
+    if baseline.model != model:
+        differing = f"model is '{baseline.model}', this run's is '{model}'"
+    elif old_data != data_sha256:
+        differing = f"data hash is {old_data[:12]}, this run's is {data_sha256[:12]}"
+    elif not set(old_runs) & set(runs):
+        differing = f"runs are {_names(old_runs)}, this run's are {_names(runs)}"
+    else:
+        return
+    raise HarnessError(
+        f"the baseline matches nothing of this run: its {differing}",
+        file=path,
+        field="--baseline",
+        remedy="give the --results document of an earlier run with the same model, data, device and precision",
+    )
+
+
+def regressions(baseline: Document, runs: list[Run]) -> list[str]:
+    """What is worse than it was: an AP drop, a stage that was green and is not, or a figure that is gone."""
+    now = {(run.device, run.precision): run for run in runs}
+    found = []
+    for old in baseline.runs:
+        new = now.get((old.device, old.precision))
+        if new is not None:
+            found += [f"{old.device} {old.precision}: {text}" for text in (*_stages(old, new), *_accuracy(old, new))]
+    return found
+
+
+def _stages(old: Run, new: Run) -> list[str]:
+    outcomes = {(stage.name, stage.batch_size): stage.outcome for stage in new.stages}
+    sizes = {stage.batch_size for stage in new.stages}
+    found = []
+    for stage in old.stages:
+        outcome = outcomes.get((stage.name, stage.batch_size), "not run")
+        # Another --batch-sizes or -m chooses less; what was chosen must be as green as it was.
+        chosen = stage.batch_size in sizes and any(s.name == stage.name for s in new.stages)
+        if stage.outcome == "passed" and outcome != "passed" and chosen:
+            found.append(f"stage {stage.name} at batch size {stage.batch_size} passed and is now {outcome}")
+    return found
+
+
+def _accuracy(old: Run, new: Run) -> list[str]:
+    before: dict[int, Accuracy] = {accuracy.batch_size: accuracy for accuracy in old.accuracy}
+    return [
+        f"AP at batch size {now.batch_size} fell from {before[now.batch_size].AP:.4f} to {now.AP:.4f}, "
+        f"by more than {AP_DROP_ALLOWED:.4f}"
+        for now in new.accuracy
+        if now.batch_size in before and before[now.batch_size].AP - now.AP > AP_DROP_ALLOWED + ROUNDING
+    ]
+
+
+def _names(runs: list[tuple[str, str]]) -> str:
+    return ", ".join(f"{device} {precision}" for device, precision in runs) or "none"

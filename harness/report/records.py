@@ -1,0 +1,152 @@
+"""What tests report, one record each, as they happen; and the document that is made of them (schema 1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from harness.cards.device import Execution
+from harness.cards.schema import Record
+
+Outcome = Literal["passed", "failed", "expected-failure", "not-applicable"]
+Verdict = Literal["conforms", "deviates", "undecided", "error"]
+
+
+class Stage(Record):
+    """One stage of one device at one batch size: what was compared and how it came out."""
+
+    name: str
+    batch_size: int | None
+    outcome: Outcome
+    measured: float | None
+    """Largest difference; None where it is not finite or nothing was measured."""
+    allowed: float | None
+    comparisons: int
+    detail: str | None = None
+    """What is wrong, or why the stage does not apply."""
+
+
+class Accuracy(Record):
+    """AP of one device at one batch size, as fractions, beside the reference's on the same images in the same run."""
+
+    batch_size: int
+    AP: float
+    AP50: float
+    AP75: float
+    APs: float | None
+    APm: float | None
+    APl: float | None
+    images: int
+    reference_AP: float
+    allowed_loss: float
+    floor: str
+    """How the published floor came out, or why it does not apply."""
+    rounded: bool = False
+
+
+class Latency(Record):
+    """Milliseconds a batch."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Perf(Record):
+    """Speed of one device at one batch size."""
+
+    batch_size: int
+    fps: float
+    latency_ms: Latency
+    interval: str
+    """What lies between start and stop of the clock."""
+
+
+class Diagnosis(Record):
+    """Which known mistakes explain a deviation."""
+
+    faults: tuple[str, ...]
+    residual: float
+    confidence: float
+
+
+class Run(Record):
+    """Everything about one device at one precision."""
+
+    device: str
+    execution: Execution
+    precision: str
+    verdict: Verdict
+    executed: dict[str, str] = Field(default_factory=dict)
+    """What the device really ran: provider, precision, threads, versions."""
+    stages: tuple[Stage, ...] = ()
+    accuracy: tuple[Accuracy, ...] = ()
+    perf: tuple[Perf, ...] = ()
+    diagnosis: tuple[Diagnosis, ...] = ()
+
+
+class Data(Record):
+    """The images of the run."""
+
+    name: str
+    images: int
+    sha256: str
+
+
+class Document(Record):
+    """The results document, schema 1."""
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    model: str
+    data: Data | None
+    environment: dict[str, str]
+    verdict: Verdict
+    problems: tuple[str, ...] = ()
+    """What went wrong beside the stages: errors, failed tests of the suite itself, the gate's findings."""
+    runs: tuple[Run, ...] = ()
+
+
+class Reported(Record):
+    """A record on its way from a test to the document; the same with and without pytest-xdist."""
+
+    device: str
+    precision: str
+    record: Annotated[Stage | Accuracy | Perf, Field()]
+
+
+class Executed(Record):
+    """What a device really ran, on its way to the document."""
+
+    device: str
+    precision: str
+    executed: dict[str, str]
+
+
+class Trouble(Record):
+    """A test that failed with something that no stage tells of, on its way to the document."""
+
+    device: str | None
+    """None where the test is of the suite itself."""
+    text: str
+    error: bool
+    """Whether something that the user gave is missing or wrong, where a device that fails deviates."""
+
+
+Message = Reported | Executed | Trouble
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def pack(message: Message) -> str:
+    """As text, which pytest-xdist carries from worker to controller."""
+    return message.model_dump_json()
+
+
+def unpack(text: str) -> Message:
+    """What `pack` made."""
+    return _MESSAGE.validate_json(text)
+
+
+def to_json(document: Document) -> dict[str, Any]:
+    """The document as plain JSON values."""
+    return document.model_dump(mode="json", by_alias=True)

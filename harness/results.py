@@ -1,0 +1,139 @@
+"""Collecting detections, and COCO's results format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
+
+from harness.errors import HarnessError
+from harness.files import whole_file
+from harness.types import Detections
+
+
+class Results(Mapping[int, Detections]):
+    """Detections in image pixels by image id; images are added, never changed. 28 bytes a detection."""
+
+    def __init__(self) -> None:
+        self._by_image: dict[int, Detections] = {}
+
+    def add(self, image_id: int, detections: Detections) -> None:
+        """Keep a copy of what was detected in an image, nothing included.
+
+        Raises:
+            HarnessError: The image has results already, or a box or score is NaN or infinite.
+        """
+        if image_id in self._by_image:
+            raise HarnessError(f"image {image_id} has results already", remedy="run every image once")
+        if not (np.isfinite(detections.boxes).all() and np.isfinite(detections.scores).all()):
+            raise HarnessError(
+                f"the detections of image {image_id} hold NaN or infinite values", remedy="compare the heads first"
+            )
+        self._by_image[int(image_id)] = Detections(
+            boxes=np.array(detections.boxes, np.float32).reshape(-1, 4),
+            scores=np.array(detections.scores, np.float32),
+            classes=np.array(detections.classes, np.int64),
+        )
+
+    def __getitem__(self, image_id: int) -> Detections:
+        return self._by_image[image_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_image)
+
+    def __len__(self) -> int:
+        return len(self._by_image)
+
+
+def to_coco_json(results: Results, category_ids: Sequence[int], *, rounding: bool = False) -> list[dict[str, Any]]:
+    """The detections as COCO's results format: image_id, category_id, bbox (x, y, width, height), score.
+
+    With `rounding`, coordinates and scores have two decimals and width and height are subtracted in float32 before,
+    as CenterNet's tools write their results (src/lib/datasets/dataset/coco.py, convert_eval_format).
+
+    Raises:
+        HarnessError: A class is not among `category_ids`.
+    """
+    records = []
+    for image_id in sorted(results):
+        detections = results[image_id]
+        beyond = detections.classes[(detections.classes < 0) | (detections.classes >= len(category_ids))]
+        if len(beyond):
+            raise HarnessError(
+                f"image {image_id} has detections of class {beyond[0]}, the model card has {len(category_ids)} classes",
+                field="category_ids",
+                remedy="give the card one category for each heatmap channel",
+            )
+        boxes = detections.boxes if rounding else detections.boxes.astype(np.float64)
+        rows = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], detections.scores]).astype(np.float64)
+        if rounding:
+            rows = rows.round(2)  # as "{:.2f}" does it: a float32 times 100 is exact in float64
+        records += [
+            {"image_id": image_id, "category_id": category_ids[index], "bbox": row[:4], "score": row[4]}
+            for index, row in zip(detections.classes.tolist(), rows.tolist(), strict=True)
+        ]
+    return records
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    image_id: int
+    category_id: int
+    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+    score: FiniteFloat
+
+
+_RECORDS = TypeAdapter(list[_Record])
+
+
+def read_coco_json(file: Path) -> list[dict[str, Any]]:
+    """Read a COCO results file, for `evaluate_records`; what `json.dump` writes of `to_coco_json` reads back the same.
+
+    Raises:
+        HarnessError: The file is missing or no results file of boxes.
+    """
+    try:
+        data = file.read_bytes()
+        _RECORDS.validate_json(data, strict=True)
+    except OSError as error:
+        raise HarnessError(f"cannot be read: {error.strerror}", file=file, remedy="check the path") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise HarnessError(
+            f"not a COCO results file: {first['msg']}",
+            file=file,
+            field=".".join(str(part) for part in first["loc"]) or None,
+            remedy="give a JSON list of image_id, category_id, bbox (x, y, width, height) and score",
+        ) from error
+    records: list[dict[str, Any]] = json.loads(data)
+    return records
+
+
+def save_results(results: Results, path: Path) -> None:
+    """Write detections as they are (float32), whole under the file's name or not at all."""
+    ids = list(results)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            ids=np.array(ids, np.int64),
+            counts=np.array([len(results[id_]) for id_ in ids], np.int64),
+            boxes=np.concatenate([results[id_].boxes for id_ in ids]),
+            scores=np.concatenate([results[id_].scores for id_ in ids]),
+            classes=np.concatenate([results[id_].classes for id_ in ids]),
+        )
+
+
+def load_results(path: Path) -> Results:
+    """What `save_results` wrote."""
+    results = Results()
+    with np.load(path) as saved:
+        ends = np.cumsum(saved["counts"])[:-1]
+        parts = (np.split(saved[name], ends) for name in ("boxes", "scores", "classes"))
+        for image_id, boxes, scores, classes in zip(saved["ids"].tolist(), *parts, strict=True):
+            results.add(image_id, Detections(boxes, scores, classes))
+    return results

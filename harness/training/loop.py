@@ -1,0 +1,194 @@
+"""The training loop: Adam, warm-up and cosine, checkpoints that a killed run goes on from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from harness.cards import ModelCard
+from harness.dataset import Dataset
+from harness.errors import HarnessError
+from harness.files import whole_file
+from harness.models import HeadedNetwork, create_model
+from harness.models.weights import load_weights
+from harness.ops import DCNv2
+from harness.training.loss import TargetBatch, centernet_loss
+from harness.training.samples import SampleNumbers, Samples, collate
+from harness.training.targets import MIN_OVERLAP
+
+Report = Callable[[int, dict[str, float]], None]
+"""Called after every iteration with its number (from 1) and the losses by head, ``total`` and ``learning_rate``."""
+
+WARM_UP = 200
+"""Iterations over which the learning rate rises; without it Adam throws the DCN offsets far out."""
+GRADIENT_NORM = 35.0
+LEAST_CROP = 64
+"""Leaves 2 x 2 cells at stride 32: batch norm and the decomposed DCN need more than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a training run is made of; a resumed run must have the same."""
+
+    iterations: int
+    batch_size: int = 16
+    crop: int = 256
+    learning_rate: float = 1e-3
+    seed: int = 0
+    overlap: float = MIN_OVERLAP
+    """Of the drawn peaks, see `gaussian_radius`."""
+    bfloat16: bool = False
+    """Convolutions under bfloat16 autocast; positions of the DCN and losses stay in float32."""
+
+
+def learning_rate(settings: Settings, iteration: int) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    if iteration < WARM_UP:
+        return settings.learning_rate * (iteration + 1) / WARM_UP
+    done = (iteration - WARM_UP) / max(1, settings.iterations - WARM_UP)
+    return settings.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, done))) / 2)
+
+
+def train(
+    card: ModelCard,
+    dataset: Dataset,
+    settings: Settings,
+    folder: Path,
+    *,
+    save_every: int = 250,
+    workers: int = 1,
+    report: Report | None = None,
+) -> Path:
+    """Train the card's network; go on from ``folder/last.pth`` where there is one.
+
+    Args:
+        card: Architecture, classes, normalisation; its heads must be hm, wh, reg.
+        dataset: Images and annotations to train on.
+        settings: What the run is made of.
+        folder: Where the checkpoint is kept.
+        save_every: Iterations between checkpoints; a killed run loses at most so many.
+        workers: Processes that prepare samples.
+        report: Told after every iteration.
+
+    Returns:
+        The checkpoint ``folder/last.pth``: ``{"epoch", "state_dict", "optimizer", "iteration", "settings"}``.
+
+    Raises:
+        HarnessError: The card has no network or other heads, the crop does not suit, the checkpoint cannot be read or
+            is of another network or other settings, or the loss is no longer finite.
+    """
+    if card.network is None or card.output.heads != ("hm", "wh", "reg") or card.output.box != "wh+reg":
+        raise HarnessError(
+            "only a card with a [network] and the heads hm, wh, reg can be trained",
+            field="--model",
+            remedy="add [network] to the card",
+        )
+    if settings.crop < LEAST_CROP or settings.crop % 32:
+        raise HarnessError(
+            f"a crop of {settings.crop} pixels", field="--crop", remedy=f"give a multiple of 32, at least {LEAST_CROP}"
+        )
+    torch.manual_seed(settings.seed)
+    model = create_model(card.network.arch, card.head_channels, card.network.head_conv, card.network.width)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, DCNv2):
+            module.decomposed = True
+    optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "last.pth"
+    start = _resume(checkpoint, model, optimizer, settings) if checkpoint.exists() else 0
+    loader: DataLoader[Any] = DataLoader(
+        Samples(dataset, card, settings.crop, settings.seed, settings.overlap),
+        batch_sampler=SampleNumbers(start, settings.iterations, settings.batch_size),
+        collate_fn=collate,
+        num_workers=workers,
+    )
+    done = start
+    try:
+        for images, targets in loader:
+            rate = learning_rate(settings, done)
+            losses = _step(model, optimizer, images, targets, rate, settings)
+            done += 1
+            if report is not None:
+                report(done, {**losses, "learning_rate": rate})
+            if done % save_every == 0:
+                _save(checkpoint, model, optimizer, done, settings, len(dataset))
+    except KeyboardInterrupt:  # keeps what was learnt; after an error the last good checkpoint stays
+        _save(checkpoint, model, optimizer, done, settings, len(dataset))
+        raise
+    _save(checkpoint, model, optimizer, done, settings, len(dataset))
+    return checkpoint
+
+
+def _step(
+    model: HeadedNetwork,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    targets: TargetBatch,
+    rate: float,
+    settings: Settings,
+) -> dict[str, float]:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        heads = model(images)
+    losses = centernet_loss(heads, targets)
+    optimizer.zero_grad(set_to_none=True)
+    losses["total"].backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+    optimizer.step()
+    values = {name: loss.item() for name, loss in losses.items()}
+    if not math.isfinite(values["total"]):
+        raise HarnessError("the loss is not finite: training has diverged", remedy="lower --learning-rate")
+    return values
+
+
+def _save(
+    path: Path, model: HeadedNetwork, optimizer: torch.optim.Optimizer, done: int, settings: Settings, images: int
+) -> None:
+    content = {
+        "epoch": done * settings.batch_size // images,
+        "iteration": done,
+        "state_dict": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "settings": asdict(settings),
+    }
+    with whole_file(path) as partial:  # a reader, and a run that is killed here, sees the old or the new one
+        torch.save(content, partial)
+
+
+def _resume(path: Path, model: HeadedNetwork, optimizer: torch.optim.Optimizer, settings: Settings) -> int:
+    load_weights(model, path)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    found = saved.get("settings", {})
+    differing = [f.name for f in fields(settings) if found.get(f.name) != getattr(settings, f.name)]
+    if differing:
+        raise HarnessError(
+            f"the checkpoint is of a run with other {', '.join(differing)}",
+            file=path,
+            remedy="give the same settings to go on with it, or another --output to start anew",
+        )
+    optimizer.load_state_dict(saved["optimizer"])
+    return int(saved["iteration"])
+
+
+def save_weights(state: dict[str, torch.Tensor], path: Path, *, half: bool = False) -> None:
+    """Write a state dict as a checkpoint without optimizer.
+
+    Args:
+        state: Tensors by name.
+        path: File to write.
+        half: Convolution weights in float16: half the size. Batch norms keep float32, for variances may be tiny.
+    """
+    kept = {
+        name: tensor.half() if half and tensor.is_floating_point() and tensor.dim() > 1 else tensor
+        for name, tensor in state.items()
+    }
+    with whole_file(path) as partial:
+        torch.save({"epoch": 0, "state_dict": kept}, partial)
