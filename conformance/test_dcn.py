@@ -19,36 +19,44 @@ from harness.types import Float64
 
 pytestmark = pytest.mark.numerics
 
+Pair = tuple[int, int]
+Geometry = tuple[Pair, Pair, Pair]
+
 ATOL = 1e-9
 """In float64, for sums of some dozens of values around 1."""
 
 
 def naive_dcn(
-    x: Float64, offset: Float64, weight: Float64, bias: Float64, geometry: tuple[int, int, int], mask: Float64
+    x: Float64, offset: Float64, weight: Float64, bias: Float64, geometry: Geometry, mask: Float64
 ) -> Float64:
-    """DCNv2 by definition; `geometry` is stride, padding, dilation.
+    """DCNv2 by definition; `geometry` is stride, padding, dilation, each (vertical, horizontal).
 
     A sample at (y, x) is the sum of all pixels, each with the weight max(0, 1 - |dy|) max(0, 1 - |dx|) of bilinear
     interpolation; beside the image there are none. Offset group g holds kernel point p's (dy, dx) in the channels
-    2 (g points + p) and the one after it, and its mask in the channel g points + p.
+    2 (g points + p) and the one after it, and its mask in the channel g points + p. Of the groups of the convolution,
+    each connects its share of the outputs with its share of the inputs.
     """
     stride, padding, dilation = geometry
     n, channels, height, width = x.shape
     points, kernel = weight.shape[2] * weight.shape[3], weight.shape[3]
-    groups = mask.shape[1] // points
+    offset_groups = mask.shape[1] // points
+    own, per_output = channels // offset_groups, weight.shape[1]
+    groups = channels // per_output
     out = np.zeros((n, len(weight), *offset.shape[2:]))
     for sample, row, column in np.ndindex(n, *offset.shape[2:]):
         out[sample, :, row, column] = bias
-        for group, point in np.ndindex(groups, points):
+        for point, channel in np.ndindex(points, channels):
             i, j = divmod(point, kernel)
-            dy, dx = offset[sample, 2 * (group * points + point) :, row, column][:2]
-            y = row * stride - padding + i * dilation + dy
-            x_ = column * stride - padding + j * dilation + dx
+            at = channel // own * points + point
+            dy, dx = offset[sample, 2 * at :, row, column][:2]
+            y = row * stride[0] - padding[0] + i * dilation[0] + dy
+            x_ = column * stride[1] - padding[1] + j * dilation[1] + dx
             hat_y = np.maximum(0, 1 - np.abs(y - np.arange(height)))
             hat_x = np.maximum(0, 1 - np.abs(x_ - np.arange(width)))
-            own = slice(group * channels // groups, (group + 1) * channels // groups)
-            value = hat_y @ x[sample, own] @ hat_x * mask[sample, group * points + point, row, column]
-            out[sample, :, row, column] += weight[:, own, i, j] @ value
+            value = hat_y @ x[sample, channel] @ hat_x * mask[sample, at, row, column]
+            group = channel // per_output
+            fed = slice(group * len(weight) // groups, (group + 1) * len(weight) // groups)
+            out[sample, fed, row, column] += weight[fed, channel % per_output, i, j] * value
     return out
 
 
@@ -60,7 +68,7 @@ class Case:
     offset: Tensor
     weight: Tensor
     bias: Tensor
-    geometry: tuple[int, int, int]
+    geometry: Geometry
     mask: Tensor
 
     def naive(self) -> Tensor:
@@ -84,24 +92,32 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn, reach: float | None = None, groups: int = 1) -> Case:
+def cases(draw: st.DrawFn, reach: float | None = None) -> Case:
     """Any geometry; offsets around `reach` pixels, from a fraction of one to far outside, and never zero."""
-    kernel, stride, dilation = draw(st.sampled_from([1, 3])), draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    padding = draw(st.integers(0, 3))
-    least = max(2, dilation * (kernel - 1) + 1 - 2 * padding)
-    height, width = draw(st.integers(least, least + 5)), draw(st.integers(least, least + 5))
-    n, channels, out = draw(st.integers(1, 2)), groups * draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    small = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    kernel, stride, dilation = draw(small), draw(small), draw(small)
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    sides = []
+    for k, p, d in zip(kernel, padding, dilation, strict=True):
+        least = max(2, d * (k - 1) + 1 - 2 * p)
+        sides.append(draw(st.integers(least, least + 4)))
+    groups, offset_groups = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    channels, out = groups * offset_groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    n, points = draw(st.integers(1, 2)), kernel[0] * kernel[1]
     reach = draw(st.sampled_from([0.3, 2.0, 20.0, 1e4])) if reach is None else reach
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    h, w = ((side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for side in (height, width))
-    offset = reach * normal(n, 2 * groups * kernel**2, h, w)
+    h, w = (
+        (side + 2 * p - d * (k - 1) - 1) // s + 1
+        for side, k, s, p, d in zip(sides, kernel, stride, padding, dilation, strict=True)
+    )
+    offset = reach * normal(n, 2 * offset_groups * points, h, w)
     assert bool((offset != 0).all())
-    mask = torch.sigmoid(normal(n, groups * kernel**2, h, w))
-    x, weight = normal(n, channels, height, width), normal(out, channels, kernel, kernel)
+    mask = torch.sigmoid(normal(n, offset_groups * points, h, w))
+    x, weight = normal(n, channels, *sides), normal(out, channels // groups, *kernel)
     return Case(x, offset, weight, normal(out), (stride, padding, dilation), mask)
 
 
@@ -114,10 +130,19 @@ def test_both_forms_equal_the_definition(case: Case) -> None:
     torch.testing.assert_close(case.decomposed(), expected, rtol=0, atol=ATOL * float(case.offset.abs().max().clip(1)))
 
 
-@given(case=cases(groups=2))
-@settings(deadline=None, max_examples=20)
-def test_native_form_equals_the_definition_with_two_offset_groups(case: Case) -> None:
-    torch.testing.assert_close(case.native(), case.naive(), rtol=0, atol=ATOL)
+@pytest.mark.parametrize("sides", [(1, 5), (5, 1)])
+def test_a_map_one_pixel_high_or_wide_is_said_to_have_no_decomposed_form(sides: Pair) -> None:
+    arguments = (torch.ones(1, 1, *sides), torch.ones(1, 18, *sides), torch.ones(1, 1, 3, 3))
+    assert bool(deform_conv2d(*arguments, padding=1).isfinite().all())
+    with pytest.raises(ValueError, match=f"{sides[0]}x{sides[1]} has no decomposed form"):
+        deform_conv2d_decomposed(*arguments, padding=1)
+
+
+def test_without_mask_and_bias_both_forms_are_dcnv1() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, offset, weight = (torch.randn(s, generator=generator) for s in ((1, 2, 6, 7), (1, 18, 6, 7), (3, 2, 3, 3)))
+    native = deform_conv2d(x, offset, weight, padding=1)
+    torch.testing.assert_close(deform_conv2d_decomposed(x, offset, weight, padding=1), native, rtol=0, atol=1e-4)
 
 
 @given(case=cases(reach=3.0))
@@ -196,7 +221,7 @@ def test_layer_moves_by_the_offsets_that_its_convolution_asks_for(decomposed: bo
     assert bool((asked.abs() > 1).any())
     mask = 1 / (1 + (-asked[:, 18:]).exp())
 
-    expected = Case(x, asked[:, :18], dcn.weight, dcn.bias, (2, 2, 2), mask).naive()
+    expected = Case(x, asked[:, :18], dcn.weight, dcn.bias, ((2, 2), (2, 2), (2, 2)), mask).naive()
 
     assert expected.shape == (2, 6, 5, 6)
     torch.testing.assert_close(dcn(x), expected, rtol=0, atol=1e-8)
@@ -215,7 +240,7 @@ def test_positions_stay_float32_under_bfloat16_autocast(decomposed: bool) -> Non
         result = dcn(x)
     assert asked.dtype == torch.bfloat16
     offset, mask = split_offset_mask(asked)
-    case = Case(x, offset, dcn.weight, dcn.bias, (2, 2, 2), mask)
+    case = Case(x, offset, dcn.weight, dcn.bias, ((2, 2), (2, 2), (2, 2)), mask)
     expected = case.native(torch.float32)
     # The last product of the decomposed form is rounded to bfloat16; positions in bfloat16 would differ by 0.017.
     torch.testing.assert_close(result.float(), expected, rtol=0, atol=0.004)
