@@ -213,13 +213,21 @@ def test_full_disk_is_an_error_and_leaves_nothing_half_written(suite: Suite, ful
     assert [entry.name for entry in full_disk.iterdir()] == ["filler"]
 
 
+INTERRUPTIBLE = """
+import signal, sys, pytest
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+"""A shell starts what runs in its background with Ctrl-C ignored, and children inherit that."""
+
+
 def interrupted(suite: Suite, results: Path, running: Path) -> int:
     """Exit status of a run that gets Ctrl-C while a device is at work."""
     running.unlink(missing_ok=True)
     command = [
         sys.executable,
-        "-m",
-        "pytest",
+        "-c",
+        INTERRUPTIBLE,
         *suite.options,
         f"--results={results}",
         "--device=right,endless",
@@ -230,7 +238,10 @@ def interrupted(suite: Suite, results: Path, running: Path) -> int:
         while not running.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        return process.wait(60)
+        try:
+            return process.wait(60)
+        finally:
+            process.kill()  # else a run that does not heed Ctrl-C would be waited for without end
 
 
 def test_ctrl_c_leaves_a_whole_document_that_decides_nothing(suite: Suite, world: World, tmp_path: Path) -> None:
