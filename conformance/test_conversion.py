@@ -17,4 +17,9 @@ def test_artifact_keeps_the_contract_of_the_card(
     recorder.executed(artifact)
     check_contract(bench.card, artifact, batch_size, bench.subject.onnx)
     tensors = len(artifact.inputs) + len(artifact.outputs)
-    recorder.stage("contract", [Comparison("inputs and outputs", 0, 0, tensors)])
+    comparisons = [Comparison("inputs and outputs", 0, 0, tensors)]
+    if bench.device(device_name).card.whole_on_chip:
+        left = artifact.host_operators
+        problem = f"left to the host's CPU: {', '.join(sorted(set(left)))}" if left else None
+        comparisons.append(Comparison("operators that are not on the chip", len(left), 0, 1, problem))
+    recorder.stage("contract", comparisons)

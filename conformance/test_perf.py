@@ -68,6 +68,22 @@ def test_fps_of_the_device(
     )
 
 
+def test_compiler_estimates_the_speed(bench: Bench, recorder: Recorder, device_name: str, batch_size: int) -> None:
+    artifact = bench.artifact(device_name, batch_size)
+    if artifact.estimate is None:
+        recorder.not_applicable("estimate", "no compiler that estimates")
+        return
+    recorder.executed(artifact)
+    recorder.estimate(artifact.estimate)
+    problem = None
+    floor = artifact.estimate.ddr_floor_ms
+    if floor is not None and artifact.estimate.latency_ms < floor:
+        problem = "the estimate is faster than its own traffic with the memory"
+    recorder.stage(
+        "estimate", [Comparison("traffic over estimate", (floor or 0) / artifact.estimate.latency_ms, 1, 1, problem)]
+    )
+
+
 def bare_loop(artifact: Artifact, images: np.ndarray[Any, Any], device_name: str) -> Callable[[], object]:
     """What an engineer would write to time the same session by hand."""
     session: Any = artifact.payload
@@ -100,6 +116,10 @@ def test_suite_is_as_fast_as_a_bare_loop(bench: Bench, recorder: Recorder, devic
 def test_accuracy_run_spends_its_time_in_the_device(
     bench: Bench, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
+    reason = bench.device(device_name).card.reason_against("perf")
+    if reason is not None:
+        recorder.not_applicable("pipeline", reason)
+        return
     device, artifact = bench.device(device_name), bench.artifact(device_name, batch_size)
     some = bench.first_images(24)
     shares = [detect(device, artifact, bench.card, some, batch_size)[1].device_share for _ in range(3)]

@@ -33,16 +33,24 @@ NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 class Tolerance(Record):
     """What a correct port of one precision may differ by."""
 
-    unit_roundoff: float
-    factor: float
+    unit_roundoff: float | None = None
+    """None where no tolerance of the heads can be derived: they are measured, and the verdict is by AP."""
+    factor: float | None = None
     factor_reason: str
     ap_loss_allowed: float
     ap_reason: str
     source: str
     since: str
 
+    @property
+    def derivable(self) -> bool:
+        """Whether the heads can be held to a tolerance."""
+        return self.unit_roundoff is not None and self.factor is not None
+
     def allowed(self, accumulation_length: int, scale: float) -> float:
-        """Largest absolute difference of a head."""
+        """Largest absolute difference of a head; infinite where none can be derived."""
+        if self.unit_roundoff is None or self.factor is None:
+            return math.inf
         return self.factor * self.unit_roundoff * math.sqrt(accumulation_length) * scale
 
 
@@ -96,6 +104,7 @@ def head_scales(heads32: Heads, second: Heads, tolerance: Tolerance, length: int
         tolerance: That of float32.
         length: Accumulation length.
     """
+    assert tolerance.unit_roundoff is not None
     scales = {}
     exact = second.named()
     for name, head in heads32.named().items():

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.calibration import Calibration
 from harness.cards import DeviceCard, ModelCard
 from harness.devices.base import Exported
 from harness.devices.onnxruntime import OnnxRuntimeDevice, run_unoptimised
 from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
-from harness.export import export_standard, load_onnx_checked
+from harness.export import DIALECTS, load_onnx_checked
+from harness.export.check import check_export
 from harness.export.network import CardNetwork
 from harness.heads import read_heads
 from harness.models import HeadedNetwork, create_model
@@ -57,11 +60,20 @@ class Subject:
             weights = [tuple(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 4]
         return max((math.prod(shape[1:]) for shape in weights), default=1)
 
-    def exported(self, device: DeviceCard, folder: Path) -> Exported:
-        """The model in the dialect of a device; an ONNX is written to `folder` unless it is there already.
+    def exported(
+        self, device: DeviceCard, folder: Path, batch_size: int, calibration: Calibration | None = None
+    ) -> Exported:
+        """The model in the dialect of a device; a file is written to `folder` unless it is there already.
+
+        Args:
+            device: Says the dialect.
+            folder: For the file.
+            batch_size: Of the file, in the dialects that have static shapes.
+            calibration: Handed on to the device.
 
         Raises:
-            HarnessError: The device takes the PyTorch network and there is none, or the export fails.
+            HarnessError: The device takes the PyTorch network and there is none, the export fails, or what it wrote
+                does not compute what the network computes.
         """
         if device.dialect == "module":
             if self.module is None:
@@ -72,7 +84,7 @@ class Subject:
                 )
             return Exported(self.card, "module", module=self.module)
         if self.onnx is not None:
-            return Exported(self.card, device.dialect, path=self.onnx)
+            return Exported(self.card, device.dialect, path=self.onnx, calibration=calibration)
         assert self.module is not None
         reason = device.reason_against("variable_shape")
         if self.card.input.keep_res and reason is not None:
@@ -81,10 +93,23 @@ class Subject:
                 field="input.keep_res",
                 remedy="choose --device torch, or a card with keep_res = false",
             )
-        path = folder / f"{self.card.name}-{self.sha256[:12]}-{device.dialect}.onnx"
+        return replace(self._export(device.dialect, folder, batch_size), calibration=calibration)
+
+    def _export(self, dialect: str, folder: Path, batch_size: int) -> Exported:
+        assert self.module is not None
+        export, suffix = DIALECTS[dialect]
+        size = None if dialect == "standard" else batch_size
+        batch = "" if size is None else f"-batch{size}"
+        path = folder / f"{self.card.name}-{self.sha256[:12]}-{dialect}{batch}.{suffix}"
+        exported = Exported(self.card, dialect, self.module, path)
         if not path.exists():
-            export_standard(self.module, self.card, path, batch_size=None, weights_sha256=self.sha256)
-        return Exported(self.card, device.dialect, path=path)
+            with TemporaryDirectory(dir=folder) as scratch:
+                fresh = Path(scratch) / path.name
+                export(self.module, self.card, fresh, batch_size=size, weights_sha256=self.sha256)
+                if dialect != "standard":  # which ONNX Runtime runs as a device, held to the network in every run
+                    check_export(replace(exported, path=fresh), batch_size)
+                fresh.replace(path)
+        return exported
 
     def second_opinion(self, images: NDArray[np.generic]) -> Heads:
         """Heads computed in another way than the reference does: in float64, or of an ONNX without its optimisations.

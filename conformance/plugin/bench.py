@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from conformance.plugin.config import SuiteConfig
+from harness.calibration import Calibration
 from harness.compare import Tolerance, head_scales, load_tolerance
 from harness.dataset import Dataset, load_coco
 from harness.devices.base import Artifact, Device
@@ -117,10 +118,22 @@ class Bench:
         key = (name, batch_size)
         if key not in self._artifacts:
             device = self.device(name)
+            precision = self.precision_of(name)
+            calibration = self.calibration if precision == "int8" else None
             with FileLock(self.shared / "export.lock"):
-                exported = self.subject.exported(device.card, self.shared)
-            self._artifacts[key] = device.convert(exported, batch_size, self.config.precision)
+                exported = self.subject.exported(device.card, self.shared, batch_size, calibration)
+            self._artifacts[key] = device.convert(exported, batch_size, precision)
         return self._artifacts[key]
+
+    def precision_of(self, name: str) -> str:
+        """That of the run for a device that was asked for; the golden heads are always float32."""
+        return self.config.precision if name in self.config.devices else "fp32"
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Images for post-training quantisation: of the whole data set, whatever part of it is checked."""
+        whole = load_coco(self.config.coco or embedded_dataset_root("val"))
+        return Calibration(self.card, whole, self.config.calibration_images)
 
     @property
     def reference_name(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.calibration import DEFAULT_IMAGES
 from harness.cards import ModelCard, load_model_card, model_card_names
 from harness.compare import load_tolerance
 from harness.devices.registry import device_names
@@ -32,6 +33,7 @@ class SuiteConfig:
         limit: Only so many images.
         batch_sizes: Asked for, or the card's own.
         precision: Asked for.
+        calibration_images: From how many images int8 takes its ranges.
         results: Where the results document goes.
         baseline: An earlier results document, to be no worse than.
         explicit: Whether anything about a device was asked for on the command line.
@@ -46,6 +48,7 @@ class SuiteConfig:
     limit: int | None
     batch_sizes: tuple[int, ...]
     precision: str
+    calibration_images: int
     results: Path | None
     baseline: Path | None
     explicit: bool
@@ -69,6 +72,10 @@ class SuiteConfig:
             )
         if option.limit is not None and option.limit < 1:
             raise HarnessError(f"{option.limit} images", field="--limit", remedy="give 1 or more")
+        if option.calibration_images < 1:
+            raise HarnessError(
+                f"{option.calibration_images} images", field="--calibration-images", remedy="give 1 or more"
+            )
         load_tolerance(option.precision)
         if option.numprocesses and (option.markexpr or "").strip() == "perf":
             raise HarnessError(
@@ -86,6 +93,7 @@ class SuiteConfig:
             limit=option.limit,
             batch_sizes=_batch_sizes(option.batch_sizes) if option.batch_sizes else card.batch_sizes,
             precision=option.precision,
+            calibration_images=option.calibration_images,
             results=_path(option.results),
             baseline=_path(option.baseline),
             explicit=any(getattr(option, name) != default for name, default in asked.items()),
@@ -118,6 +126,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--limit", type=int, metavar="N", help="only the first N images")
     add("--batch-sizes", metavar="N[,N]", help="batch sizes to check, each with its AP (default: the card's)")
     add("--precision", default="fp32", metavar="NAME", help="precision to run at (default: %(default)s)")
+    add(
+        "--calibration-images",
+        type=int,
+        default=DEFAULT_IMAGES,
+        metavar="N",
+        help="images that int8 takes its ranges from, spread over the data set (default: %(default)s)",
+    )
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
 

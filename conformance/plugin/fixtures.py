@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -52,9 +53,25 @@ class ForXdist:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register with pytest-xdist where it is in use."""
+    """Show how the toolchains get on; register with pytest-xdist where it is in use."""
+    logger, handler = logging.getLogger("harness.convert"), SignsOfLife(config)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    config.add_cleanup(lambda: logger.removeHandler(handler))
     if config.pluginmanager.hasplugin("dsession") or config.option.numprocesses:
         config.pluginmanager.register(ForXdist())
+
+
+class SignsOfLife(logging.Handler):
+    """Shows what the drivers of the toolchains say while they are at work."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(logging.INFO)
+        self.config = config
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        _say(self.config, record.getMessage())
 
 
 def _say(config: pytest.Config, text: str) -> None:

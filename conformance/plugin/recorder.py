@@ -11,10 +11,10 @@ import pytest
 from conformance.plugin.bench import worst
 from harness.compare import Comparison
 from harness.decode import NonFiniteHeadError
-from harness.devices.base import Artifact
+from harness.devices.base import Artifact, Estimate
 from harness.heads import DeviceOutputError
 from harness.pipeline import Timing
-from harness.report.records import Accuracy, Executed, Latency, Message, Perf, Reported, Stage, pack
+from harness.report.records import ESTIMATED, Accuracy, Executed, Latency, Message, Perf, Reported, Stage, pack
 
 PROPERTY = "centernet_conformance"
 SHOWN = 6
@@ -77,6 +77,27 @@ class Recorder:
         if detail:
             raise StageFailure(name, f"{where}: {detail}")
 
+    def measured_only(self, name: str, comparisons: Sequence[Comparison], reason: str) -> None:
+        """Note what was measured where nothing says what is allowed; what could not be compared fails all the same."""
+        if any(comparison.problem is not None for comparison in comparisons) or not comparisons:
+            self.stage(name, comparisons)
+        largest: dict[str, float] = {}
+        for comparison in comparisons:
+            head = comparison.what.rpartition("head ")[2]
+            largest[head] = max(largest.get(head, 0.0), comparison.measured)
+        shown = ", ".join(f"{head} {value:.3g}" for head, value in largest.items())
+        self._emit(
+            Stage(
+                name=name,
+                batch_size=self.batch_size,
+                outcome="not-applicable",
+                measured=worst(list(largest.values())),
+                allowed=None,
+                comparisons=len(comparisons),
+                detail=f"largest difference of {shown}; {reason}",
+            )
+        )
+
     @contextmanager
     def outputs_of(self, name: str) -> Iterator[None]:
         """A device that returns the wrong tensors, or NaN, deviates in stage `name`."""
@@ -109,6 +130,11 @@ class Recorder:
         latency = Latency(p50=p50, p90=p90, p99=p99)
         record = Perf(batch_size=self.batch_size, fps=fps, latency_ms=latency, interval=interval)
         self._emit(Reported(device=self.device, precision=self.precision, record=record))
+
+    def estimate(self, estimate: Estimate) -> None:
+        """Note what a compiler believes the speed to be."""
+        latency = estimate.latency_ms
+        self.perf(1000 * self.batch_size / latency, [latency], f"{ESTIMATED}: {estimate.note}")
 
     def end_to_end(self, timing: Timing) -> None:
         """Note the speed of an accuracy run."""

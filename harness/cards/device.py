@@ -32,6 +32,15 @@ class PublishedSpeed(Record):
     source: str
 
 
+class TpuMlir(Record):
+    """What Sophon's compiler is told of a chip."""
+
+    chip: str
+    """As ``model_deploy --chip`` has it."""
+    float_mode: Literal["F16", "F32"]
+    """Precision of what stays in float beside INT8."""
+
+
 class DeviceCard(Record):
     """The contract of one target: toolchain, dialect, precisions, limits."""
 
@@ -39,8 +48,11 @@ class DeviceCard(Record):
     description: str
     execution: Execution
     toolchain: str
-    dialect: Literal["module", "standard"]
+    dialect: Literal["module", "standard", "decomposed", "torchscript"]
     """Export dialect that `convert` takes; `module` is the PyTorch network itself."""
+    whole_on_chip: bool = False
+    """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""
+    tpu_mlir: TpuMlir | None = None
     precisions: tuple[str, ...] = Field(min_length=1)
     cannot: tuple[Limit, ...] = ()
     published: tuple[PublishedSpeed, ...] = ()

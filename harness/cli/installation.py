@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
@@ -17,14 +20,33 @@ from harness.paths import cache_path
 DISTRIBUTION = "centernet-conformance"
 
 
-def doctor() -> None:
-    """Say what is installed, and which devices can run here.
+class Toolchain(StrEnum):
+    """The toolchains that can be installed."""
+
+    tpu_mlir = "tpu_mlir"
+
+
+def doctor(
+    install: Annotated[
+        Toolchain | None, typer.Option(help="Put a vendor's toolchain into an environment of its own first.")
+    ] = None,
+) -> None:
+    """Say what is installed, and which devices can run here; install a vendor's toolchain.
 
     Ends with status 4 where a package that the suite requires is missing or too old; a device that is not there is
-    only said to be so.
+    only said to be so. tpu_mlir, Sophon's compiler and simulators, needs a Python 3.10 beside this one and 2 GB in
+    the cache folder.
 
     Example: python -m harness doctor
+    Example: python -m harness doctor --install tpu_mlir
     """
+    if install is not None:
+        from harness.cli.progress import signs_of_life
+        from harness.convert.tpu_mlir.environment import install as install_tpu_mlir
+
+        with signs_of_life():
+            environment = install_tpu_mlir()
+        print(f"{install.value} is in {environment.root}")
     console = Console(soft_wrap=True)
     console.print(f"{platform.platform()}, {os.cpu_count()} cores", highlight=False)
     console.print(f"cache folder {_writable(cache_path())}", highlight=False)

@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
-from harness.cli.progress import progress
+from harness.cli.progress import progress, signs_of_life
 from harness.errors import HarnessError
 
 
@@ -60,8 +60,13 @@ def infer(
     runner.check()
     subject, images = load_subject(card, weights, onnx), chosen_dataset(coco, limit)
     size = batch_size or card.batch_sizes[0]
-    with TemporaryDirectory() as folder, deviations_end_with_1(), progress(f"running on {device}") as report:
-        exported = subject.exported(runner.card, Path(folder))
+    with (
+        TemporaryDirectory() as folder,
+        deviations_end_with_1(),
+        signs_of_life(),
+        progress(f"running on {device}") as report,
+    ):
+        exported = subject.exported(runner.card, Path(folder), size)
         artifact = runner.convert(exported, size, precision)
         check_contract(card, artifact, size, exported.path)
         write_heads(runner, artifact, card, images, size, output, sha256=subject.sha256, progress=report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,20 @@ def progress(what: str) -> Iterator[Report]:
             bars.update(task, completed=done, total=total, description=f"{what} {note}".rstrip())
 
         yield report
+
+
+@contextmanager
+def signs_of_life() -> Iterator[None]:
+    """Show on standard error what the drivers of the toolchains say while they are at work."""
+    logger, handler = logging.getLogger("harness.convert"), logging.StreamHandler(sys.stderr)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class _Lines:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from harness.calibration import Calibration
 from harness.cards import DeviceCard, ModelCard
 from harness.errors import HarnessError
 from harness.types import Outputs
@@ -33,12 +34,29 @@ class Exported:
         dialect: "module" (the PyTorch network) or an export dialect.
         module: The PyTorch network in evaluation mode, float32; None for a foreign ONNX.
         path: The exported file; None for the dialect "module".
+        calibration: Images for post-training quantisation; None where the precision is a floating one.
     """
 
     card: ModelCard
     dialect: str
     module: nn.Module | None = None
     path: Path | None = None
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How fast a compiler believes a model to be.
+
+    Attributes:
+        latency_ms: Of one batch, on the chip alone.
+        ddr_floor_ms: Time that the traffic with the chip's memory alone takes; None where it is not known.
+        note: What the estimate assumes and leaves out.
+    """
+
+    latency_ms: float
+    ddr_floor_ms: float | None
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +69,8 @@ class Artifact:
         outputs: The output tensors as the artifact itself states them.
         batch_size: The static batch size; None where any is taken.
         executed: What really executes: provider, precision, threads, versions. Stands in the report.
+        host_operators: Operators that run on the host's CPU instead of the chip.
+        estimate: The compiler's, where there is one.
     """
 
     payload: object
@@ -58,6 +78,8 @@ class Artifact:
     outputs: tuple[TensorSpec, ...]
     batch_size: int | None
     executed: dict[str, str] = field(default_factory=dict)
+    host_operators: tuple[str, ...] = ()
+    estimate: Estimate | None = None
 
 
 class Device(Protocol):

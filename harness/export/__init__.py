@@ -1,6 +1,33 @@
 """Export of the reference networks: one file a dialect."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from harness.cards import ModelCard
+from harness.devices.base import Exported
+from harness.export.decomposed import export_decomposed
 from harness.export.load import load_onnx_checked
 from harness.export.standard import export_standard
+from harness.export.torchscript import export_torchscript
+from harness.models import HeadedNetwork
 
-__all__ = ["export_standard", "load_onnx_checked"]
+
+class Exporter(Protocol):
+    """Writes a network in one dialect; the functions of the dialects say what each argument means."""
+
+    def __call__(
+        self, module: HeadedNetwork, card: ModelCard, path: Path, *, batch_size: int | None, weights_sha256: str
+    ) -> Exported:
+        """Write `path`."""
+
+
+DIALECTS: dict[str, tuple[Exporter, str]] = {
+    "standard": (export_standard, "onnx"),
+    "decomposed": (export_decomposed, "onnx"),
+    "torchscript": (export_torchscript, "pt"),
+}
+"""Exporter and file suffix of each dialect."""
+
+__all__ = ["DIALECTS", "Exporter", "export_decomposed", "export_standard", "export_torchscript", "load_onnx_checked"]

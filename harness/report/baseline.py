@@ -73,13 +73,14 @@ def check_matches(baseline: Document, path: Path, model: str, data_sha256: str, 
 
 
 def regressions(baseline: Document, runs: list[Run]) -> list[str]:
-    """What is worse than it was: an AP drop, a stage that was green and is not, or a figure that is gone."""
+    """What is worse than it was: an AP drop, a stage that was green and is not, an estimated speed."""
     now = {(run.device, run.precision): run for run in runs}
     found = []
     for old in baseline.runs:
         new = now.get((old.device, old.precision))
         if new is not None:
-            found += [f"{old.device} {old.precision}: {text}" for text in (*_stages(old, new), *_accuracy(old, new))]
+            texts = (*_stages(old, new), *_accuracy(old, new), *_estimates(old, new))
+            found += [f"{old.device} {old.precision}: {text}" for text in texts]
     return found
 
 
@@ -103,6 +104,16 @@ def _accuracy(old: Run, new: Run) -> list[str]:
         f"by more than {AP_DROP_ALLOWED:.4f}"
         for now in new.accuracy
         if now.batch_size in before and before[now.batch_size].AP - now.AP > AP_DROP_ALLOWED + ROUNDING
+    ]
+
+
+def _estimates(old: Run, new: Run) -> list[str]:
+    """A compiler's estimate is the same on every machine: the smallest step back is one."""
+    before = {perf.batch_size: perf for perf in old.perf if perf.estimated}
+    return [
+        f"estimated fps at batch size {now.batch_size} fell from {before[now.batch_size].fps:.6g} to {now.fps:.6g}"
+        for now in new.perf
+        if now.estimated and now.batch_size in before and now.fps < before[now.batch_size].fps
     ]
 
 

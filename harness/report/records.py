@@ -9,6 +9,9 @@ from pydantic import Field, TypeAdapter
 from harness.cards.device import Execution
 from harness.cards.schema import Record
 
+ESTIMATED = "estimated"
+"""How the interval of a speed begins that nobody measured: a compiler believes it."""
+
 Outcome = Literal["passed", "failed", "expected-failure", "not-applicable"]
 Verdict = Literal["conforms", "deviates", "undecided", "error"]
 
@@ -60,7 +63,12 @@ class Perf(Record):
     fps: float
     latency_ms: Latency
     interval: str
-    """What lies between start and stop of the clock."""
+    """What lies between start and stop of the clock; begins with "estimated" where a compiler says it."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether no clock was involved."""
+        return self.interval.startswith(ESTIMATED)
 
 
 class Diagnosis(Record):

@@ -1,0 +1,1 @@
+"""Drivers of the vendors' toolchains: one package or file a toolchain."""

@@ -1,0 +1,1 @@
+"""Sophon's tpu_mlir: compiler and bit-accurate simulators of its chips."""

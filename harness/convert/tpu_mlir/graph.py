@@ -1,0 +1,131 @@
+"""What tpu_mlir made of a model, read from its own text: which operators stay in float, which left the chip."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+OPERATION = re.compile(
+    r"^\s*(?P<results>%[\w:]+(?:, %[\w:]+)*) = \"(?P<kind>[\w.]+)\"\((?P<operands>[^)]*)\)"
+    r".*loc\((?P<place>#loc\d+|\"[^\"]*\")\)$"
+)
+LOCATION = re.compile(r"^(#loc\d+) = loc\((?:fused\[)?\"([^\"]*)\"")
+RETURN = re.compile(r"^\s*return (?P<operands>[^:]*):")
+HOST = re.compile(r'"tpu\.GenericCpu".*?cpu_op_name = "([^"]*)"')
+OFF_CHIP = "tpu.GenericCpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operator of a graph.
+
+    Attributes:
+        name: As qtables and calibration tables name it.
+        kind: Such as "top.Conv".
+        operands: SSA names of what it takes.
+    """
+
+    name: str
+    kind: str
+    operands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The operators of a .mlir by their SSA names, in order, and what the graph returns."""
+
+    operations: dict[str, Operation]
+    returned: tuple[str, ...]
+
+    @property
+    def samplers(self) -> list[Operation]:
+        """The bilinear samplers of the deformable convolutions."""
+        return [operation for operation in self.operations.values() if operation.kind.endswith(".GridSampler")]
+
+    def grid_of(self, sampler: Operation) -> tuple[list[Operation], list[Operation]]:
+        """What computes the coordinates of a sampler: the arithmetic, and the convolutions that it starts from."""
+        return self._back_to_convolutions(sampler.operands[1:2])
+
+    def last_convolutions(self) -> list[Operation]:
+        """The convolutions that the outputs come from, by way of no other."""
+        return self._back_to_convolutions(self.returned)[1]
+
+    def _back_to_convolutions(self, start: tuple[str, ...]) -> tuple[list[Operation], list[Operation]]:
+        between: dict[str, Operation] = {}
+        convolutions: dict[str, Operation] = {}
+        waiting = list(start)
+        while waiting:
+            name = waiting.pop()
+            operation = self.operations.get(name)
+            if operation is None or name in between or operation.kind in ("top.Weight", "top.Input", "top.None"):
+                continue
+            if operation.kind == "top.Conv":
+                convolutions[name] = operation
+                continue
+            between[name] = operation
+            waiting += operation.operands
+        return list(between.values()), list(convolutions.values())
+
+
+def read_graph(path: Path) -> Graph:
+    """The graph of a .mlir file.
+
+    Raises:
+        HarnessError: It has no operators, or not in the form that this version of tpu_mlir writes.
+    """
+    text = path.read_text(encoding="utf-8")
+    places = {match[1]: match[2] for match in map(LOCATION.match, text.splitlines()) if match}
+    operations: dict[str, Operation] = {}
+    returned: tuple[str, ...] = ()
+    for line in text.splitlines():
+        match = OPERATION.match(line)
+        if match:
+            place = match["place"]
+            name = places.get(place, place.strip('"'))
+            operands = tuple(part.strip() for part in match["operands"].split(",") if part.strip())
+            for result in match["results"].split(", "):
+                operations[result.partition(":")[0]] = Operation(name, match["kind"], operands)
+        elif match := RETURN.match(line):
+            returned = tuple(part.strip().partition("#")[0] for part in match["operands"].split(","))
+    if not operations or not returned:
+        raise HarnessError("not the graph of a model in the form that tpu_mlir writes", file=path)
+    return Graph(operations, returned)
+
+
+def float_operators(graph: Graph, mode: str, chip_float: str) -> dict[str, str]:
+    """Operators that do not take the precision of the rest, and theirs: what goes into a quantization table.
+
+    Coordinates in float16 are known to 2^-11 of the map, 0.03 pixels at a width of 128, so the grids and the samplers
+    stay in float32. Under INT8 the convolutions that give offsets and masks and the last ones of the heads stay in
+    float: one scale for 27 channels of offsets in pixels, or for a heatmap of logits, leaves neither exact.
+
+    Args:
+        graph: Of the model, before it was lowered to a chip.
+        mode: Precision of the rest: "F32", "F16", "BF16", "INT8".
+        chip_float: What the chip's other floating precision is under INT8, "F16" or "F32".
+    """
+    if mode == "F32":
+        return {}
+    table: dict[str, str] = {}
+    for sampler in graph.samplers:
+        arithmetic, convolutions = graph.grid_of(sampler)
+        table |= {operation.name: "F32" for operation in (*arithmetic, sampler)}
+        if mode == "INT8":
+            table |= {operation.name: chip_float for operation in convolutions}
+    if mode == "INT8":
+        table |= {operation.name: chip_float for operation in graph.last_convolutions()}
+    return table
+
+
+def host_operators(lowered: Path) -> list[str]:
+    """Operators of a model lowered to a chip that run on the host's CPU instead, in order, once each time.
+
+    Args:
+        lowered: The ``*_tpu.mlir`` of the conversion.
+    """
+    lines = [line for line in lowered.read_text(encoding="utf-8").splitlines() if f'"{OFF_CHIP}"' in line]
+    found = [HOST.search(line) for line in lines]
+    return [match[1] if match else "unnamed" for match in found]

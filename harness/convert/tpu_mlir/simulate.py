@@ -1,0 +1,64 @@
+"""The vendor's bit-accurate simulator of a chip, and what it has computed before."""
+
+from __future__ import annotations
+
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cache import cached_folder, content_key, locked
+from harness.convert.process import run_tool
+from harness.convert.tpu_mlir.environment import Environment
+from harness.models.weights import file_sha256
+from harness.types import Outputs
+
+HEADS = "outputs.npz"
+
+
+def simulate(environment: Environment, bmodel: Path, name: str, images: NDArray[np.generic], what: str) -> Outputs:
+    """The outputs of a bmodel, by its own names.
+
+    An image takes a minute, and the simulator gives the same for the same, so its outputs are kept by the content of
+    bmodel and images: a run that is cut off goes on where it was, at the price of some megabytes an image.
+
+    Args:
+        environment: Where the simulator is.
+        bmodel: The model.
+        name: Of its input.
+        images: One batch.
+        what: For messages.
+
+    Raises:
+        HarnessError: The simulator fails, or the cache cannot be written.
+    """
+    digest = content_key({"shape": list(images.shape), "dtype": str(images.dtype), "hash": _digest(images)})
+    key = content_key({"bmodel": file_sha256(bmodel), "images": digest})
+
+    def run(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            work = Path(scratch)
+            arrays: dict[str, Any] = {name: images}
+            np.savez(work / "in.npz", **arrays)
+            command: list[str | Path] = [
+                environment.tool("model_runner"),
+                "--input",
+                "in.npz",
+                "--model",
+                bmodel.absolute(),
+            ]
+            # The simulator re-points a link in its own package to the chip that it is to be.
+            with locked(environment.root / "simulator"):
+                run_tool([*command, "--output", HEADS], work, environment.variables(), what, bmodel)
+            (work / HEADS).replace(folder / HEADS)
+
+    folder = cached_folder("simulated", key, run)
+    with (folder / HEADS).open("rb") as file, np.load(file) as saved:
+        return {output: saved[output] for output in saved.files}
+
+
+def _digest(images: NDArray[np.generic]) -> str:
+    return sha256(np.ascontiguousarray(images).tobytes()).hexdigest()

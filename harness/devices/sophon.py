@@ -1,0 +1,218 @@
+"""Devices of Sophon: the chips through `sophon.sail`, and the vendor's simulator of each."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cards import load_device_card
+from harness.cards.device import CARDS
+from harness.convert.tpu_mlir.bmodel import Stated, StatedTensor, read_bmodel
+from harness.convert.tpu_mlir.compile import Conversion, Order, convert
+from harness.convert.tpu_mlir.environment import VERSION, find_environment
+from harness.convert.tpu_mlir.profile import DDR_BYTES_PER_SECOND
+from harness.convert.tpu_mlir.simulate import simulate
+from harness.devices.base import Artifact, Estimate, Exported, TensorSpec, require_batch_size, require_request
+from harness.errors import HarnessError
+from harness.types import Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A bmodel, and how its tensors are called by those who use it.
+
+    Attributes:
+        bmodel: The file.
+        input: The bmodel's name of its input.
+        outputs: Of each output of the ONNX, the bmodel's name.
+        engine: The runtime's handle; None for the simulator.
+    """
+
+    bmodel: Path
+    input: str
+    outputs: Mapping[str, str]
+    engine: object = None
+
+
+class SophonDevice:
+    """What chip and simulator share: the conversion by tpu_mlir, and the contract of its bmodel."""
+
+    file: str
+    """Name of the device card."""
+
+    def __init__(self) -> None:
+        self.card = load_device_card(CARDS / self.file)
+        assert self.card.tpu_mlir is not None
+        self.chip = self.card.tpu_mlir.chip
+
+    def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
+        """Compile the exported model for the chip; what was compiled before comes from the cache.
+
+        Raises:
+            HarnessError: tpu_mlir is not installed or fails, or its bmodel is not what was asked for.
+        """
+        require_request(self.card, exported, precision)
+        require_batch_size(None, batch_size)
+        assert exported.path is not None  # the dialect is a file's
+        assert self.card.tpu_mlir is not None
+        environment = find_environment()
+        order = Order(exported.path, self.chip, precision, self.card.tpu_mlir.float_mode, exported.calibration)
+        bmodel, record = convert(environment, order)
+        stated = read_bmodel(environment, bmodel)
+        require_chip(stated, self.chip, bmodel)
+        return self._artifact(bmodel, stated, record, precision)
+
+    def _artifact(self, bmodel: Path, stated: Stated, record: Conversion, precision: str) -> Artifact:
+        names = {bmodel_name: name for name, bmodel_name in record.outputs.items()}
+        missing = [name for name in names if name not in {output.name for output in stated.outputs}]
+        if missing:
+            raise HarnessError(
+                f"the bmodel has no output {', '.join(missing)}; it has "
+                f"{', '.join(output.name for output in stated.outputs)}",
+                file=bmodel,
+                remedy="use the tpu_mlir that doctor installs",
+            )
+        outputs = tuple(_spec(output, names[output.name], bmodel) for output in stated.outputs if output.name in names)
+        (given,) = stated.inputs
+        floor = None if record.ddr_bytes is None else 1000 * record.ddr_bytes / DDR_BYTES_PER_SECOND
+        host = record.host_operators
+        return Artifact(
+            Loaded(bmodel, given.name, record.outputs),
+            (_spec(given, record.input, bmodel),),
+            outputs,
+            given.shape[0],
+            {
+                "chip": stated.chip,
+                "precision": precision,
+                "kept in float": f"{len(record.float_operators)} operators" if precision != "fp32" else "all",
+                "host operators": _counted(host),
+                "compiler": f"tpu_mlir {VERSION}",
+                "device memory": f"{stated.device_bytes / 2**20:.0f} MiB",
+            },
+            host,
+            Estimate(record.latency_ms, floor, record.estimate_note),
+        )
+
+
+def require_chip(stated: Stated, chip: str, bmodel: Path) -> None:
+    """Refuse a bmodel for another chip.
+
+    Raises:
+        HarnessError: It is one.
+    """
+    if stated.chip != chip:
+        raise HarnessError(
+            f"the bmodel is for {stated.chip}, and the device is {chip}",
+            file=bmodel,
+            remedy="convert the model for this chip, or choose the device of the other",
+        )
+
+
+def _spec(tensor: StatedTensor, name: str, bmodel: Path) -> TensorSpec:
+    if tensor.dtype.startswith("float") and (tensor.scale != 1 or tensor.zero_point != 0):
+        raise HarnessError(
+            f"tensor '{tensor.name}' is {tensor.dtype} with scale {tensor.scale:g} and zero point "
+            f"{tensor.zero_point}, which nobody would apply",
+            file=bmodel,
+            remedy="convert the model again with float inputs and outputs",
+        )
+    return TensorSpec(name, tensor.shape, tensor.dtype)
+
+
+def _counted(operators: tuple[str, ...]) -> str:
+    kinds = sorted(set(operators))
+    return ", ".join(f"{operators.count(kind)} x {kind}" for kind in kinds) or "none"
+
+
+class SimulatedSophon(SophonDevice):
+    """The vendor's bit-accurate simulator of a chip; it says nothing about speed."""
+
+    def check(self) -> None:
+        """Raise HarnessError, with the command that installs it, where tpu_mlir is not there."""
+        find_environment()
+
+    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
+        """Simulate one batch: seconds to minutes, or nothing where the same was simulated before."""
+        loaded = cast(Loaded, artifact.payload)
+        what = f"{self.card.name}, {artifact.executed['precision']}: simulating a batch of {len(images)}"
+        found = simulate(find_environment(), loaded.bmodel, loaded.input, images, what)
+        return {spec.name: found[loaded.outputs[spec.name]] for spec in artifact.outputs}
+
+
+class SophonChip(SophonDevice):
+    """A chip through `sophon.sail`, on the first TPU of the host."""
+
+    def check(self) -> None:
+        """Raise HarnessError where there is no `sophon.sail` or no chip."""
+        simulated = f"run on a host with the chip and its SDK, or choose --device {self.card.name}:simulated"
+        try:
+            sail = _sail()
+        except ImportError as error:
+            raise HarnessError(
+                f"device '{self.card.name}' needs Sophon's runtime, and sophon.sail cannot be imported: {error}",
+                remedy=simulated,
+            ) from error
+        count = int(sail.get_available_tpu_num())
+        if count < 1:
+            raise HarnessError(f"device '{self.card.name}': sophon.sail finds no TPU on this host", remedy=simulated)
+
+    def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
+        """Compile the exported model and load it into the chip."""
+        artifact = super().convert(exported, batch_size, precision)
+        loaded = cast(Loaded, artifact.payload)
+        sail = _sail()
+        engine = sail.Engine(str(loaded.bmodel), 0, sail.IOMode.SYSIO)
+        payload = Loaded(loaded.bmodel, loaded.input, loaded.outputs, engine)
+        return Artifact(
+            payload,
+            artifact.inputs,
+            artifact.outputs,
+            artifact.batch_size,
+            artifact.executed,
+            artifact.host_operators,
+            artifact.estimate,
+        )
+
+    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
+        """Run one batch, host arrays in, host arrays out."""
+        loaded = cast(Loaded, artifact.payload)
+        engine: Any = loaded.engine
+        (network,) = engine.get_graph_names()
+        # sail makes an array that is not contiguous so in place, in the caller's own memory.
+        found = engine.process(network, {loaded.input: np.ascontiguousarray(images)})
+        # By name: the order of the dictionary is not the model's. A copy: the buffers are the engine's own.
+        return {spec.name: np.array(found[loaded.outputs[spec.name]]) for spec in artifact.outputs}
+
+
+def _sail() -> Any:  # noqa: ANN401 - the vendor's module has no types
+    return importlib.import_module("sophon.sail")
+
+
+class BM1684Simulated(SimulatedSophon):
+    """Device `bm1684:simulated`."""
+
+    file = "bm1684-simulated.toml"
+
+
+class BM1684XSimulated(SimulatedSophon):
+    """Device `bm1684x:simulated`."""
+
+    file = "bm1684x-simulated.toml"
+
+
+class BM1684(SophonChip):
+    """Device `bm1684`."""
+
+    file = "bm1684.toml"
+
+
+class BM1684X(SophonChip):
+    """Device `bm1684x`."""
+
+    file = "bm1684x.toml"

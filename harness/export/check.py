@@ -1,0 +1,65 @@
+"""An exported file computes what the network computes: held to it before any vendor's tool sees it."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from harness.devices.base import Exported
+from harness.errors import HarnessError
+from harness.export.network import CardNetwork
+from harness.export.trace import example_input
+
+ALLOWED = 1e-4
+"""Of each output's largest magnitude: float32 in another order of operations."""
+
+
+def check_export(exported: Exported, batch_size: int) -> None:
+    """Run an exported file and its network on the same noise.
+
+    Args:
+        exported: With the network that it was made from.
+        batch_size: That it takes.
+
+    Raises:
+        HarnessError: An output of the file differs from the network's.
+    """
+    card, path = exported.card, exported.path
+    assert exported.module is not None
+    assert path is not None
+    example = example_input(card, batch_size)
+    noise = np.random.default_rng(0).integers(0, 256, example.shape)
+    if example.dtype == torch.uint8:
+        images = torch.from_numpy(noise.astype(np.uint8))
+    else:  # of the mean and spread that normalised images have
+        images = torch.from_numpy((noise / 73.9 - 1.725).astype(np.float32))
+    with torch.inference_mode():
+        expected = [output.numpy() for output in CardNetwork(exported.module, card)(images)]
+        got = _run_torchscript(exported, images) if exported.dialect == "torchscript" else _run_onnx(exported, images)
+    for name, own, golden in zip(card.output.names, got, expected, strict=True):
+        difference = float(np.abs(own - golden).max()) / float(np.abs(golden).max())
+        if not difference <= ALLOWED:
+            raise HarnessError(
+                f"the {exported.dialect} export computes '{name}' otherwise than the network: off by "
+                f"{difference:.2e} of its magnitude, allowed {ALLOWED:.0e}",
+                file=path,
+                remedy="report it: this is a fault of the exporter, not of your model or device",
+            )
+
+
+def _run_onnx(exported: Exported, images: torch.Tensor) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    session = ort.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    found = session.run(list(exported.card.output.names), {exported.card.input.name: images.numpy()})
+    return list(found)
+
+
+def _run_torchscript(
+    exported: Exported, images: torch.Tensor
+) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = torch.jit.load(str(exported.path))  # type: ignore[no-untyped-call]
+    return [output.numpy() for output in network(images)]

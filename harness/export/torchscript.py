@@ -1,0 +1,43 @@
+"""The TorchScript dialect: a traced network, for toolchains that read PyTorch's own format."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from harness.cards import ModelCard
+from harness.devices.base import Exported
+from harness.export.trace import example_input, export_form
+from harness.files import whole_file
+from harness.models import HeadedNetwork
+
+DIALECT = "torchscript"
+
+
+def export_torchscript(
+    module: HeadedNetwork, card: ModelCard, path: Path, *, batch_size: int | None, weights_sha256: str
+) -> Exported:
+    """Write a network as `torch.jit.trace` records it, DCNv2 as ``torchvision::deform_conv2d``.
+
+    Args:
+        module: The reference network, float32; it is not changed.
+        card: Order, layout, activation and size of the tensors.
+        path: The file to write, whole or not at all; an older one is replaced.
+        batch_size: Of the example that is traced; the toolchains are told the real one.
+        weights_sha256: Of the checkpoint, kept in the file as the extra file ``weights_sha256``.
+
+    Raises:
+        HarnessError: The card has no network or no fixed input size, or it is not of this network; the file cannot
+            be written.
+    """
+    network = export_form(module, card, DIALECT, decomposed=False)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            network, (example_input(card, batch_size or 1),), check_trace=False
+        )
+    with whole_file(path) as partial:
+        torch.jit.save(traced, str(partial), _extra_files={"weights_sha256": weights_sha256})
+    return Exported(card, DIALECT, module, path)

@@ -1,0 +1,156 @@
+"""What the ONNX dialects share: the exporter, and a file that says where it came from and nothing more."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import onnx
+import onnxscript
+import torch
+from google.protobuf.message import Message
+from onnx import ModelProto
+
+import harness
+from harness.cards import ModelCard
+from harness.errors import HarnessError
+from harness.export.fold import fold_batch_norm
+from harness.export.load import stated_by
+from harness.export.network import CardNetwork
+from harness.files import whole_file
+from harness.heads import check_contract
+from harness.models import HeadedNetwork
+from harness.ops import DCNv2
+
+
+def export_form(module: HeadedNetwork, card: ModelCard, dialect: str, *, decomposed: bool) -> CardNetwork:
+    """A copy of a network as its card describes it, batch norm folded.
+
+    Args:
+        module: The reference network, float32; it is not changed.
+        card: The contract of the model.
+        dialect: For messages.
+        decomposed: Whether its DCNs are to be written as sampling and product.
+
+    Raises:
+        HarnessError: The card has no network or no fixed input size, or it is not of this network.
+    """
+    if card.network is None:
+        raise HarnessError(
+            f"the card '{card.name}' has no network to export", field="network", remedy="add [network] with its arch"
+        )
+    if card.input.keep_res:
+        raise HarnessError(
+            f"the card '{card.name}' is keep_res, and the {dialect} dialect has a fixed input size",
+            field="input.keep_res",
+            remedy="use a card with keep_res = false",
+        )
+    network = CardNetwork(module, card)
+    for part in network.modules():
+        if isinstance(part, DCNv2):
+            part.decomposed = decomposed
+    fold_batch_norm(network)
+    return network.eval()
+
+
+def example_input(card: ModelCard, batch_size: int) -> torch.Tensor:
+    """Zeros of the card's input."""
+    sides = (card.input.height, card.input.width)
+    shape = (batch_size, 3, *sides) if card.input.layout == "NCHW" else (batch_size, *sides, 3)
+    return torch.zeros(shape, dtype=getattr(torch, card.input.dtype))
+
+
+def trace_onnx(network: CardNetwork, card: ModelCard, batch_size: int | None, opset: int) -> ModelProto:
+    """The network as ONNX, without the exporter's notes.
+
+    Raises:
+        HarnessError: The exporter fails.
+    """
+    # torch.export takes an example of one image for a promise that there is never another number.
+    example = example_input(card, batch_size or 2)
+    dynamic = ({0: torch.export.Dim("batch")},) if batch_size is None else None
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=[card.input.name],
+                output_names=list(card.output.names),
+                dynamic_shapes=dynamic,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise HarnessError(
+            f"torch.onnx.export failed: {(str(error) or type(error).__name__).splitlines()[0]}",
+            remedy="check that the installed torch and onnxscript are those that pyproject.toml asks for",
+        ) from error
+    assert program is not None  # None is what the old exporter returns
+    model = program.model_proto
+    _clean(model)
+    return model
+
+
+def write_onnx(
+    model: ModelProto, card: ModelCard, path: Path, *, dialect: str, opset: int, batch_size: int, weights_sha256: str
+) -> None:
+    """Check a model, let it say where it came from, and write it, whole or not at all.
+
+    Raises:
+        HarnessError: The model is invalid, of other opsets than asked for, or not what the card describes; the file
+            cannot be written.
+    """
+    assert card.network is not None  # else there was nothing to export
+    onnx.helper.set_model_props(
+        model,
+        {
+            "dialect": dialect,
+            "architecture": card.network.arch,
+            "width": str(card.network.width),
+            "weights_sha256": weights_sha256,
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxscript": onnxscript.__version__,
+            "centernet_conformance": harness.__version__,
+        },
+    )
+    _verify(model, card, path, batch_size, opset)
+    with whole_file(path) as partial:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _clean(model: ModelProto) -> None:
+    """Drop the exporter's notes, which hold stack traces with paths, and give weights their checkpoint's names."""
+    _strip(model)
+    prefix = "network."
+    for named in (*model.graph.initializer, *model.graph.value_info):
+        named.name = named.name.removeprefix(prefix)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name.removeprefix(prefix) for name in names]
+
+
+def _strip(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in value if field.is_repeated else (value,):
+                _strip(part)
+
+
+def _verify(model: ModelProto, card: ModelCard, path: Path, batch_size: int, opset: int) -> None:
+    # Some versions of the exporter write operators into opsets that do not have them.
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets != {"": opset}:
+        raise HarnessError(
+            f"the exporter wrote the opsets {opsets}, where {opset} was asked for",
+            remedy="install the torch and onnxscript that pyproject.toml asks for",
+        )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise HarnessError(f"the exporter wrote an invalid model: {error}") from error
+    check_contract(card, stated_by(model), batch_size, path)
