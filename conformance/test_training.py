@@ -104,7 +104,7 @@ def test_interrupted_run_keeps_a_checkpoint_and_goes_on_to_the_same_weights(
 
 
 KILLED = """
-import os, pathlib, signal, sys
+import os, pathlib, signal, sys, torch
 from conformance.small_training import small_card
 from conformance.test_training import SHORT
 from harness.dataset import load_coco
@@ -112,6 +112,7 @@ from harness.training.loop import train
 def report(done, losses):
     if done == 5:
         os.kill(os.getpid(), signal.SIGKILL)
+torch.set_num_threads(int(sys.argv[3]))  # sums come out the same only in the same number of parts
 dataset = load_coco(pathlib.Path(sys.argv[1]), split="train2017")
 train(small_card(), dataset, SHORT, pathlib.Path(sys.argv[2]), save_every=3, workers=0, report=report)
 """
@@ -121,6 +122,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     generated: Dataset, uninterrupted: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", KILLED, str(generated.folder.parent), str(tmp_path)]
+    command.append(str(torch.get_num_threads()))
     assert subprocess.run(command, check=False, cwd=data_path()).returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "last.pth", weights_only=True)["iteration"] == 3
 

@@ -24,7 +24,9 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["--device=right,absent"],
         ["--device absent: no chip answers on the bus", "remedy: seat the card"],
     ),
-    "precision of no device": (["--precision=fp16"], ["--precision: precision 'fp16' is not supported yet", "fp32"]),
+    "precision of no device": (["--precision=fp16"], ["device 'right' has no precision 'fp16'", "use one of fp32"]),
+    "unknown precision": (["--precision=fp8"], ["--precision: precision 'fp8' is not supported yet", "fp32"]),
+    "no images to calibrate with": (["--calibration-images=0"], ["--calibration-images: 0 images", "give 1 or more"]),
     "precision of another device": (
         ["--device=halfonly"],
         ["device 'halfonly' has no precision 'fp32'", "use one of fp16"],

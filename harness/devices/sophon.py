@@ -69,21 +69,13 @@ class SophonDevice:
         return self._artifact(bmodel, stated, record, precision)
 
     def _artifact(self, bmodel: Path, stated: Stated, record: Conversion, precision: str) -> Artifact:
-        names = {bmodel_name: name for name, bmodel_name in record.outputs.items()}
-        missing = [name for name in names if name not in {output.name for output in stated.outputs}]
-        if missing:
-            raise HarnessError(
-                f"the bmodel has no output {', '.join(missing)}; it has "
-                f"{', '.join(output.name for output in stated.outputs)}",
-                file=bmodel,
-                remedy="use the tpu_mlir that doctor installs",
-            )
+        names = {_bmodel_name(base, stated, bmodel): name for name, base in record.outputs.items()}
         outputs = tuple(_spec(output, names[output.name], bmodel) for output in stated.outputs if output.name in names)
         (given,) = stated.inputs
         floor = None if record.ddr_bytes is None else 1000 * record.ddr_bytes / DDR_BYTES_PER_SECOND
         host = record.host_operators
         return Artifact(
-            Loaded(bmodel, given.name, record.outputs),
+            Loaded(bmodel, given.name, {name: bmodel_name for bmodel_name, name in names.items()}),
             (_spec(given, record.input, bmodel),),
             outputs,
             given.shape[0],
@@ -98,6 +90,18 @@ class SophonDevice:
             host,
             Estimate(record.latency_ms, floor, record.estimate_note),
         )
+
+
+def _bmodel_name(base: str, stated: Stated, bmodel: Path) -> str:
+    names = [output.name for output in stated.outputs]
+    found = [name for name in names if name == base or name.removeprefix(base) in ("_f32", "_f16", "_bf16")]
+    if len(found) != 1:
+        raise HarnessError(
+            f"the bmodel has {'several outputs' if found else 'no output'} {base}; it has {', '.join(names)}",
+            file=bmodel,
+            remedy="use the tpu_mlir that doctor installs",
+        )
+    return found[0]
 
 
 def require_chip(stated: Stated, chip: str, bmodel: Path) -> None:

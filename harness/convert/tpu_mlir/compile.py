@@ -34,7 +34,7 @@ class Conversion(Record):
     """What is kept beside a bmodel.
 
     Attributes:
-        outputs: The bmodel's name of each output of the ONNX.
+        outputs: What tpu_mlir calls each output of the ONNX; a bmodel that casts it adds "_f32" or the like.
         input: The bmodel's name of the input.
         host_operators: Operators that left the chip for the host's CPU.
         float_operators: Operators that do not take the precision of the rest, and theirs.
