@@ -26,6 +26,6 @@ def cache_path() -> Path:
     """The folder for what can be made again: $CENTERNET_CONFORMANCE_CACHE, or the user's cache folder."""
     chosen = os.environ.get("CENTERNET_CONFORMANCE_CACHE")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "centernet-conformance"

@@ -28,6 +28,7 @@ FORM = 1
 """Counts up when what is kept of a conversion, or how it is made, changes."""
 RECORD = "record.json"
 BMODEL = "model.bmodel"
+RANGES = "calibration_table"
 
 
 class Conversion(Record):
@@ -94,9 +95,12 @@ def convert(environment: Environment, order: Order) -> tuple[Path, Conversion]:
         "tool": VERSION,
         "form": FORM,
     }
-    if order.precision == "int8":
-        parts["calibration"] = _calibration(order).key()
-    folder = cached_folder("bmodel", content_key(parts), lambda partial: _make(environment, order, partial))
+    calibration = "" if order.precision != "int8" else _calibration(order).key()
+    if calibration:
+        parts["calibration"] = calibration
+    folder = cached_folder(
+        "bmodel", content_key(parts), lambda partial: _make(environment, order, calibration, partial)
+    )
     record = Conversion.model_validate_json((folder / RECORD).read_bytes())
     return folder / BMODEL, record
 
@@ -111,7 +115,7 @@ def _calibration(order: Order) -> Calibration:
     return order.calibration
 
 
-def _make(environment: Environment, order: Order, folder: Path) -> None:
+def _make(environment: Environment, order: Order, calibration: str, folder: Path) -> None:
     work = folder / "work"
     work.mkdir()
     stated = stated_by(load_onnx_checked(order.onnx))
@@ -132,8 +136,13 @@ def _make(environment: Environment, order: Order, folder: Path) -> None:
         (work / "qtable").write_text("".join(f"{name} {kind}\n" for name, kind in table.items()), encoding="utf-8")
         deploy += ["--quantize_table", "qtable"]
     if order.precision == "int8":
-        _calibrate(environment, order, work, stated.inputs[0].name, shape[0])
-        deploy += ["--calibration_table", "calibration_table"]
+        parts = {"onnx": file_sha256(order.onnx), "calibration": calibration, "tool": VERSION}
+        ranges = cached_folder(  # the same for every chip
+            "calibration",
+            content_key(parts),
+            lambda partial: _calibrate(environment, order, work, partial, stated.inputs[0].name, shape[0]),
+        )
+        deploy += ["--calibration_table", ranges / RANGES]
     _run(environment, order, work, "model_deploy", deploy)
     if not (work / "m.bmodel").is_file():
         raise tool_failed(f"{order.what}: model_deploy", "ended well without a bmodel", work / "model_deploy.log")
@@ -144,16 +153,16 @@ def _make(environment: Environment, order: Order, folder: Path) -> None:
     shutil.rmtree(work)
 
 
-def _calibrate(environment: Environment, order: Order, work: Path, name: str, batch_size: int) -> None:
+def _calibrate(environment: Environment, order: Order, work: Path, folder: Path, name: str, batch_size: int) -> None:
     calibration = _calibration(order)
-    samples = work / "samples"
+    samples = folder / "samples"
     samples.mkdir()
     count = 0
     for count, images in enumerate(calibration.inputs(batch_size), start=1):
         arrays: dict[str, Any] = {name: images}
         np.savez(samples / f"{count:05}.npz", **arrays)
-    _run(environment, order, work, "run_calibration", ["m.mlir", "--dataset", samples, "--input_num", str(count),
-        "-o", "calibration_table"], note=f", {len(calibration.image_ids)} images")  # fmt: skip
+    arguments = ["m.mlir", "--dataset", samples, "--input_num", str(count), "-o", folder / RANGES]
+    _run(environment, order, work, "run_calibration", arguments, note=f", {len(calibration.image_ids)} images")
     shutil.rmtree(samples)
 
 
