@@ -161,8 +161,9 @@ def _calibrate(environment: Environment, order: Order, work: Path, folder: Path,
     for count, images in enumerate(calibration.inputs(batch_size), start=1):
         arrays: dict[str, Any] = {name: images}
         np.savez(samples / f"{count:05}.npz", **arrays)
-    arguments = ["m.mlir", "--dataset", samples, "--input_num", str(count), "-o", folder / RANGES]
-    _run(environment, order, work, "run_calibration", arguments, note=f", {len(calibration.image_ids)} images")
+    arguments: list[str | Path] = ["m.mlir", "--dataset", samples, "--input_num", str(count), "-o", folder / RANGES]
+    note = f", {len(calibration.image_ids)} images"
+    _run(environment, order, work, "run_calibration", arguments, note=note)
     shutil.rmtree(samples)
 
 
