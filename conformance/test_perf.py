@@ -74,7 +74,8 @@ def test_compiler_estimates_the_speed(bench: Bench, recorder: Recorder, device_n
         recorder.not_applicable("estimate", "no compiler that estimates")
         return
     recorder.executed(artifact)
-    recorder.estimate(artifact.estimate)
+    published = bench.device(device_name).card.published_fps(bench.card, recorder.precision, batch_size)
+    recorder.estimate(artifact.estimate, published)
     problem = None
     floor = artifact.estimate.ddr_floor_ms
     if floor is not None and artifact.estimate.latency_ms < floor:

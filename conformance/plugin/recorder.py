@@ -131,10 +131,11 @@ class Recorder:
         record = Perf(batch_size=self.batch_size, fps=fps, latency_ms=latency, interval=interval)
         self._emit(Reported(device=self.device, precision=self.precision, record=record))
 
-    def estimate(self, estimate: Estimate) -> None:
-        """Note what a compiler believes the speed to be."""
+    def estimate(self, estimate: Estimate, published: float | None) -> None:
+        """Note what a compiler believes the speed to be, beside what the vendor publishes (fps)."""
         latency = estimate.latency_ms
-        self.perf(1000 * self.batch_size / latency, [latency], f"{ESTIMATED}: {estimate.note}")
+        beside = "" if published is None else f"; published: {published:g} fps"
+        self.perf(1000 * self.batch_size / latency, [latency], f"{ESTIMATED}: {estimate.note}{beside}")
 
     def end_to_end(self, timing: Timing) -> None:
         """Note the speed of an accuracy run."""

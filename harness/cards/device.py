@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from harness.cards.expectations import Expectation, load_expectations
+from harness.cards.model import ModelCard
 from harness.cards.schema import Record, parse, read_toml
 
 CARDS = Path(__file__).parent / "devices"
@@ -26,6 +27,7 @@ class PublishedSpeed(Record):
     """A published speed of this device."""
 
     model: str
+    """Architecture, at its full width and 512x512."""
     precision: str
     batch_size: int = Field(gt=0)
     fps: float = Field(gt=0)
@@ -58,6 +60,14 @@ class DeviceCard(Record):
     published: tuple[PublishedSpeed, ...] = ()
     expectations: tuple[Expectation, ...] = Field(default=(), exclude=True)
     """From the file beside the card, not from the card itself."""
+
+    def published_fps(self, model: ModelCard, precision: str, batch_size: int) -> float | None:
+        """What is published for this network, precision and batch size."""
+        network = model.network
+        if network is None or network.width != 1 or (model.input.height, model.input.width) != (512, 512):
+            return None
+        asked = (network.arch, precision, batch_size)
+        return next((one.fps for one in self.published if (one.model, one.precision, one.batch_size) == asked), None)
 
     def reason_against(self, what: str) -> str | None:
         """Why the device cannot do `what`, None where it can."""
