@@ -11,6 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -80,15 +81,19 @@ def tool_failed(what: str, how: str, log: Path, file: Path | None = None) -> Har
     """
     text = ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
     kept = cache_path() / "logs" / f"{log.stem}-{uuid.uuid4().hex[:8]}.log"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(log, kept)
+    remedy = f"the whole log is {kept}"
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, kept)
+    except OSError as error:  # such as the full disk that the tool failed for
+        remedy = f"no room for its log: {error.strerror}; set CENTERNET_CONFORMANCE_CACHE to a folder that can"
     operators = UNSUPPORTED.search(text)
     cause = f"{what}: {how}"
     if operators is not None:
         cause += f": the tool has no operator {operators[1]}"
     lines = [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
     shown = "".join(f"\n  | {line[:200]}" for line in lines)
-    return HarnessError(f"{cause}; its last lines:{shown}", file=file, remedy=f"the whole log is {kept}")
+    return HarnessError(f"{cause}; its last lines:{shown}", file=file, remedy=remedy)
 
 
 def _wait(process: subprocess.Popen[bytes], what: str, started: float) -> int:
@@ -103,10 +108,10 @@ def _wait(process: subprocess.Popen[bytes], what: str, started: float) -> int:
                     said = now
                     logger.info("%s: %.0f s", what, now - started)
     finally:
-        if process.poll() is None:
-            # The tools start others; all of them are in the tool's session.
+        # The tools start others, which outlive a tool that is killed; all of them are in the tool's session.
+        with suppress(ProcessLookupError):  # none is left
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
 def _status(status: int) -> str:
