@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 SIGN_OF_LIFE = 10.0
 """Seconds between lines that say how long a tool has been at work."""
 LAST_LINES = 12
-UNSUPPORTED = re.compile(r"Op not support:\s*\{(.*?)\}")
+UNSUPPORTED = re.compile(r"Op not support:\s*\{('.*?')\}")
 """How tpu_mlir names operators that it has no converter for."""
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
