@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +15,7 @@ from torchvision.ops import deform_conv2d
 
 from harness.ops import DCNv2, split_offset_mask
 from harness.ops.decomposed import deform_conv2d_decomposed
+from harness.ops.sampled import SampledDCNv2
 from harness.types import Float64
 
 pytestmark = pytest.mark.numerics
@@ -99,7 +100,7 @@ def cases(draw: st.DrawFn, reach: float | None = None) -> Case:
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     sides = []
     for k, p, d in zip(kernel, padding, dilation, strict=True):
-        least = max(2, d * (k - 1) + 1 - 2 * p)
+        least = max(1, d * (k - 1) + 1 - 2 * p)
         sides.append(draw(st.integers(least, least + 4)))
     groups, offset_groups = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     channels, out = groups * offset_groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
@@ -128,14 +129,6 @@ def test_both_forms_equal_the_definition(case: Case) -> None:
     torch.testing.assert_close(case.native(), expected, rtol=0, atol=ATOL)
     # Normalised coordinates cost the decomposed form digits in proportion to the offset.
     torch.testing.assert_close(case.decomposed(), expected, rtol=0, atol=ATOL * float(case.offset.abs().max().clip(1)))
-
-
-@pytest.mark.parametrize("sides", [(1, 5), (5, 1)])
-def test_a_map_one_pixel_high_or_wide_is_said_to_have_no_decomposed_form(sides: Pair) -> None:
-    arguments = (torch.ones(1, 1, *sides), torch.ones(1, 18, *sides), torch.ones(1, 1, 3, 3))
-    assert bool(deform_conv2d(*arguments, padding=1).isfinite().all())
-    with pytest.raises(ValueError, match=f"{sides[0]}x{sides[1]} has no decomposed form"):
-        deform_conv2d_decomposed(*arguments, padding=1)
 
 
 def test_without_mask_and_bias_both_forms_are_dcnv1() -> None:
@@ -225,6 +218,29 @@ def test_layer_moves_by_the_offsets_that_its_convolution_asks_for(decomposed: bo
 
     assert expected.shape == (2, 6, 5, 6)
     torch.testing.assert_close(dcn(x), expected, rtol=0, atol=1e-8)
+
+
+@given(
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    groups=st.integers(1, 2),
+    sides=st.tuples(st.integers(3, 12), st.integers(3, 12)),
+    reach=st.sampled_from([0.5, 5.0, 100.0]),
+)
+@settings(deadline=None, max_examples=60)
+def test_layer_written_for_one_size_equals_the_layer(
+    stride: int, padding: int, dilation: int, groups: int, sides: Pair, reach: float
+) -> None:
+    assume(min(sides) + 2 * padding > 2 * dilation)
+    torch.manual_seed(stride + 10 * padding)
+    dcn = DCNv2(4, 3, 3, stride, padding, dilation, groups).double().requires_grad_(False)
+    torch.nn.init.normal_(dcn.conv_offset_mask.weight, std=reach)
+    torch.nn.init.normal_(dcn.get_parameter("conv_offset_mask.bias"), std=reach)
+    x = torch.randn(2, 4, *sides, dtype=torch.float64)
+    moved = dcn.conv_offset_mask(x)[:, : 18 * groups].abs()
+    assert float(moved.median()) > reach / 4
+    torch.testing.assert_close(SampledDCNv2(dcn, *sides)(x), dcn(x), rtol=0, atol=1e-9 * float(moved.max().clip(1)))
 
 
 def test_fresh_layer_is_a_convolution_at_half_its_weight() -> None:

@@ -111,7 +111,9 @@ def _wait(process: subprocess.Popen[bytes], what: str, started: float) -> int:
         # The tools start others, which outlive a tool that is killed; all of them are in the tool's session.
         with suppress(ProcessLookupError):  # none is left
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        # Timed, for Ctrl-C within Popen can leave its lock taken, and a wait without end would be one.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2)
 
 
 def _status(status: int) -> str:

@@ -1,4 +1,4 @@
-"""The decomposed dialect: ONNX with every DCNv2 as GridSample, product and 1x1 convolution.
+"""The decomposed dialect: ONNX with every DCNv2 as GridSample, product and convolution.
 
 For toolchains that have no deformable convolution, as old as onnx 1.14.
 """
@@ -10,8 +10,9 @@ from pathlib import Path
 from harness.cards import ModelCard
 from harness.devices.base import Exported
 from harness.errors import HarnessError
-from harness.export.trace import export_form, trace_onnx, write_onnx
+from harness.export.trace import example_input, export_form, trace_onnx, write_onnx
 from harness.models import HeadedNetwork
+from harness.ops.sampled import sampled_form
 
 DIALECT = "decomposed"
 
@@ -44,7 +45,8 @@ def export_decomposed(
             field="--batch-size",
             remedy="give the batch size",
         )
-    network = export_form(module, card, DIALECT, decomposed=True)
+    network = export_form(module, card, DIALECT)
+    sampled_form(network, example_input(card, batch_size))
     model = trace_onnx(network, card, batch_size, OPSET)
     model.ir_version = IR_VERSION
     write_onnx(model, card, path, dialect=DIALECT, opset=OPSET, batch_size=batch_size, weights_sha256=weights_sha256)

@@ -34,7 +34,7 @@ def export_standard(
         HarnessError: The card has no network or no fixed input size, or it is not of this network; the exporter
             fails or writes an invalid model; the file cannot be written.
     """
-    network = export_form(module, card, DIALECT, decomposed=False)
+    network = export_form(module, card, DIALECT)
     model = trace_onnx(network, card, batch_size, OPSET)
     model.ir_version = IR_VERSION
     write_onnx(

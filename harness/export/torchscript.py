@@ -32,7 +32,7 @@ def export_torchscript(
         HarnessError: The card has no network or no fixed input size, or it is not of this network; the file cannot
             be written.
     """
-    network = export_form(module, card, DIALECT, decomposed=False)
+    network = export_form(module, card, DIALECT)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]

@@ -23,14 +23,13 @@ from harness.models import HeadedNetwork
 from harness.ops import DCNv2
 
 
-def export_form(module: HeadedNetwork, card: ModelCard, dialect: str, *, decomposed: bool) -> CardNetwork:
+def export_form(module: HeadedNetwork, card: ModelCard, dialect: str) -> CardNetwork:
     """A copy of a network as its card describes it, batch norm folded.
 
     Args:
         module: The reference network, float32; it is not changed.
         card: The contract of the model.
         dialect: For messages.
-        decomposed: Whether its DCNs are to be written as sampling and product.
 
     Raises:
         HarnessError: The card has no network or no fixed input size, or it is not of this network.
@@ -48,7 +47,7 @@ def export_form(module: HeadedNetwork, card: ModelCard, dialect: str, *, decompo
     network = CardNetwork(module, card)
     for part in network.modules():
         if isinstance(part, DCNv2):
-            part.decomposed = decomposed
+            part.decomposed = False
     fold_batch_norm(network)
     return network.eval()
 
