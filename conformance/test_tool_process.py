@@ -218,11 +218,13 @@ def test_tool_that_ends_before_those_it_started_leaves_none_of_them(work: Path, 
 
 
 INTERRUPTED = """
-import os, signal, sys
+import logging, os, signal, sys
 from pathlib import Path
-from harness.convert.process import run_tool
+from harness.convert import process
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
-run_tool([sys.argv[1]], Path(sys.argv[2]), {"PATH": os.environ["PATH"]}, "compiling m")
+process.SIGN_OF_LIFE = 0.1
+process.run_tool([sys.argv[1]], Path(sys.argv[2]), {"PATH": os.environ["PATH"]}, "compiling m")
 """
 
 
@@ -230,8 +232,14 @@ def test_ctrl_c_leaves_nothing_of_a_tool_running(work: Path) -> None:
     family = Family(work)
     command = [sys.executable, "-c", INTERRUPTED, str(tool(work, family.shell("wait"))), str(work)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as ours:
+        assert ours.stderr is not None
+        said = [ours.stderr.readline() for _ in range(2)]
         family.wait_until_ready()
         ours.send_signal(signal.SIGINT)
-        _, printed = ours.communicate(timeout=20)
+        try:
+            _, printed = ours.communicate(timeout=20)
+        finally:
+            ours.kill()  # else what does not heed Ctrl-C would be waited for without end
+    assert said == [b"compiling m\n", b"compiling m: 0 s\n"]
     assert b"KeyboardInterrupt" in printed
     assert family.is_gone()
