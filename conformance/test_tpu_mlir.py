@@ -42,14 +42,20 @@ HEADS: Sequence[Row] = (
     ("all", "Concat", ("hm", "wh.2")),
 )
 FLOAT = dict.fromkeys(("offset", "scaled", "grid", "taps"), "F32")
+"""What stays in float32 in half precision."""
+DCN = ("offset_mask", "mask", "gate", "masked", "dcn")
+"""What of a deformable convolution stays in float under int8 beside that."""
 
 
 def mlir(rows: Sequence[Row], returned: Sequence[str]) -> str:
     """The text of a graph: locations by number and by name at the end, a weight for every convolution."""
-    lines, names = ["#loc = loc(unknown)", 'module @m attributes {module.chip = "ALL"} {'], dict[str, str]()
+    lines, names, places = (
+        ["#loc = loc(unknown)", 'module @m attributes {module.chip = "ALL"} {'],
+        dict[str, str](),
+        list[str](),
+    )
     lines.append("  func.func @main(%arg0: tensor<1x3x8x8xf32> loc(unknown)) -> (tensor<1x2x2x2xf32>) {")
     lines.append('    %0 = "top.None"() : () -> none loc(#loc)')
-    places = []
     for name, kind, taken in rows:
         number = len(places) + 1
         operands = ["%arg0"] if kind == "Input" else [names[one] for one in taken]
@@ -76,24 +82,26 @@ def test_nothing_stands_apart_in_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["F16", "BF16"])
-def test_sampling_positions_and_samplers_stay_in_float32_under_half_precision(tmp_path: Path, mode: str) -> None:
+def test_sampling_positions_and_sampler_stay_in_float32_under_half_precision(tmp_path: Path, mode: str) -> None:
     assert table(tmp_path, mlir([*OFFSETS, *HEADS], ["all"]), mode) == FLOAT
 
 
 @pytest.mark.parametrize("chip_float", ["F16", "F32"])
-def test_offsets_and_ends_of_the_heads_stay_in_float_under_int8(tmp_path: Path, chip_float: str) -> None:
+def test_deformable_convolutions_and_ends_of_the_heads_stay_in_float_under_int8(
+    tmp_path: Path, chip_float: str
+) -> None:
     found = table(tmp_path, mlir([*OFFSETS, *HEADS], ["all"]), "INT8", chip_float)
-    assert found == FLOAT | dict.fromkeys(("offset_mask", "hm.2", "wh.2"), chip_float)
+    assert found == FLOAT | dict.fromkeys((*DCN, "hm.2", "wh.2"), chip_float)
 
 
 def test_heads_that_are_no_part_of_a_concatenation_are_each_found(tmp_path: Path) -> None:
     found = table(tmp_path, mlir([*OFFSETS, *HEADS[:-1]], ["wh.2", "hm"]), "INT8")
-    assert {name for name, kind in found.items() if kind == "F16"} == {"offset_mask", "hm.2", "wh.2"}
+    assert {name for name, kind in found.items() if kind == "F16"} == {*DCN, "hm.2", "wh.2"}
 
 
 def test_convolution_that_feeds_a_sampler_and_a_head_takes_the_chips_float(tmp_path: Path) -> None:
     found = table(tmp_path, mlir([*OFFSETS, ("end", "Relu", ("offset_mask",))], ["end", "dcn"]), "INT8")
-    assert found == FLOAT | {"offset_mask": "F16", "dcn": "F16"}
+    assert found == FLOAT | dict.fromkeys(DCN, "F16")
 
 
 def test_network_without_samplers_has_only_its_heads_apart(tmp_path: Path) -> None:
@@ -107,29 +115,32 @@ def test_operator_of_several_results_is_followed_through_each(tmp_path: Path) ->
     offset, mask = (next(row for row in text.splitlines() if f"(#loc{n})" in row) for n in (4, 8))
     split = offset.replace("%4 =", "%4:2 =").replace("top.Slice", "top.Split")
     text = text.replace(offset, split).replace(mask + "\n", "").replace("(%4)", "(%4#0)").replace("(%8)", "(%4#1)")
-    assert table(tmp_path, text, "INT8") == FLOAT | {"offset_mask": "F16", "dcn": "F16"}
+    assert "%4:2 = " in text
+    assert table(tmp_path, text, "INT8") == FLOAT | dict.fromkeys((part for part in DCN if part != "mask"), "F16")
 
 
 @given(lengths=st.lists(st.integers(0, 4), min_size=1, max_size=4))
-def test_exactly_what_lies_between_convolution_and_sampler_is_float32(
+def test_of_deformable_convolutions_in_a_row_the_last_alone_samples_in_float32(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int]
 ) -> None:
-    """Of deformable convolutions in a row, each with its own number of operators between."""
+    """Each has its own number of operators between its offsets and its sampler, and a plain convolution behind it."""
     rows: list[Row] = [("input", "Input", ()), ("conv", "Conv", ("input",))]
-    expected, last = dict[str, str](), "conv"
+    samplings, convolutions, last = list[list[str]](), ["end"], "conv"
     for place, length in enumerate(lengths):
-        rows.append((f"offset{place}", "Conv", (last,)))
-        before = f"offset{place}"
-        for step in range(length):
-            rows.append((f"step{place}.{step}", "Reshape", (before,)))
-            before = f"step{place}.{step}"
-            expected[before] = "F32"
+        rows.append((before := f"offset{place}", "Conv", (last,)))
+        steps = [f"step{place}.{step}" for step in range(length)]
+        for step in steps:
+            rows.append((step, "Reshape", (before,)))
+            before = step
         rows += [(f"taps{place}", "GridSampler", (last, before)), (f"sum{place}", "Conv", (f"taps{place}",))]
-        expected[f"taps{place}"], last = "F32", f"sum{place}"
-    folder = tmp_path_factory.mktemp("graph")
-    assert table(folder, mlir(rows, [last]), "F16") == expected
-    convolutions = {f"offset{place}" for place in range(len(lengths))} | {last}
-    assert table(folder, mlir(rows, [last]), "INT8", "F32") == expected | dict.fromkeys(convolutions, "F32")
+        rows.append((last := f"plain{place}", "Conv", (f"sum{place}",)))
+        samplings.append([*steps, f"taps{place}"])
+        convolutions += [f"offset{place}", f"sum{place}"]
+    text, folder = mlir([*rows, ("end", "Conv", (last,))], ["end"]), tmp_path_factory.mktemp("graph")
+    float32 = dict.fromkeys(samplings[-1], "F32")
+    assert table(folder, text, "F16") == float32
+    before_last = [name for sampling in samplings[:-1] for name in sampling]
+    assert table(folder, text, "INT8") == dict.fromkeys([*before_last, *convolutions], "F16") | float32
 
 
 def test_names_are_those_of_the_locations_fused_or_not(tmp_path: Path) -> None:
