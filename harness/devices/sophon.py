@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -57,19 +57,28 @@ class SophonDevice:
         Raises:
             HarnessError: tpu_mlir is not installed or fails, or its bmodel is not what was asked for.
         """
-        require_request(self.card, exported, precision)
-        require_batch_size(None, batch_size)
-        assert exported.path is not None  # the dialect is a file's
-        assert self.card.tpu_mlir is not None
-        environment = find_environment()
-        order = Order(exported.path, self.chip, precision, self.card.tpu_mlir.float_mode, exported.calibration)
+        environment, order = find_environment(), self.order(exported, batch_size, precision)
         bmodel, record = convert(environment, order)
         stated = read_bmodel(environment, bmodel)
         require_chip(stated, self.chip, bmodel)
         return self._artifact(bmodel, stated, record, precision)
 
+    def order(self, exported: Exported, batch_size: int, precision: str, *, lowered: bool = False) -> Order:
+        """What tpu_mlir is asked for.
+
+        Raises:
+            HarnessError: The device does not take the dialect, the precision or the batch size.
+        """
+        require_request(self.card, exported, precision)
+        require_batch_size(None, batch_size)
+        assert exported.path is not None  # the dialect is a file's
+        assert self.card.tpu_mlir is not None
+        chip_float = self.card.tpu_mlir.float_mode
+        return Order(exported.path, self.chip, precision, chip_float, exported.calibration, lowered)
+
     def _artifact(self, bmodel: Path, stated: Stated, record: Conversion, precision: str) -> Artifact:
-        names = {_bmodel_name(base, stated, bmodel): name for name, base in record.outputs.items()}
+        stated_names = [output.name for output in stated.outputs]
+        names = {own_name(base, stated_names, bmodel): name for name, base in record.outputs.items()}
         outputs = tuple(_spec(output, names[output.name], bmodel) for output in stated.outputs if output.name in names)
         (given,) = stated.inputs
         floor = None if record.ddr_bytes is None else 1000 * record.ddr_bytes / DDR_BYTES_PER_SECOND
@@ -83,22 +92,26 @@ class SophonDevice:
                 "chip": stated.chip,
                 "precision": precision,
                 "kept in float": f"{len(record.float_operators)} operators" if precision != "fp32" else "all",
-                "host operators": _counted(host),
+                "host operators": counted(host),
                 "compiler": f"tpu_mlir {VERSION}",
                 "device memory": f"{stated.device_bytes / 2**20:.0f} MiB",
             },
             host,
-            Estimate(record.latency_ms, floor, record.estimate_note),
+            None if record.latency_ms is None else Estimate(record.latency_ms, floor, record.estimate_note),
         )
 
 
-def _bmodel_name(base: str, stated: Stated, bmodel: Path) -> str:
-    names = [output.name for output in stated.outputs]
+def own_name(base: str, names: Sequence[str], file: Path) -> str:
+    """What a converted model calls an output; where it casts it, the name says to what.
+
+    Raises:
+        HarnessError: It has no such output.
+    """
     found = [name for name in names if name == base or name.removeprefix(base) in ("_f32", "_f16", "_bf16")]
     if len(found) != 1:
         raise HarnessError(
-            f"the bmodel has {'several outputs' if found else 'no output'} {base}; it has {', '.join(names)}",
-            file=bmodel,
+            f"the model has {'several outputs' if found else 'no output'} {base}; it has {', '.join(names)}",
+            file=file,
             remedy="use the tpu_mlir that doctor installs",
         )
     return found[0]
@@ -129,7 +142,8 @@ def _spec(tensor: StatedTensor, name: str, bmodel: Path) -> TensorSpec:
     return TensorSpec(name, tensor.shape, tensor.dtype)
 
 
-def _counted(operators: tuple[str, ...]) -> str:
+def counted(operators: Sequence[str]) -> str:
+    """How often each operator is among them, in words."""
     kinds = sorted(set(operators))
     return ", ".join(f"{operators.count(kind)} x {kind}" for kind in kinds) or "none"
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from pydantic import Field
 
-from harness.cache import cached_folder, content_key, locked
+from harness.cache import cached_folder, content_key
 from harness.calibration import Calibration
 from harness.cards.schema import Record
 from harness.convert.process import run_tool, tool_failed
@@ -24,7 +24,7 @@ from harness.export.load import load_onnx_checked, stated_by
 from harness.models.weights import file_sha256
 
 MODES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "int8": "INT8"}
-FORM = 1
+FORM = 2
 """Counts up when what is kept of a conversion, or how it is made, changes."""
 RECORD = "record.json"
 BMODEL = "model.bmodel"
@@ -32,28 +32,27 @@ RANGES = "calibration_table"
 
 
 class Conversion(Record):
-    """What is kept beside a bmodel.
+    """What is kept beside a conversion.
 
     Attributes:
-        outputs: What tpu_mlir calls each output of the ONNX; a bmodel that casts it adds "_f32" or the like.
-        input: The bmodel's name of the input.
+        outputs: What tpu_mlir calls each output of the ONNX; a model that casts it adds "_f32" or the like.
+        input: Name of the input in the ONNX.
+        shape: Of the input.
         host_operators: Operators that left the chip for the host's CPU.
         float_operators: Operators that do not take the precision of the rest, and theirs.
-        latency_ms: The compiler's estimate for one batch, see `profile`.
-        flops: Twice the multiplications.
+        latency_ms: The compiler's estimate for one batch, see `profile`; None where no bmodel was made.
         ddr_bytes: Moved between the chip and its memory.
         estimate_note: What the estimate assumes.
     """
 
     outputs: dict[str, str]
     input: str
+    shape: tuple[int, ...]
     host_operators: tuple[str, ...]
     float_operators: dict[str, str]
-    latency_ms: float
-    flops: int
-    ddr_bytes: int | None
-    estimate_note: str
-    tool: str = Field(default=f"tpu_mlir {VERSION}")
+    latency_ms: float | None = None
+    ddr_bytes: int | None = None
+    estimate_note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,7 @@ class Order:
         precision: "fp32", "fp16", "bf16" or "int8".
         chip_float: The chip's floating precision beside INT8: "F16" or "F32".
         calibration: For int8.
+        lowered: Stop at the operators of the chip, for the interpreter, without a bmodel.
     """
 
     onnx: Path
@@ -73,6 +73,7 @@ class Order:
     precision: str
     chip_float: str
     calibration: Calibration | None = None
+    lowered: bool = False
 
     @property
     def what(self) -> str:
@@ -81,7 +82,7 @@ class Order:
 
 
 def convert(environment: Environment, order: Order) -> tuple[Path, Conversion]:
-    """The bmodel of an order, from the cache where the same has been made before.
+    """The bmodel (or lowered model) of an order, from the cache where the same has been made before.
 
     Raises:
         HarnessError: The model has an operator that the compiler refuses, there are no images to calibrate with, a
@@ -95,14 +96,12 @@ def convert(environment: Environment, order: Order) -> tuple[Path, Conversion]:
         "tool": VERSION,
         "form": FORM,
     }
-    calibration = "" if order.precision != "int8" else _calibration(order).key()
-    if calibration:
-        parts["calibration"] = calibration
-    folder = cached_folder(
-        "bmodel", content_key(parts), lambda partial: _make(environment, order, calibration, partial)
-    )
+    if order.precision == "int8":
+        parts["calibration"] = _calibration(order).key()
+    kind = "lowered" if order.lowered else "bmodel"
+    folder = cached_folder(kind, content_key(parts), lambda partial: _Making(environment, order, partial).run())
     record = Conversion.model_validate_json((folder / RECORD).read_bytes())
-    return folder / BMODEL, record
+    return next(folder.glob("*_tpu.mlir")) if order.lowered else folder / BMODEL, record
 
 
 def _calibration(order: Order) -> Calibration:
@@ -115,73 +114,102 @@ def _calibration(order: Order) -> Calibration:
     return order.calibration
 
 
-def _make(environment: Environment, order: Order, calibration: str, folder: Path) -> None:
-    work = folder / "work"
-    work.mkdir()
-    stated = stated_by(load_onnx_checked(order.onnx))
-    shape = [side or 0 for side in stated.inputs[0].shape]
-    if not all(shape):
-        raise HarnessError(
-            f"{order.what}: the compiler needs a static shape, and input '{stated.inputs[0].name}' has {shape}",
-            file=order.onnx,
-            remedy="export the model with a fixed batch size",
+class _Making:
+    """One conversion, in the folder that becomes its entry of the cache."""
+
+    def __init__(self, environment: Environment, order: Order, folder: Path) -> None:
+        self.environment = environment
+        self.order = order
+        self.folder = folder
+        self.work = folder / "work"
+
+    def run(self) -> None:
+        """Fill the folder."""
+        order, work = self.order, self.work
+        work.mkdir()
+        spec = stated_by(load_onnx_checked(order.onnx)).inputs[0]
+        shape = tuple(side or 0 for side in spec.shape)
+        if not all(shape):
+            raise HarnessError(
+                f"{order.what}: the compiler needs a static shape, and input '{spec.name}' has {list(spec.shape)}",
+                file=order.onnx,
+                remedy="export the model with a fixed batch size",
+            )
+        definition: list[str | Path] = ["--model_name", "m", "--model_def", order.onnx.absolute(), "--mlir", "m.mlir"]
+        self._tool("model_transform", [*definition, "--input_shapes", json.dumps([shape]), "--channel_format", "none"])
+        table = float_operators(read_graph(work / "m.mlir"), MODES[order.precision], order.chip_float)
+        self._deploy(table, spec.name, shape[0])
+        lowered = next(work.glob("*_tpu.mlir"), None)
+        if lowered is None:
+            raise tool_failed(f"{order.what}: model_deploy", "left no lowered model", work / "model_deploy.log")
+        record = Conversion(
+            outputs=output_names(order.onnx),
+            input=spec.name,
+            shape=shape,
+            host_operators=tuple(host_operators(lowered)),
+            float_operators=table,
         )
-    _run(environment, order, work, "model_transform", ["--model_name", "m", "--model_def", order.onnx.absolute(),
-        "--input_shapes", json.dumps([shape]), "--mlir", "m.mlir", "--channel_format", "none"])  # fmt: skip
-    graph = read_graph(work / "m.mlir")
-    mode = MODES[order.precision]
-    table = float_operators(graph, mode, order.chip_float)
-    deploy: list[str | Path] = ["--mlir", "m.mlir", "--quantize", mode, "--chip", order.chip, "--model", "m.bmodel"]
-    if table:
-        (work / "qtable").write_text("".join(f"{name} {kind}\n" for name, kind in table.items()), encoding="utf-8")
-        deploy += ["--quantize_table", "qtable"]
-    if order.precision == "int8":
-        parts = {"onnx": file_sha256(order.onnx), "calibration": calibration, "tool": VERSION}
-        ranges = cached_folder(  # the same for every chip
-            "calibration",
-            content_key(parts),
-            lambda partial: _calibrate(environment, order, work, partial, stated.inputs[0].name, shape[0]),
-        )
-        deploy += ["--calibration_table", ranges / RANGES]
-    _run(environment, order, work, "model_deploy", deploy)
-    if not (work / "m.bmodel").is_file():
-        raise tool_failed(f"{order.what}: model_deploy", "ended well without a bmodel", work / "model_deploy.log")
-    record = _record(order, work, table, stated.inputs[0].name)
-    shutil.copyfile(work / "m.bmodel", folder / BMODEL)
-    shutil.copyfile(work / "model_deploy.log", folder / "model_deploy.log")
-    (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    shutil.rmtree(work)
+        if order.lowered:
+            for path in (lowered, *work.glob("*_tpu*_weights.npz")):
+                path.replace(self.folder / path.name)
+        else:
+            if not (work / "m.bmodel").is_file():
+                raise tool_failed(f"{order.what}: model_deploy", "left no bmodel", work / "model_deploy.log")
+            estimate = read_estimate(work, order.chip)
+            record = record.model_copy(
+                update={
+                    "latency_ms": estimate.latency_ms,
+                    "ddr_bytes": estimate.ddr_bytes,
+                    "estimate_note": estimate.note,
+                }
+            )
+            (work / "m.bmodel").replace(self.folder / BMODEL)
+        (self.folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        shutil.rmtree(work)
 
+    def _deploy(self, table: dict[str, str], input_name: str, batch_size: int) -> None:
+        order = self.order
+        arguments: list[str | Path] = ["--mlir", "m.mlir", "--quantize", MODES[order.precision]]
+        arguments += ["--chip", order.chip, "--model", "m.bmodel"]
+        if table:
+            lines = "".join(f"{name} {kind}\n" for name, kind in table.items())
+            (self.work / "qtable").write_text(lines, encoding="utf-8")
+            arguments += ["--quantize_table", "qtable"]
+        if order.precision == "int8":
+            arguments += ["--calibration_table", self._ranges(input_name, batch_size)]
+        if order.lowered:
+            arguments.append("--not_gen_bmodel")
+        self._tool("model_deploy", arguments)
 
-def _calibrate(environment: Environment, order: Order, work: Path, folder: Path, name: str, batch_size: int) -> None:
-    calibration = _calibration(order)
-    samples = folder / "samples"
-    samples.mkdir()
-    count = 0
-    for count, images in enumerate(calibration.inputs(batch_size), start=1):
-        arrays: dict[str, Any] = {name: images}
-        np.savez(samples / f"{count:05}.npz", **arrays)
-    arguments: list[str | Path] = ["m.mlir", "--dataset", samples, "--input_num", str(count), "-o", folder / RANGES]
-    note = f", {len(calibration.image_ids)} images"
-    _run(environment, order, work, "run_calibration", arguments, note=note)
-    shutil.rmtree(samples)
+    def _ranges(self, input_name: str, batch_size: int) -> Path:
+        """The ranges of every tensor, which serve every chip."""
+        calibration = _calibration(self.order)
+        key = {"onnx": file_sha256(self.order.onnx), "calibration": calibration.key(), "tool": VERSION}
 
+        def measure(folder: Path) -> None:
+            samples, count = folder / "samples", 0
+            samples.mkdir()
+            for count, images in enumerate(calibration.inputs(batch_size), start=1):
+                arrays: dict[str, Any] = {input_name: images}
+                np.savez(samples / f"{count:05}.npz", **arrays)
+            arguments: list[str | Path] = [
+                "m.mlir",
+                "--dataset",
+                samples,
+                "--input_num",
+                str(count),
+                "-o",
+                folder / RANGES,
+            ]
+            self._tool("run_calibration", arguments, f", {len(calibration.image_ids)} images")
+            shutil.rmtree(samples)
 
-def _record(order: Order, work: Path, table: dict[str, str], input_name: str) -> Conversion:
-    lowered = next(iter(work.glob("*_tpu.mlir")), None)
-    if lowered is None:
-        raise HarnessError(f"{order.what}: the compiler left no lowered model to look for host operators in", file=work)
-    estimate = read_estimate(work, order.chip)
-    return Conversion(
-        outputs=output_names(order.onnx),
-        input=input_name,
-        host_operators=tuple(host_operators(lowered)),
-        float_operators=table,
-        latency_ms=estimate.latency_ms,
-        flops=estimate.flops,
-        ddr_bytes=estimate.ddr_bytes,
-        estimate_note=estimate.note,
-    )
+        return cached_folder("calibration", content_key(key), measure) / RANGES
+
+    def _tool(self, tool: str, arguments: Sequence[str | Path], note: str = "") -> None:
+        what = f"{self.order.what}: {tool}{note}"
+        command = [self.environment.tool(tool), *arguments]
+        run_tool(command, self.work, self.environment.variables(), what, self.order.onnx)
 
 
 def output_names(path: Path) -> dict[str, str]:
@@ -189,13 +217,3 @@ def output_names(path: Path) -> dict[str, str]:
     graph = onnx.load(path, load_external_data=False).graph
     producers = {output: node.op_type for node in graph.node for output in node.output}
     return {output.name: f"{output.name}_{producers[output.name]}" for output in graph.output}
-
-
-def _run(
-    environment: Environment, order: Order, work: Path, tool: str, arguments: list[str | Path], note: str = ""
-) -> None:
-    command = [environment.tool(tool), *arguments]
-    run_tool(command, work, environment.variables(), f"{order.what}: {tool}{note}", order.onnx)
-
-
-__all__ = ["MODES", "Conversion", "Order", "convert", "locked"]

@@ -1,0 +1,101 @@
+"""tpu_mlir's interpreter: what a chip would compute, operator by operator on the host, a hundred times as fast.
+
+It is the vendor's own reference for its bmodels, and no simulator: the compiler's tiling and scheduling are not in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.convert.process import tool_failed
+from harness.convert.tpu_mlir.environment import Environment
+from harness.types import Outputs
+
+WORKER = """\
+import sys
+import numpy as np
+import tpu_mlir
+import pymlir
+
+model, talk = sys.argv[1], sys.stdout
+sys.stdout = sys.stderr
+pymlir.set_mem_mode("value_mem")
+module = pymlir.module()
+module.load(model)
+print("ready", file=talk, flush=True)
+for line in sys.stdin:
+    images = np.load(line.strip() + "/in.npy")
+    module.set_tensor(module.input_names[0], images, images.shape)
+    module.invoke()
+    outputs = {name: np.array(module.get_tensor(name), np.float32) for name in module.output_names}
+    np.savez(line.strip() + "/out.npz", **outputs)
+    print("done", file=talk, flush=True)
+"""
+"""Runs in tpu_mlir's own environment: one process for all batches."""
+
+
+class Interpreter:
+    """A lowered model in a process of its own, which ends with this object.
+
+    Args:
+        environment: Where tpu_mlir is.
+        model: The ``*_tpu.mlir``, its weights beside it.
+
+    Raises:
+        HarnessError: The interpreter does not start.
+    """
+
+    def __init__(self, environment: Environment, model: Path) -> None:
+        self.model = model
+        self._folder = tempfile.TemporaryDirectory(prefix="tpu-mlir-")
+        self._log = Path(self._folder.name) / "interpreter.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(environment.tool("python")), "-c", WORKER, model.name],
+                cwd=model.parent,
+                env=environment.variables(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        weakref.finalize(self, _end, self._process)
+        self._expect("ready")
+
+    def run(self, images: NDArray[np.generic]) -> Outputs:
+        """The outputs of one batch, by the lowered model's own names.
+
+        Raises:
+            HarnessError: The interpreter fails.
+        """
+        folder = Path(self._folder.name)
+        np.save(folder / "in.npy", images)
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended: what it printed says why
+            print(folder, file=self._process.stdin, flush=True)
+        self._expect("done")
+        with np.load(folder / "out.npz") as saved:
+            outputs: dict[str, Any] = {name: saved[name] for name in saved.files}
+        return outputs
+
+    def _expect(self, word: str) -> None:
+        assert self._process.stdout is not None
+        # tpu_mlir's own native code writes to the same stream.
+        for line in self._process.stdout:
+            if line.strip().endswith(word):
+                return
+        status = self._process.wait()
+        raise tool_failed("tpu_mlir's interpreter", f"ended with status {status}", self._log, self.model)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
