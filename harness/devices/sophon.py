@@ -160,7 +160,7 @@ class SimulatedSophon(SophonDevice):
         loaded = cast(Loaded, artifact.payload)
         what = f"{self.card.name}, {artifact.executed['precision']}: simulating a batch of {len(images)}"
         found = simulate(find_environment(), loaded.bmodel, loaded.input, images, what)
-        return {spec.name: found[loaded.outputs[spec.name]] for spec in artifact.outputs}
+        return by_name(artifact, loaded.outputs, found)
 
 
 class SophonChip(SophonDevice):
@@ -204,8 +204,20 @@ class SophonChip(SophonDevice):
         (network,) = engine.get_graph_names()
         # sail makes an array that is not contiguous so in place, in the caller's own memory.
         found = engine.process(network, {loaded.input: np.ascontiguousarray(images)})
-        # By name: the order of the dictionary is not the model's. A copy: the buffers are the engine's own.
-        return {spec.name: np.array(found[loaded.outputs[spec.name]]) for spec in artifact.outputs}
+        # A copy: the buffers are the engine's own.
+        return by_name(artifact, loaded.outputs, {name: np.array(output) for name, output in found.items()})
+
+
+def by_name(artifact: Artifact, names: Mapping[str, str], found: Outputs) -> Outputs:
+    """Outputs by the model's names, in its order; one that did not come is left out, and the device deviates.
+
+    Args:
+        artifact: Says the order.
+        names: Of each output, what the toolchain calls it.
+        found: By the toolchain's names, in any order.
+    """
+    order = [spec.name for spec in artifact.outputs]
+    return {name: found[names[name]] for name in order if names[name] in found}
 
 
 def _sail() -> Any:  # noqa: ANN401 - the vendor's module has no types
