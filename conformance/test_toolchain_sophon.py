@@ -171,3 +171,17 @@ def test_a_conversion_that_is_killed_leaves_no_entry_and_is_made_anew(
     subprocess.run(command, cwd=data_path(), check=True)
     left = [path for path in (tmp_path / "bmodel").iterdir() if path.is_dir()]
     assert [path.name.startswith(".") for path in left] == [False]
+
+
+@pytest.mark.parametrize(("chip", "precision"), CHIPS)
+def test_interpreter_gives_what_the_simulator_gives(
+    compiled: Compile, tmp_path: Path, chip: str, precision: str
+) -> None:
+    device, artifact = compiled(chip, precision)
+    emulated = create_device(f"{chip}:emulated")
+    exported = Exported(small_card(), "decomposed", path=tmp_path / "tiny.onnx")
+    lowered = emulated.convert(exported, 1, precision)
+    for image in small_images(8)[:, None]:
+        simulated = read_heads(small_card(), device.run(artifact, image), 1).named()
+        # Products are summed up in another order; in low precision a sum may then fall on the other side of a step.
+        assert_heads(read_heads(small_card(), emulated.run(lowered, image), 1), simulated, ALLOWED[precision] / 10)
