@@ -45,11 +45,15 @@ def infer(
     limit: Limit = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default the card's first.")] = None,
     precision: Annotated[str, typer.Option(help="Precision to run at.")] = "fp32",
+    calibration_images: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Images that int8 takes its ranges from.")
+    ] = 200,
 ) -> None:
     """Run every image on a device and write its heads: STEM.npz with hm, wh and reg, and a manifest.json.
 
     Example: python -m harness infer --device onnxruntime --output heads
     """
+    from harness.calibration import Calibration
     from harness.cards import load_model_card
     from harness.devices.registry import create_device
     from harness.exchange import write_heads
@@ -66,7 +70,8 @@ def infer(
         signs_of_life(),
         progress(f"running on {device}") as report,
     ):
-        exported = subject.exported(runner.card, Path(folder), size)
+        calibration = Calibration(card, chosen_dataset(coco), calibration_images) if precision == "int8" else None
+        exported = subject.exported(runner.card, Path(folder), size, calibration)
         artifact = runner.convert(exported, size, precision)
         check_contract(card, artifact, size, exported.path)
         write_heads(runner, artifact, card, images, size, output, sha256=subject.sha256, progress=report)

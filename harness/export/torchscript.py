@@ -38,6 +38,7 @@ def export_torchscript(
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             network, (example_input(card, batch_size or 1),), check_trace=False
         )
-    with whole_file(path) as partial:
+    with whole_file(path) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         torch.jit.save(traced, str(partial), _extra_files={"weights_sha256": weights_sha256})
     return Exported(card, DIALECT, module, path)
