@@ -14,7 +14,10 @@ import signal
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.devices.base import Exported
 
 TOOLS = ("model_transform", "run_calibration", "model_deploy", "model_runner", "model_tool")
 MISTAKES = "FAKE_TPU_MLIR_MISTAKES"
@@ -38,6 +41,21 @@ def install(cache: Path) -> Path:
         tool.chmod(0o755)
     (root / COMPLETE).touch()
     return root
+
+
+def static(card: Path, onnx_file: Path, target: Path, batch_size: int) -> Exported:
+    """A model of any batch size, without a DCN, as the chips take it: of one batch size."""
+    import onnx
+
+    from harness.cards import load_model_card
+    from harness.devices.base import Exported
+
+    model = onnx.load(onnx_file)
+    del model.graph.value_info[:]
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = batch_size
+    onnx.save(model, target)
+    return Exported(load_model_card(card), "decomposed", path=target)
 
 
 def starts(root: Path) -> list[str]:

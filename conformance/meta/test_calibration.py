@@ -12,15 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.meta import fake_tpu_mlir
-from conformance.meta.tiny import IMAGES, World, tiny_network
-from conformance.small_model import SHA256
+from conformance.meta.tiny import IMAGES, World
 from harness.calibration import Calibration
 from harness.cards import ModelCard
 from harness.dataset import Dataset, ImageEntry, Instances, load_coco
 from harness.devices.base import Exported
 from harness.devices.registry import create_device
 from harness.errors import HarnessError
-from harness.export import export_decomposed
 from harness.preprocess import preprocess
 
 pytestmark = pytest.mark.numerics
@@ -91,8 +89,7 @@ def test_no_images_are_an_error_that_names_the_folder(world: World, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    path = tmp_path_factory.mktemp("export") / "tiny.onnx"
-    return export_decomposed(tiny_network(), world.model_card, path, batch_size=2, weights_sha256=SHA256)
+    return fake_tpu_mlir.static(world.card, world.onnx, tmp_path_factory.mktemp("export") / "tiny.onnx", 2)
 
 
 @pytest.fixture
