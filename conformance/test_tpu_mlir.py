@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.convert.tpu_mlir.bmodel import StatedTensor, parse_info
 from harness.convert.tpu_mlir.graph import float_operators, host_operators, read_graph
-from harness.convert.tpu_mlir.profile import read_estimate
+from harness.convert.tpu_mlir.profile import ddr_floor_ms, read_estimate
 from harness.errors import HarnessError
 
 pytestmark = pytest.mark.numerics
@@ -190,7 +190,9 @@ def test_estimate_is_what_the_compiler_says(tmp_path: Path) -> None:
     (tmp_path / "compiler_profile_0.txt").write_text(text)
     found = read_estimate(tmp_path, "bm1684x")
     assert (found.latency_ms, found.flops, found.ddr_bytes) == (21.727386, 5455880192, 500_313_344)
-    assert found.ddr_floor_ms == pytest.approx(7.28, abs=0.01)
+    assert ddr_floor_ms(found.ddr_bytes, "bm1684x") == pytest.approx(7.28, abs=0.01)
+    assert ddr_floor_ms(found.ddr_bytes, "bm1684") == pytest.approx(14.56, abs=0.01)
+    assert ddr_floor_ms(found.ddr_bytes, "unknown") is None
     assert "64 GiB/s" in found.note
 
 
@@ -206,7 +208,7 @@ def test_parts_of_a_model_add_up_in_time_and_traffic_and_each_states_the_whole_m
 
 def test_estimate_without_traffic_has_no_floor(tmp_path: Path) -> None:
     (tmp_path / "compiler_profile_0.txt").write_text("flops: 7, runtime: 0.5ms, ComputationAbility: 1T\n")
-    assert read_estimate(tmp_path, "bm1688").ddr_floor_ms is None
+    assert ddr_floor_ms(read_estimate(tmp_path, "bm1688").ddr_bytes, "bm1688") is None
 
 
 def test_missing_or_foreign_profile_is_an_error(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from harness.cards.device import CARDS
 from harness.convert.tpu_mlir.bmodel import Stated, StatedTensor, read_bmodel
 from harness.convert.tpu_mlir.compile import Conversion, Order, convert
 from harness.convert.tpu_mlir.environment import VERSION, find_environment
-from harness.convert.tpu_mlir.profile import DDR_BYTES_PER_SECOND
+from harness.convert.tpu_mlir.profile import ddr_floor_ms
 from harness.convert.tpu_mlir.simulate import simulate
 from harness.devices.base import Artifact, Estimate, Exported, TensorSpec, require_batch_size, require_request
 from harness.errors import HarnessError
@@ -81,7 +81,7 @@ class SophonDevice:
         names = {own_name(base, stated_names, bmodel): name for name, base in record.outputs.items()}
         outputs = tuple(_spec(output, names[output.name], bmodel) for output in stated.outputs if output.name in names)
         (given,) = stated.inputs
-        floor = None if record.ddr_bytes is None else 1000 * record.ddr_bytes / DDR_BYTES_PER_SECOND
+        floor = ddr_floor_ms(record.ddr_bytes, self.chip)
         host = record.host_operators
         return Artifact(
             Loaded(bmodel, given.name, {name: bmodel_name for bmodel_name, name in names.items()}),

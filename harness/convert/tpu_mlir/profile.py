@@ -11,8 +11,9 @@ from harness.errors import HarnessError
 RUNTIME = re.compile(r"^flops: (\d+), runtime: ([\d.]+)ms", re.MULTILINE)
 TRAFFIC = re.compile(r"S2L:(\d+)\|dr\[1\] L2S:(\d+)(?:\|dr\[2\] S2S:(\d+))?")
 
-DDR_BYTES_PER_SECOND = 64 * 2**30
-"""That the estimates for BM1684X assume; what moves more bytes than this cannot be faster."""
+DDR_BYTES_PER_SECOND = {"bm1684": 32 * 2**30, "bm1684x": 64 * 2**30, "bm1688": 21.6 * 2**30}
+"""What moves more bytes than this cannot be faster. BM1684X, BM1688: from the profile's own share of the bandwidth;
+BM1684, whose profile says nothing, as tpu_perf has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,11 @@ class Estimate:
     ddr_bytes: int | None
     note: str
 
-    @property
-    def ddr_floor_ms(self) -> float | None:
-        """Time that the traffic alone takes at the assumed bandwidth."""
-        return None if self.ddr_bytes is None else 1000 * self.ddr_bytes / DDR_BYTES_PER_SECOND
+
+def ddr_floor_ms(ddr_bytes: int | None, chip: str) -> float | None:
+    """Time that the traffic alone takes at the chip's bandwidth; None where either is not known."""
+    bandwidth = DDR_BYTES_PER_SECOND.get(chip)
+    return None if ddr_bytes is None or bandwidth is None else 1000 * ddr_bytes / bandwidth
 
 
 ASSUMPTIONS = {
