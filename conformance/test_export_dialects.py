@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import harness
 from conformance.small_model import SHA256, SIDES, small_card, small_images, small_network, tiny_network
 from harness.cards import ModelCard
 from harness.devices.base import Exported
@@ -173,6 +175,14 @@ def test_torchscript_loads_by_itself_and_equals_the_network_at_other_batch_sizes
         images = images_for(card, count)
         found = run_torchscript(tmp_path / "model.pt", card, images)
         assert_equal(found, golden(tiny_network(), card, images))
+
+
+def test_torchscript_holds_no_path_of_this_machine(tmp_path: Path) -> None:
+    export("torchscript", tmp_path / "one.pt")
+    with zipfile.ZipFile(tmp_path / "one.pt") as archive:
+        code = b"".join(archive.read(name) for name in archive.namelist() if "/data/" not in name)
+    assert b".py" not in code
+    assert str(Path(harness.__file__).parent.parent).encode() not in code
 
 
 def test_torchscript_says_which_weights_it_holds_and_keeps_the_deformable_operator(tmp_path: Path) -> None:

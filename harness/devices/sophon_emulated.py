@@ -12,7 +12,7 @@ from harness.convert.tpu_mlir.compile import convert
 from harness.convert.tpu_mlir.environment import VERSION, find_environment
 from harness.convert.tpu_mlir.interpreter import Interpreter
 from harness.devices.base import Artifact, Exported, TensorSpec
-from harness.devices.sophon import SophonDevice, counted, own_name
+from harness.devices.sophon import SophonDevice, by_name, counted, own_name
 from harness.types import Outputs
 
 
@@ -61,8 +61,7 @@ class EmulatedSophon(SophonDevice):
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Interpret one batch."""
         loaded = cast(Interpreted, artifact.payload)
-        found = loaded.interpreter.run(images)
-        return {spec.name: found[loaded.outputs[spec.name]] for spec in artifact.outputs}
+        return by_name(artifact, loaded.outputs, loaded.interpreter.run(images))
 
 
 class BM1684Emulated(EmulatedSophon):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -38,7 +40,18 @@ def export_torchscript(
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             network, (example_input(card, batch_size or 1),), check_trace=False
         )
-    with whole_file(path) as partial, warnings.catch_warnings():
+    saved = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(traced, str(partial), _extra_files={"weights_sha256": weights_sha256})
+        torch.jit.save(traced, saved, _extra_files={"weights_sha256": weights_sha256})
+    with whole_file(path) as partial:
+        _write_without_traces(saved, partial)
     return Exported(card, DIALECT, module, path)
+
+
+def _write_without_traces(saved: io.BytesIO, path: Path) -> None:
+    """Leave out the debug records, which hold the paths of this machine."""
+    with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as written:
+        for entry in archive.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                written.writestr(zipfile.ZipInfo(entry.filename), archive.read(entry))
