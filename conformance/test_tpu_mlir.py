@@ -87,27 +87,33 @@ def test_sampling_positions_and_sampler_stay_in_float32_under_half_precision(tmp
 
 
 @pytest.mark.parametrize("chip_float", ["F16", "F32"])
-def test_deformable_convolutions_and_ends_of_the_heads_stay_in_float_under_int8(
-    tmp_path: Path, chip_float: str
-) -> None:
+def test_deformable_convolutions_and_heads_stay_in_float_under_int8(tmp_path: Path, chip_float: str) -> None:
     found = table(tmp_path, mlir([*OFFSETS, *HEADS], ["all"]), "INT8", chip_float)
-    assert found == FLOAT | dict.fromkeys((*DCN, "hm.2", "wh.2"), chip_float)
+    assert found == FLOAT | dict.fromkeys((*DCN, "hm.0", "hm.2", "hm", "wh.0", "wh.2"), chip_float)
 
 
 def test_heads_that_are_no_part_of_a_concatenation_are_each_found(tmp_path: Path) -> None:
     found = table(tmp_path, mlir([*OFFSETS, *HEADS[:-1]], ["wh.2", "hm"]), "INT8")
-    assert {name for name, kind in found.items() if kind == "F16"} == {*DCN, "hm.2", "wh.2"}
+    assert {name for name, kind in found.items() if kind == "F16"} == {*DCN, "hm.0", "hm.2", "hm", "wh.0", "wh.2"}
 
 
 def test_convolution_that_feeds_a_sampler_and_a_head_takes_the_chips_float(tmp_path: Path) -> None:
     found = table(tmp_path, mlir([*OFFSETS, ("end", "Relu", ("offset_mask",))], ["end", "dcn"]), "INT8")
-    assert found == FLOAT | dict.fromkeys(DCN, "F16")
+    assert found == FLOAT | dict.fromkeys((*DCN, "end"), "F16")
 
 
 def test_network_without_samplers_has_only_its_heads_apart(tmp_path: Path) -> None:
     rows: list[Row] = [("input", "Input", ()), ("dcn", "Conv", ("input",)), *HEADS]
     assert table(tmp_path, mlir(rows, ["all"]), "F16") == {}
-    assert table(tmp_path, mlir(rows, ["all"]), "INT8") == {"hm.2": "F16", "wh.2": "F16"}
+    assert table(tmp_path, mlir(rows, ["all"]), "INT8") == dict.fromkeys(("hm.0", "hm.2", "hm", "wh.0", "wh.2"), "F16")
+
+
+def test_map_that_two_heads_share_is_no_head(tmp_path: Path) -> None:
+    shared: list[Row] = [("input", "Input", ()), ("trunk", "Conv", ("input",)), ("shared", "Conv", ("trunk",))]
+    ends: list[Row] = [(name, "Conv", ("shared",)) for name in ("hm", "wh", "reg")]
+    assert table(tmp_path, mlir([*shared, *ends], ["hm", "wh", "reg"]), "INT8") == dict.fromkeys(
+        ("hm", "wh", "reg"), "F16"
+    )
 
 
 def test_operator_of_several_results_is_followed_through_each(tmp_path: Path) -> None:

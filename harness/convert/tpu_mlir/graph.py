@@ -15,6 +15,7 @@ OPERATION = re.compile(
 LOCATION = re.compile(r"^(#loc\d+) = loc\((?:fused\[)?\"([^\"]*)\"")
 RETURN = re.compile(r"^\s*return (?P<operands>[^:]*):")
 HOST = re.compile(r'"tpu\.GenericCpu".*?cpu_op_name = "([^"]*)"')
+NO_WORK = ("top.Weight", "top.Input", "top.None")
 OFF_CHIP = "tpu.GenericCpu"
 
 
@@ -63,9 +64,22 @@ class Graph:
                 found += self._back_to_convolutions(tuple(o for o in operation.operands if o not in own))[0]
         return found
 
-    def last_convolutions(self) -> list[Operation]:
-        """The convolutions that the outputs come from, by way of no other."""
-        return self._back_to_convolutions(self.returned)[1]
+    def heads(self) -> list[Operation]:
+        """What computes one output and no other: all that comes after the last map that the heads share.
+
+        Of a single output that is no concatenation, the last convolutions.
+        """
+        outputs = self.returned
+        if len(outputs) == 1 and self.operations[outputs[0]].kind == "top.Concat":
+            outputs = self.operations[outputs[0]].operands
+        if len(outputs) == 1:
+            return self._back_to_convolutions(outputs)[1]
+        serves: dict[str, set[str]] = {output: {output} for output in outputs}
+        for name, operation in reversed(self.operations.items()):
+            for operand in operation.operands:
+                serves.setdefault(operand, set()).update(serves.get(name, ()))
+        own = [name for name in self.operations if len(serves.get(name, ())) == 1]
+        return [self.operations[name] for name in own if self.operations[name].kind not in NO_WORK]
 
     def _back_to_convolutions(self, start: tuple[str, ...]) -> tuple[list[Operation], list[Operation]]:
         between: dict[str, Operation] = {}
@@ -74,7 +88,7 @@ class Graph:
         while waiting:
             name = waiting.pop()
             operation = self.operations.get(name)
-            if operation is None or name in between or operation.kind in ("top.Weight", "top.Input", "top.None"):
+            if operation is None or name in between or operation.kind in NO_WORK:
                 continue
             if operation.kind == "top.Conv":
                 convolutions[name] = operation
@@ -115,8 +129,8 @@ def float_operators(graph: Graph, mode: str, chip_float: str) -> dict[str, str]:
     Coordinates in float16 are known to 2^-11 of the map, 0.03 pixels at a width of 128. Of all the samplers it is the
     last one, which the heads read, that this shows in: in float32 it lifts every head by 10 dB for 1 ms of the whole
     DLA-34 on BM1684X, all the others together by 3 dB more for 9 ms (``reports/sophon.md``). Under INT8 the deformable
-    convolutions and the last convolutions of the heads stay in float: one scale for 27 channels of offsets in pixels
-    and masks, or for a heatmap of logits, leaves neither exact.
+    convolutions and the heads stay in float: one scale for 27 channels of offsets in pixels and masks, or for a heatmap
+    of logits, leaves neither exact.
 
     Args:
         graph: Of the model, before it was lowered to a chip.
@@ -131,7 +145,7 @@ def float_operators(graph: Graph, mode: str, chip_float: str) -> dict[str, str]:
             arithmetic, convolutions = graph.grid_of(sampler)
             kept = (*convolutions, *arithmetic, sampler, *graph.product_of(sampler))
             table |= {operation.name: chip_float for operation in kept}
-        table |= {operation.name: chip_float for operation in graph.last_convolutions()}
+        table |= {operation.name: chip_float for operation in graph.heads()}
     for sampler in graph.samplers[-1:]:
         table |= {operation.name: "F32" for operation in (*graph.grid_of(sampler)[0], sampler)}
     return table
