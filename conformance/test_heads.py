@@ -13,8 +13,8 @@ def test_device_heads_equal_reference(bench: Bench, recorder: Recorder, device_n
     with recorder.outputs_of("heads"):
         comparisons = [
             comparison
-            for label, device, reference in bench.head_pairs(device_name, batch_size)
-            for comparison in compare_heads(device, reference, bench.allowed, label)
+            for (label, device, reference), allowed in bench.limited_pairs(device_name, batch_size)
+            for comparison in compare_heads(device, reference, allowed, label)
         ]
         if bench.tolerance.derivable:
             recorder.stage("heads", comparisons)
@@ -35,8 +35,10 @@ def test_sample_in_a_batch_equals_the_sample_alone(
         together, alone = bench.heads(device_name, batch_size), bench.heads(device_name, 1)
         comparisons = [
             comparison
-            for label, device, single in zip(bench.sample_labels(batch_size), together, alone, strict=True)
-            for comparison in compare_heads(device, single, bench.allowed, label)
+            for label, device, single, allowed in zip(
+                bench.sample_labels(batch_size), together, alone, bench.allowed, strict=True
+            )
+            for comparison in compare_heads(device, single, allowed, label)
         ]
         recorder.stage("batch", comparisons)
 
@@ -48,7 +50,7 @@ def test_device_decides_as_the_reference(bench: Bench, recorder: Recorder, devic
     with recorder.outputs_of("detections"):
         comparisons = [
             comparison
-            for label, device, reference in bench.head_pairs(device_name, batch_size)
-            for comparison in compare_decisions(bench.card, device, reference, bench.allowed, label)
+            for (label, device, reference), allowed in bench.limited_pairs(device_name, batch_size)
+            for comparison in compare_decisions(bench.card, device, reference, allowed, label)
         ]
         recorder.stage("detections", comparisons)

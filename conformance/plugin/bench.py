@@ -33,7 +33,7 @@ from harness.types import Heads
 HEAD_SAMPLES = 8
 """Images whose heads are compared one by one; every image enters by its detections."""
 SECOND_OPINIONS = 2
-"""Of these, images that the network runs in float64, too."""
+"""Of these, images that the network runs in float64, too; below float32 it runs all."""
 
 
 class Bench:
@@ -177,28 +177,38 @@ class Bench:
         """Image and place in its batch of each of the sample images, for messages."""
         return [f"image {id_}, sample {place % batch_size}" for place, id_ in enumerate(self.sample_ids)]
 
-    def head_pairs(self, name: str, batch_size: int) -> list[tuple[str, Heads, Heads]]:
-        """Label, heads of the device and golden heads; the reference itself is held to a second opinion."""
+    def limited_pairs(self, name: str, batch_size: int) -> list[tuple[tuple[str, Heads, Heads], dict[str, float]]]:
+        """Label, heads of the device and golden heads, and what they may differ by.
+
+        The reference itself is held to a second opinion.
+        """
         golden = self.second_opinion if self.is_reference(name, batch_size) else self.reference_heads
-        return list(zip(self.sample_labels(batch_size), self.heads(name, batch_size), golden, strict=False))
+        pairs = zip(self.sample_labels(batch_size), self.heads(name, batch_size), golden, strict=False)
+        return list(zip(pairs, self.allowed, strict=False))
 
     @cached_property
     def second_opinion(self) -> list[Heads]:
-        """Heads of the first sample images, computed in another way than the reference does."""
+        """Heads of sample images, computed in another way than the reference does."""
         found = []
-        for image_id in self.sample_ids[:SECOND_OPINIONS]:
+        for image_id in self.sample_ids[: SECOND_OPINIONS if self.config.precision == "fp32" else None]:
             images, _ = preprocess(self.card, self.dataset.read_image(image_id))
             found.append(self.subject.second_opinion(images[None]))
         return found
 
     @cached_property
-    def allowed(self) -> dict[str, float]:
-        """Largest absolute difference of each head."""
+    def allowed(self) -> tuple[dict[str, float], ...]:
+        """Largest absolute difference of each head, by sample image.
+
+        In float32 one limit serves all. Below, how far rounding carries depends on the image more than on anything
+        else, and float32's own error on that very image says how far.
+        """
         length = self.subject.accumulation_length
         fp32 = load_tolerance("fp32")
         pairs = zip(self.reference_heads, self.second_opinion, strict=False)
         scales = [head_scales(heads, exact, fp32, length) for heads, exact in pairs]
-        return {name: self.tolerance.allowed(length, max(s[name] for s in scales)) for name in scales[0]}
+        if self.config.precision == "fp32":
+            scales = [{name: max(s[name] for s in scales) for name in scales[0]}] * len(self.sample_ids)
+        return tuple({name: self.tolerance.allowed(length, scale) for name, scale in s.items()} for s in scales)
 
     def detections(self, name: str, batch_size: int) -> tuple[Results, Timing | None]:
         """Detections of all images; the time only where this process has run them itself."""
