@@ -47,12 +47,13 @@ esac
 
 @pytest.fixture(autouse=True)
 def toolchains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where environments go; neither uv, pyenv nor a Python 3.10 is on the PATH."""
+    """Where environments go; neither uv, pyenv nor a Python 3.10 is on the PATH, or beside this Python."""
     tools = tmp_path / "system"
     tools.mkdir()
     for name in ("sh", "mkdir", "cp", "dirname", "seq", "chmod", "touch"):
         (tools / name).symlink_to(next(Path(d) / name for d in ("/bin", "/usr/bin") if (Path(d) / name).exists()))
     monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "pythons" / "3.11.4"))
     monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "toolchains"
 
@@ -104,6 +105,12 @@ def test_python_of_pyenv_is_found_behind_its_shim(tmp_path: Path) -> None:
     python(tmp_path / "pyenv" / "versions" / "3.11.4" / "bin" / "python3.11", version="3.11")
     right = python(tmp_path / "pyenv" / "versions" / "3.10.14" / "bin" / "python3.10")
     on_path(tmp_path / "bin")
+    assert find_python() == right
+
+
+def test_python_beside_the_one_that_runs_is_found(tmp_path: Path) -> None:
+    python(tmp_path / "pythons" / "3.10.2" / "bin" / "python3.10", status=1)
+    right = python(tmp_path / "pythons" / "cpython-3.10.14-linux" / "bin" / "python3.10")
     assert find_python() == right
 
 

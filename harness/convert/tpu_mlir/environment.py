@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def _fill(environment: Environment, python: Path) -> None:
 
 
 def find_python() -> Path:
-    """A Python 3.10: known to uv, on the PATH, or one of pyenv's.
+    """A Python 3.10: known to uv, on the PATH, one of pyenv's, or beside the Python that runs this.
 
     Raises:
         HarnessError: There is none.
@@ -157,6 +158,8 @@ def _candidates() -> Iterator[Path]:
     if pyenv is not None:
         versions = Path(_output([pyenv, "root"]).strip() or "/nowhere") / "versions"
         yield from sorted(versions.glob(f"{PYTHON}*/bin/{name}"), reverse=True)
+    # pyenv and uv keep their versions beside each other, the one that runs this among them.
+    yield from sorted(Path(sys.base_prefix).parent.glob(f"*{PYTHON}*/bin/{name}"), reverse=True)
 
 
 def _is_python(candidate: Path) -> bool:

@@ -67,7 +67,7 @@ class Interpreter:
                 stderr=log,
                 text=True,
             )
-        weakref.finalize(self, _end, self._process)
+        weakref.finalize(self, _end, self._process, self._folder)
         self._expect("ready")
 
     def run(self, images: NDArray[np.generic]) -> Outputs:
@@ -96,6 +96,7 @@ class Interpreter:
         raise tool_failed("tpu_mlir's interpreter", f"ended with status {status}", self._log, self.model)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
     process.kill()
     process.communicate()
+    folder.cleanup()
