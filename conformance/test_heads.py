@@ -19,7 +19,8 @@ def test_device_heads_equal_reference(bench: Bench, recorder: Recorder, device_n
         if bench.tolerance.derivable:
             recorder.stage("heads", comparisons)
         else:
-            recorder.measured_only("heads", comparisons, bench.tolerance.factor_reason)
+            losses = bench.artifact(device_name, batch_size).losses
+            recorder.measured_only("heads", comparisons, bench.tolerance.factor_reason, losses)
 
 
 def test_sample_in_a_batch_equals_the_sample_alone(

@@ -51,9 +51,10 @@ class Calibration:
         return tuple(ids[place] for place in places)
 
     def key(self) -> str:
-        """Name of the network inputs by the content that they are made from."""
+        """Name of the network inputs by the content that they are made from, and by what became of the first image."""
         files = [sha256(self.dataset.path(image_id).read_bytes()).hexdigest() for image_id in self.image_ids]
-        return content_key({"files": files, "input": json.loads(self.card.input.model_dump_json())})
+        made = sha256(next(self.inputs(1)).tobytes()).hexdigest()
+        return content_key({"files": files, "input": json.loads(self.card.input.model_dump_json()), "made": made})
 
     def inputs(self, batch_size: int) -> Iterator[NDArray[np.generic]]:
         """Network inputs of `batch_size` images each; the last is filled up from the first images.

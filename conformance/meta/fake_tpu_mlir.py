@@ -39,6 +39,13 @@ def install(cache: Path) -> Path:
         tool = root / "bin" / name
         tool.write_text(f"#!{sys.executable}\n{Path(__file__).read_text(encoding='utf-8')}", encoding="utf-8")
         tool.chmod(0o755)
+    modules = root / "modules"
+    modules.mkdir()
+    (modules / "tpu_mlir.py").touch()
+    shutil.copy(Path(__file__).with_name("fake_pymlir.py"), modules / "pymlir.py")
+    python = root / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={modules} exec {sys.executable} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
     (root / COMPLETE).touch()
     return root
 
@@ -82,6 +89,7 @@ def model_transform(given: argparse.Namespace) -> None:
         print("loading\nAssertionError: shapes")
         sys.exit(3)
     made_by = {output: node.op_type for node in graph.node for output in node.output}
+    assert given.output_names.split(",") == [output.name for output in graph.output]
     names = [f"{output.name}_{made_by[output.name]}" for output in graph.output]
     rows = [f'    %{i} = "top.Conv"(%0) {{pads = [1]}} : (t) -> t loc(#loc{i})' for i in range(1, len(names) + 1)]
     returned = ", ".join(f"%{i}" for i in range(1, len(names) + 1))
@@ -115,8 +123,12 @@ def model_deploy(given: argparse.Namespace) -> None:
     graph = Path(given.mlir).read_text().replace("top.", "tpu.")
     if makes("host-operator"):
         graph += '\n    %99 = "tpu.GenericCpu"(%1) {cpu_op_name = "grid_sampler", param = {}} : (t) -> t loc(#loc1)\n'
-    Path(f"m_{given.chip}_{given.quantize.lower()}_tpu.mlir").write_text(graph)
-    if makes("no-bmodel"):
+    lowered = f"m_{given.chip}_{given.quantize.lower()}_tpu"
+    Path(f"{lowered}.mlir").write_text(graph)
+    with zipfile.ZipFile(f"{lowered}_weights.npz", "w") as weights:
+        for name in ("model.onnx", "model.json"):
+            weights.write(name)
+    if makes("no-bmodel") or given.not_gen_bmodel:
         return
     moved = 10**12 if makes("faster-than-memory") else 10**6
     latency = LATENCY_MS * (2 if makes("slow") else 1)
@@ -179,12 +191,33 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     if name == "run_calibration":
         parser.add_argument("mlir")
-    for option in ("model_name", "model_def", "input_shapes", "channel_format", "mlir", "quantize", "chip", "model"):
+    for option in (
+        "model_name",
+        "model_def",
+        "input_shapes",
+        "output_names",
+        "channel_format",
+        "mlir",
+        "quantize",
+        "chip",
+        "model",
+    ):
         if name != "run_calibration":
             parser.add_argument(f"--{option}")
-    for option in ("quantize_table", "calibration_table", "dataset", "input_num", "input", "output", "info"):
+    for option in (
+        "quantize_table",
+        "calibration_table",
+        "dataset",
+        "input_num",
+        "cali_method",
+        "tune_num",
+        "input",
+        "output",
+        "info",
+    ):
         parser.add_argument(f"--{option}")
     parser.add_argument("-o")
+    parser.add_argument("--not_gen_bmodel", action="store_true")
     globals()[name](parser.parse_args())
 
 

@@ -138,5 +138,5 @@ def test_image_that_cannot_be_read_is_named_and_no_ranges_are_kept(coco: Path, o
         create_device("bm1684x:simulated").convert(with_images(order, load_coco(coco), 3), 2, "int8")
     assert caught.value.file == str(broken)
     assert "run_calibration" not in fake_tpu_mlir.starts(root)
-    kept = [path for kind in ("calibration", "bmodel") for path in (tmp_path / "cache" / kind).iterdir()]
+    kept = [path for kind in ("calibration", "bmodel") for path in (tmp_path / "cache" / kind).glob("*")]
     assert [path.suffix for path in kept if path.suffix != ".lock"] == []

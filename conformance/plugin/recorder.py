@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -77,8 +77,17 @@ class Recorder:
         if detail:
             raise StageFailure(name, f"{where}: {detail}")
 
-    def measured_only(self, name: str, comparisons: Sequence[Comparison], reason: str) -> None:
-        """Note what was measured where nothing says what is allowed; what could not be compared fails all the same."""
+    def measured_only(
+        self, name: str, comparisons: Sequence[Comparison], reason: str, losses: Mapping[str, float]
+    ) -> None:
+        """Note what was measured where nothing says what is allowed; what could not be compared fails all the same.
+
+        Args:
+            name: Of the stage.
+            comparisons: What was measured.
+            reason: Why nothing says what is allowed.
+            losses: See `Artifact`.
+        """
         if any(comparison.problem is not None for comparison in comparisons) or not comparisons:
             self.stage(name, comparisons)
         largest: dict[str, float] = {}
@@ -86,6 +95,9 @@ class Recorder:
             head = comparison.what.rpartition("head ")[2]
             largest[head] = max(largest.get(head, 0.0), comparison.measured)
         shown = ", ".join(f"{head} {value:.3g}" for head, value in largest.items())
+        if losses:
+            most = ", ".join(f"{tensor} ({loss:.0%})" for tensor, loss in losses.items())
+            shown += f"; most is lost in {most}: in float ([int8] keep_float of the model card) they lose nothing"
         self._emit(
             Stage(
                 name=name,

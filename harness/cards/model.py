@@ -91,6 +91,14 @@ class Decode(Record):
     score_threshold: float = Field(default=0.0, ge=0, lt=1)
 
 
+class Int8(Record):
+    """What post-training quantisation is told of this model."""
+
+    keep_float: tuple[str, ...] = ()
+    """Tensors of the ONNX whose operators stay in float, beside those that the suite keeps so of itself (deformable
+    convolutions and heads), by the names that the report of an int8 run gives."""
+
+
 class Published(Record):
     """A published figure, with where it stands."""
 
@@ -114,6 +122,7 @@ class ModelCard(Record):
     input: Input
     output: OutputHeads
     decode: Decode = Decode()
+    int8: Int8 = Int8()
     batch_sizes: tuple[int, ...] = (1,)
     published: tuple[Published, ...] = ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,7 +74,17 @@ class SophonDevice:
         assert exported.path is not None  # the dialect is a file's
         assert self.card.tpu_mlir is not None
         chip_float = self.card.tpu_mlir.float_mode
-        return Order(exported.path, self.chip, precision, chip_float, exported.calibration, lowered)
+        card, calibration = exported.card, exported.calibration
+        return Order(
+            exported.path,
+            card.output.names,
+            self.chip,
+            precision,
+            chip_float,
+            calibration,
+            lowered,
+            card.int8.keep_float,
+        )
 
     def _artifact(self, bmodel: Path, stated: Stated, record: Conversion, precision: str) -> Artifact:
         stated_names = [output.name for output in stated.outputs]
@@ -98,6 +108,7 @@ class SophonDevice:
             },
             host,
             None if record.latency_ms is None else Estimate(record.latency_ms, floor, record.estimate_note),
+            record.losses,
         )
 
 
@@ -186,16 +197,7 @@ class SophonChip(SophonDevice):
         loaded = cast(Loaded, artifact.payload)
         sail = _sail()
         engine = sail.Engine(str(loaded.bmodel), 0, sail.IOMode.SYSIO)
-        payload = Loaded(loaded.bmodel, loaded.input, loaded.outputs, engine)
-        return Artifact(
-            payload,
-            artifact.inputs,
-            artifact.outputs,
-            artifact.batch_size,
-            artifact.executed,
-            artifact.host_operators,
-            artifact.estimate,
-        )
+        return replace(artifact, payload=Loaded(loaded.bmodel, loaded.input, loaded.outputs, engine))
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch, host arrays in, host arrays out."""

@@ -56,6 +56,7 @@ class EmulatedSophon(SophonDevice):
                 "interpreter": f"tpu_mlir {VERSION}",
             },
             record.host_operators,
+            losses=record.losses,
         )
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:

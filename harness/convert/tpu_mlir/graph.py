@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,6 +151,24 @@ def float_operators(graph: Graph, mode: str, chip_float: str) -> dict[str, str]:
     for sampler in graph.samplers[-1:]:
         table |= {operation.name: "F32" for operation in (*graph.grid_of(sampler)[0], sampler)}
     return table
+
+
+def named_operators(graph: Graph, tensors: Sequence[str]) -> list[Operation]:
+    """The operators that give these tensors of the ONNX.
+
+    Raises:
+        HarnessError: There is none of a name.
+    """
+    known = {operation.name.rpartition("_")[0]: operation for operation in graph.operations.values()}
+    for tensor in tensors:
+        if tensor not in known:
+            near = ", ".join(difflib.get_close_matches(tensor, known, n=3))
+            raise HarnessError(
+                f"no operator of the model gives '{tensor}'",
+                field="int8.keep_float",
+                remedy="use names as the report of an int8 run has them" + (f", such as {near}" if near else ""),
+            )
+    return [known[tensor] for tensor in tensors]
 
 
 def host_operators(lowered: Path) -> list[str]:
