@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -118,18 +118,16 @@ def evaluate_records(
             field="--limit",
             remedy="evaluate more images",
         )
-    # The evaluators write marks into what they are given, so they get copies; and they take id 0 for "not matched".
-    truth = [
-        {**asdict(annotation), "bbox": list(annotation.bbox), "id": number}
-        for number, annotation in enumerate(instances.annotations, start=1)
-    ]
+    # The evaluators write marks into what they are given, so they get copies.
     found = [
         {**record, "id": number, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
         for number, record in enumerate(records, start=1)
     ]
     coco, coco_eval = _EVALUATORS[evaluator]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress and a table
-        evaluation = coco_eval(_index(coco, instances, truth), _index(coco, instances, found), "bbox")
+        ids = [image.id for image in instances.images], [category.id for category in instances.categories]
+        truth = coco_index(coco, *ids, truth_records(instances))
+        evaluation = coco_eval(truth, coco_index(coco, *ids, found), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -147,11 +145,27 @@ def _check_known(kind: str, used: set[int], known: set[int]) -> None:
         )
 
 
-def _index(coco: type[Any], instances: Instances, records: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - untyped library
+def truth_records(instances: Instances) -> list[dict[str, Any]]:
+    """The annotations as the evaluators take them, numbered from 1: they take id 0 for "not matched"."""
+    return [
+        {**asdict(annotation), "bbox": list(annotation.bbox), "id": number}
+        for number, annotation in enumerate(instances.annotations, start=1)
+    ]
+
+
+def coco_index(coco: type[Any], images: Iterable[int], categories: Iterable[int], records: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - untyped library
+    """An evaluator's own index of objects or detections, which it writes marks into.
+
+    Args:
+        coco: Its class.
+        images: Their ids.
+        categories: Their ids.
+        records: Annotations, or detections that look like them.
+    """
     index = coco()
     index.dataset = {
-        "images": [{"id": image.id} for image in instances.images],
-        "categories": [{"id": category.id} for category in instances.categories],
+        "images": [{"id": id_} for id_ in images],
+        "categories": [{"id": id_} for id_ in categories],
         "annotations": records,
     }
     index.createIndex()

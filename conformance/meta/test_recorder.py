@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from conformance.meta.suite import Suite
-from conformance.plugin.recorder import Recorder, StageFailure
+from conformance.plugin.recorder import Recorder, StageFailure, StageUndecided
 from harness.compare import Comparison
 from harness.decode import NonFiniteHeadError
 from harness.heads import DeviceOutputError
@@ -58,6 +58,15 @@ def test_stage_passes_with_what_came_closest_to_its_limit() -> None:
     kept.recorder.stage("heads", [good(0.1), Comparison("head wh", 0.04, 0.05, 9), good(0.7)])
     assert (kept.stage.outcome, kept.stage.comparisons) == ("passed", 3)
     assert (kept.stage.measured, kept.stage.allowed) == (0.04, 0.05)
+    assert kept.stage.margin == pytest.approx(0.8)
+
+
+def test_undecided_is_written_down_and_is_not_green() -> None:
+    kept = Kept()
+    with pytest.raises(StageUndecided, match=r"stage accuracy, device chip, .* size 4: not decidable on 50 images"):
+        kept.recorder.undecided("accuracy", good(), "not decidable on 50 images")
+    assert (kept.stage.outcome, kept.stage.detail) == ("undecided", "not decidable on 50 images")
+    assert (kept.stage.measured, kept.stage.margin, kept.stage.comparisons) == (0.5, 0.5, 1)
 
 
 def test_failure_is_written_down_and_lists_the_first_few() -> None:

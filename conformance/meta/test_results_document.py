@@ -97,6 +97,8 @@ def test_message_survives_the_way_between_processes(message: Message) -> None:
         (["passed"], [("a", False)], False, "undecided"),
         (["passed"], [(None, False)], False, "undecided"),
         (["passed"], [("other", False)], False, "conforms"),
+        (["passed", "undecided"], [], False, "undecided"),
+        (["failed", "undecided"], [], True, "deviates"),
         (["passed", "failed"], [("a", False)], True, "deviates"),
         (["passed", "failed"], [("a", True)], True, "error"),
     ],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from conformance.meta import fake_tpu_mlir
 from conformance.meta.made_up import document, run
 from conformance.meta.suite import CHECKS, Ended, Suite
-from conformance.meta.tiny import World
+from conformance.meta.tiny import IMAGES, World
 from harness.compare import load_tolerance
 from harness.report.baseline import regressions
 from harness.report.records import Latency, Perf, Run
@@ -124,10 +124,11 @@ def test_nan_deviates_even_at_int8_and_a_missing_output_does(sophon: SophonSuite
 
 
 def test_heads_of_int8_are_measured_and_the_verdict_is_by_ap(sophon: SophonSuite) -> None:
-    ended = sophon.check(X, HEADS, "conformance/test_accuracy.py", "--precision=int8", "--calibration-images=2")
+    checks = (HEADS, "conformance/test_accuracy.py", "--precision=int8", "--calibration-images=2")
+    ended = sophon.check(X, *checks, f"--limit={IMAGES}")
     assert (ended.status, ended.run_of(X).verdict) == (0, "conforms"), ended.output
     heads = ended.stage(X, "heads", 1)
-    assert (heads.outcome, heads.allowed, heads.comparisons) == ("not-applicable", None, 6)
+    assert (heads.outcome, heads.allowed, heads.comparisons) == ("not-applicable", None, 24)
     assert heads.measured is not None
     assert 1 / 1024 < heads.measured < 1 / 256  # the stand-in rounds to multiples of 1/256
     assert heads.detail is not None
@@ -189,3 +190,18 @@ def test_estimate_that_falls_at_all_is_worse_than_the_baseline(sophon: SophonSui
     slow = sophon.check(X, SPEED, f"--baseline={tmp_path / 'old.json'}", mistakes="slow")
     assert (slow.status, slow.result.verdict) == (1, "deviates")
     assert slow.result.problems == (f"{X} fp32: estimated fps at batch size 1 fell from 400 to 200",)
+
+
+def test_two_images_decide_nothing_where_ap_alone_decides(sophon: SophonSuite) -> None:
+    ended = sophon.check(X, HEADS, "conformance/test_accuracy.py", "--precision=int8", "--calibration-images=2")
+    assert (ended.status, ended.result.verdict, ended.run_of(X).verdict) == (1, "undecided", "undecided")
+    stage = ended.stage(X, "accuracy", 1)
+    assert stage.outcome == "undecided"
+    assert stage.detail is not None
+    assert stage.detail.startswith("not decidable on 2 images: AP loss 0.0000, 95% interval ")
+    assert stage.detail.endswith("about 10 images would settle it")
+    assert f"stage accuracy at batch size 1: undecided: {stage.detail}" in ended.output
+    [accuracy] = ended.run_of(X).accuracy
+    assert accuracy.loss_interval is not None
+    assert (accuracy.loss_interval.decides, accuracy.loss_interval.images_to_decide) == (False, 10)
+    assert ended.result.problems == ()

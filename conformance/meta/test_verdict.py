@@ -68,7 +68,7 @@ def test_what_is_no_silicon_says_so_wherever_its_figures_stand(conforming: Ended
     assert "(stand-in)" in header[0]
     closing = conforming.output.partition("= conformance =")[2]
     lines = [line for line in closing.splitlines() if re.match(r"right\b.*\d", line) and "stage" not in line]
-    assert len(lines) == 3, closing  # two batch sizes and the verdict
+    assert len(lines) == 6, closing  # speed and interval of two batch sizes, margins, verdict
     assert all("right (stand-in)" in line for line in lines)
     assert "comparisons over 11 images on right (stand-in)" in closing
     assert "onnxruntime (" not in closing

@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from conformance.plugin.config import SuiteConfig
+from harness.bootstrap import Difference, paired_bootstrap
 from harness.calibration import Calibration
 from harness.compare import Tolerance, head_scales, load_tolerance
 from harness.dataset import Dataset, load_coco
@@ -22,6 +23,7 @@ from harness.errors import HarnessError
 from harness.evaluate import Metrics, evaluate
 from harness.export.load import load_onnx_checked, stated_by
 from harness.heads import check_contract, read_heads
+from harness.matching import Matches, match
 from harness.pipeline import Timing, batches, detect
 from harness.preprocess import preprocess
 from harness.report.records import Data
@@ -29,6 +31,12 @@ from harness.results import Results, load_results, save_results
 from harness.subject import Subject, load_subject
 from harness.synthetic import embedded_dataset_root, load_spec
 from harness.types import Heads
+
+Ran = tuple[str, int, str]
+"""Device, batch size, precision."""
+
+GOLDEN = "fp32"
+"""Precision of the golden heads, whatever the device that gives them is asked for."""
 
 HEAD_SAMPLES = 8
 """Images whose heads are compared one by one; every image enters by its detections."""
@@ -49,9 +57,9 @@ class Bench:
         self.shared = shared
         self.say = say
         self._devices: dict[str, Device] = {}
-        self._artifacts: dict[tuple[str, int], Artifact] = {}
-        self._heads: dict[tuple[str, int], list[Heads]] = {}
-        self._timings: dict[tuple[str, int], Timing] = {}
+        self._artifacts: dict[Ran, Artifact] = {}
+        self._heads: dict[Ran, list[Heads]] = {}
+        self._timings: dict[Ran, Timing] = {}
 
     def check(self) -> None:
         """Raise HarnessError where something that was asked for is missing or wrong."""
@@ -111,21 +119,17 @@ class Bench:
             self._devices[name] = create_device(name)
         return self._devices[name]
 
-    def artifact(self, name: str, batch_size: int) -> Artifact:
-        """What a device executes, converted at most once in this process."""
-        key = (name, batch_size)
+    def artifact(self, name: str, batch_size: int, precision: str | None = None) -> Artifact:
+        """What a device executes, at the precision of the run or another, converted at most once in this process."""
+        precision = precision or self.config.precision
+        key = (name, batch_size, precision)
         if key not in self._artifacts:
             device = self.device(name)
-            precision = self.precision_of(name)
             calibration = self.calibration if precision == "int8" else None
             with FileLock(self.shared / "export.lock"):
                 exported = self.subject.exported(device.card, self.shared, batch_size, calibration)
             self._artifacts[key] = device.convert(exported, batch_size, precision)
         return self._artifacts[key]
-
-    def precision_of(self, name: str) -> str:
-        """That of the run for a device that was asked for; the golden heads are always float32."""
-        return self.config.precision if name in self.config.devices else "fp32"
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -150,11 +154,11 @@ class Bench:
         places = np.linspace(0, len(ids) - 1, min(HEAD_SAMPLES, len(ids))).round().astype(int)
         return tuple(ids[i] for i in places)
 
-    def heads(self, name: str, batch_size: int) -> list[Heads]:
-        """Heads of the sample images, one record an image."""
-        key = (name, batch_size)
+    def heads(self, name: str, batch_size: int, precision: str | None = None) -> list[Heads]:
+        """Heads of the sample images, one record an image, at the precision of the run or another."""
+        key = (name, batch_size, precision or self.config.precision)
         if key not in self._heads:
-            device, artifact = self.device(name), self.artifact(name, batch_size)
+            device, artifact = self.device(name), self.artifact(*key)
             found: list[Heads] = []
             for batch in batches(self.card, self.dataset, batch_size, self.sample_ids):
                 heads = read_heads(self.card, device.run(artifact, batch.images), len(batch.images))
@@ -165,11 +169,12 @@ class Bench:
     @cached_property
     def reference_heads(self) -> list[Heads]:
         """The golden heads of the sample images."""
-        return self.heads(self.reference_name, self.reference_batch_size)
+        return self.heads(self.reference_name, self.reference_batch_size, GOLDEN)
 
     def is_reference(self, name: str, batch_size: int) -> bool:
         """Whether this run of the device is what gives the golden heads."""
-        return (name, batch_size) == (self.reference_name, self.reference_batch_size)
+        reference = (self.reference_name, self.reference_batch_size, GOLDEN)
+        return (name, batch_size, self.config.precision) == reference
 
     def sample_labels(self, batch_size: int) -> list[str]:
         """Image and place in its batch of each of the sample images, for messages."""
@@ -206,17 +211,29 @@ class Bench:
         scales = [head_scales(heads, exact, fp32, length) for heads, exact in pairs]
         return tuple({name: self.tolerance.allowed(length, scale) for name, scale in s.items()} for s in scales)
 
-    def detections(self, name: str, batch_size: int) -> tuple[Results, Timing | None]:
+    def moved(self, name: str) -> tuple[dict[str, float], ...]:
+        """By how much the precision of the run moves each head of each sample image, on a device and alone.
+
+        What a batch adds to that must be less, where nothing says how much less.
+        """
+        pairs = zip(self.heads(name, 1), self.reference_heads, strict=True)
+        return tuple(
+            {head: float(np.abs(values - golden.named()[head]).max()) for head, values in own.named().items()}
+            for own, golden in pairs
+        )
+
+    def detections(self, name: str, batch_size: int, precision: str | None = None) -> tuple[Results, Timing | None]:
         """Detections of all images; the time only where this process has run them itself."""
-        path = self.shared / f"detections-{name.replace(':', '_')}-{batch_size}.npz"
+        key = (name, batch_size, precision or self.config.precision)
+        path = self.shared / f"detections-{name.replace(':', '_')}-{batch_size}-{key[2]}.npz"
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
-                return load_results(path), self._timings.get((name, batch_size))
+                return load_results(path), self._timings.get(key)
             progress = _Progress(f"{name}, batch size {batch_size}", self.say)
-            device, artifact = self.device(name), self.artifact(name, batch_size)
+            device, artifact = self.device(name), self.artifact(*key)
             results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress)
             save_results(results, path)
-            self._timings[name, batch_size] = timing
+            self._timings[key] = timing
             return results, timing
 
     def evaluate(self, results: Results) -> Metrics:
@@ -226,7 +243,22 @@ class Bench:
     @cached_property
     def reference_metrics(self) -> Metrics:
         """AP of the reference on the images of the run."""
-        return self.evaluate(self.detections(self.reference_name, self.reference_batch_size)[0])
+        return self.evaluate(self._reference_results)
+
+    def difference(self, results: Results) -> Difference:
+        """How the AP of detections differs from the reference's, and how far that hangs on the images."""
+        return paired_bootstrap(self._matched(results), self._reference_matches)
+
+    @cached_property
+    def _reference_matches(self) -> Matches:
+        return self._matched(self._reference_results)
+
+    @cached_property
+    def _reference_results(self) -> Results:
+        return self.detections(self.reference_name, self.reference_batch_size, GOLDEN)[0]
+
+    def _matched(self, results: Results) -> Matches:
+        return match(self.dataset.instances, results, self.card.category_ids)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,18 @@ from harness.decode import NonFiniteHeadError
 from harness.devices.base import Artifact, Estimate
 from harness.heads import DeviceOutputError
 from harness.pipeline import Timing
-from harness.report.records import ESTIMATED, Accuracy, Executed, Latency, Message, Perf, Reported, Stage, pack
+from harness.report.records import (
+    ESTIMATED,
+    Accuracy,
+    Executed,
+    Latency,
+    Message,
+    Outcome,
+    Perf,
+    Reported,
+    Stage,
+    pack,
+)
 
 PROPERTY = "centernet_conformance"
 SHOWN = 6
@@ -26,6 +37,10 @@ class StageFailure(AssertionError):
     def __init__(self, stage: str, message: str) -> None:
         self.stage = stage
         super().__init__(message)
+
+
+class StageUndecided(StageFailure):
+    """What was given is not enough to tell whether a device deviates in a stage."""
 
 
 class Recorder:
@@ -54,19 +69,7 @@ class Recorder:
         problems = [comparison for comparison in comparisons if comparison.problem is not None]
         count = sum(comparison.count > 0 for comparison in comparisons)
         detail = str(problems[0]) if problems else None if count else "nothing was compared"
-        # The comparison that comes closest to its limit, or is furthest beyond.
-        closest = max(comparisons, key=lambda c: c.measured / c.allowed if c.allowed else c.measured, default=None)
-        self._emit(
-            Stage(
-                name=name,
-                batch_size=self.batch_size,
-                outcome="failed" if detail else "passed",
-                measured=None if closest is None else worst([closest.measured]),
-                allowed=None if closest is None else closest.allowed,
-                comparisons=count,
-                detail=detail,
-            )
-        )
+        self._emit(self._judged(name, "failed" if detail else "passed", comparisons, detail))
         where = f"stage {name}, device {self.device}, precision {self.precision}, batch size {self.batch_size}"
         if problems:
             lines = [f"  {comparison}" for comparison in problems[:SHOWN]]
@@ -76,6 +79,29 @@ class Recorder:
             raise StageFailure(name, "\n".join([head, *lines]))
         if detail:
             raise StageFailure(name, f"{where}: {detail}")
+
+    def undecided(self, name: str, comparison: Comparison, reason: str) -> None:
+        """Note that a stage neither passes nor fails on what was given, and fail: it is not green."""
+        __tracebackhide__ = True
+        self._emit(self._judged(name, "undecided", [comparison], reason))
+        where = f"stage {name}, device {self.device}, precision {self.precision}, batch size {self.batch_size}"
+        raise StageUndecided(name, f"{where}: {reason}")
+
+    def _judged(self, name: str, outcome: Outcome, comparisons: Sequence[Comparison], detail: str | None) -> Stage:
+        # The comparison that comes closest to its limit, or is furthest beyond.
+        closest = max(comparisons, key=lambda c: c.measured / c.allowed if c.allowed else c.measured, default=None)
+        measured = None if closest is None else worst([closest.measured])
+        allowed = None if closest is None else closest.allowed
+        return Stage(
+            name=name,
+            batch_size=self.batch_size,
+            outcome=outcome,
+            measured=measured,
+            allowed=allowed,
+            comparisons=sum(comparison.count > 0 for comparison in comparisons),
+            detail=detail,
+            margin=measured / allowed if measured is not None and allowed else None,
+        )
 
     def measured_only(
         self, name: str, comparisons: Sequence[Comparison], reason: str, losses: Mapping[str, float]

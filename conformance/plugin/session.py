@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.report.baseline import check_matches, read_document, regressions
 from harness.report.document import make_document, make_runs, write_document
 from harness.report.environment import environment
-from harness.report.records import Document, Message, Trouble, Verdict, pack, unpack
+from harness.report.records import Document, Message, Reported, Stage, Trouble, Verdict, pack, unpack
 
 TROUBLE = "centernet_conformance_trouble"
 EXIT_STATUS: dict[Verdict, int] = {"conforms": 0, "deviates": 1, "undecided": 1, "error": 4}
@@ -122,10 +122,11 @@ class RunReport:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in the report of a test."""
-        self.failed |= report.failed
         # What a test reports itself stands in the reports of its later phases, too.
         wanted = (PROPERTY, TROUBLE) if report.when == "call" else (TROUBLE,)
-        self.messages += [unpack(str(value)) for name, value in report.user_properties if name in wanted]
+        found = [unpack(str(value)) for name, value in report.user_properties if name in wanted]
+        self.messages += found
+        self.failed |= report.failed and not any(_is_undecided(message) for message in found)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -171,3 +172,8 @@ class RunReport:
             print_summary(terminalreporter, self.document)
         elif not self.config.option.collectonly:
             terminalreporter.write_line("no device was checked: these tests are of the suite itself")
+
+
+def _is_undecided(message: Message) -> bool:
+    """Whether a test failed for want of evidence: nobody is accused of a deviation."""
+    return isinstance(message, Reported) and isinstance(message.record, Stage) and message.record.outcome == "undecided"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -28,6 +29,8 @@ def print_summary(reporter: pytest.TerminalReporter, document: Document) -> None
                 first = (stage.detail or "").splitlines()[:1]
                 size = f" at batch size {stage.batch_size}"
                 reporter.write_line(f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}")
+        for line in (*_intervals(run), *_margins(run)):
+            reporter.write_line(f"{_name(run)}: {line}")
         for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
             reporter.write_line(f"{run.device}: {floor}")
     for problem in document.problems:
@@ -56,6 +59,30 @@ def _table(document: Document) -> Table:
             for speed in [_speed(perf) for perf in speeds.get(size, [])] or [[]]:
                 table.add_row(_name(run), str(size), *figures, *speed)
     return table
+
+
+def _intervals(run: Run) -> list[str]:
+    """How sure each loss of AP is, where the verdict has not said it already."""
+    undecided = {(stage.name, stage.batch_size) for stage in run.stages if stage.outcome == "undecided"}
+    lines = []
+    for ap in run.accuracy:
+        found = ap.loss_interval
+        if found is not None and ("accuracy", ap.batch_size) not in undecided:
+            lines.append(
+                f"batch size {ap.batch_size}: AP loss {ap.reference_AP - ap.AP:.4f}, {found.confidence:.0%} interval "
+                f"{found.low:.4f} to {found.high:.4f} (paired bootstrap over {ap.images} images)"
+            )
+    return lines
+
+
+def _margins(run: Run) -> list[str]:
+    """How close each stage came to what it is allowed."""
+    largest: dict[str, tuple[float, int | None]] = {}
+    for stage in run.stages:
+        if stage.margin is not None and stage.margin >= largest.get(stage.name, (-math.inf, 0))[0]:
+            largest[stage.name] = (stage.margin, stage.batch_size)
+    shown = [f"{name} {max(margin, 0.0):.2g} (batch size {size})" for name, (margin, size) in largest.items()]
+    return [f"largest measured / allowed: {', '.join(shown)}"] if shown else []
 
 
 def _speed(perf: Perf) -> list[str]:

@@ -79,6 +79,8 @@ def _verdict(found: _Collected, *, failed: bool) -> Verdict:
         return "error"
     if any(stage.outcome == "failed" for stage in found.stages):
         return "deviates"
+    if any(stage.outcome == "undecided" for stage in found.stages):
+        return "undecided"
     if failed or found.troubles or not sum(stage.comparisons for stage in found.stages):
         return "undecided"
     return "conforms"

@@ -12,7 +12,7 @@ from harness.cards.schema import Record
 ESTIMATED = "estimated"
 """How the interval of a speed begins that nobody measured: a compiler believes it."""
 
-Outcome = Literal["passed", "failed", "expected-failure", "not-applicable"]
+Outcome = Literal["passed", "failed", "undecided", "expected-failure", "not-applicable"]
 Verdict = Literal["conforms", "deviates", "undecided", "error"]
 
 
@@ -27,7 +27,21 @@ class Stage(Record):
     allowed: float | None
     comparisons: int
     detail: str | None = None
-    """What is wrong, or why the stage does not apply."""
+    """What is wrong, what is not decided, or why the stage does not apply."""
+    margin: float | None = None
+    """Measured / allowed of the comparison that comes closest to its limit; None where there is no limit but 0."""
+
+
+class Interval(Record):
+    """What the loss of AP would be on other images of the same kind, see `harness.bootstrap`."""
+
+    low: float
+    high: float
+    confidence: float
+    decides: bool
+    """Whether the images of the run are enough to tell a loss that is allowed from one that is not."""
+    images_to_decide: int | None
+    """About how many images would be; None where no number is."""
 
 
 class Accuracy(Record):
@@ -46,6 +60,8 @@ class Accuracy(Record):
     floor: str
     """How the published floor came out, or why it does not apply."""
     rounded: bool = False
+    loss_interval: Interval | None = None
+    """Of the loss against the reference; None where the run is the reference."""
 
 
 class Latency(Record):
