@@ -13,7 +13,8 @@ from harness.cards.schema import Record, parse, read_toml
 
 CARDS = Path(__file__).parent / "devices"
 
-Execution = Literal["silicon", "simulated", "emulated", "stand-in"]
+Execution = Literal["silicon", "simulated", "emulated", "stand-in", "elsewhere"]
+"""Elsewhere: outputs that came from another host, whose word it is what computed them."""
 
 
 class Limit(Record):
@@ -31,6 +32,8 @@ class PublishedSpeed(Record):
     precision: str
     batch_size: int = Field(gt=0)
     fps: float = Field(gt=0)
+    ap: float | None = Field(default=None, gt=0, lt=1)
+    """On val2017, where it is published with the speed."""
     source: str
 
 
@@ -43,6 +46,24 @@ class TpuMlir(Record):
     """Precision of what stays in float beside INT8."""
 
 
+class Peak(Record):
+    """What a chip can do at most."""
+
+    tflops: float = Field(gt=0)
+    """At the precision of the published figures, of one chip; a multiplication and an addition count as two."""
+    source: str
+
+
+class Ascend(Record):
+    """What Ascend's compiler is told of a chip, and what its figures are of."""
+
+    socs: tuple[str, ...] = Field(min_length=1)
+    """As ``atc --soc_version`` has them; the first is the one that figures were published for."""
+    chips: int = Field(default=1, gt=0)
+    """On a card, where published figures are those of a card."""
+    peak: Peak
+
+
 class DeviceCard(Record):
     """The contract of one target: toolchain, dialect, precisions, limits."""
 
@@ -50,11 +71,12 @@ class DeviceCard(Record):
     description: str
     execution: Execution
     toolchain: str
-    dialect: Literal["module", "standard", "decomposed", "torchscript"]
-    """Export dialect that `convert` takes; `module` is the PyTorch network itself."""
+    dialect: Literal["module", "standard", "decomposed", "torchscript", "none"]
+    """Export dialect that `convert` takes; `module` is the PyTorch network itself, `none` that nothing is converted."""
     whole_on_chip: bool = False
     """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""
     tpu_mlir: TpuMlir | None = None
+    ascend: Ascend | None = None
     precisions: tuple[str, ...] = Field(min_length=1)
     cannot: tuple[Limit, ...] = ()
     published: tuple[PublishedSpeed, ...] = ()
