@@ -50,7 +50,7 @@ class DeviceCard(Record):
     description: str
     execution: Execution
     toolchain: str
-    dialect: Literal["module", "standard", "decomposed", "torchscript"]
+    dialect: Literal["module", "standard", "decomposed", "torchscript", "ascend"]
     """Export dialect that `convert` takes; `module` is the PyTorch network itself."""
     whole_on_chip: bool = False
     """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -71,6 +72,7 @@ class Artifact:
         executed: What really executes: provider, precision, threads, versions. Stands in the report.
         host_operators: Operators that run on the host's CPU instead of the chip.
         estimate: The compiler's, where there is one.
+        readings: The same model where something about the chip is not known and could be otherwise, by what that is.
     """
 
     payload: object
@@ -80,6 +82,7 @@ class Artifact:
     executed: dict[str, str] = field(default_factory=dict)
     host_operators: tuple[str, ...] = ()
     estimate: Estimate | None = None
+    readings: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 class Device(Protocol):
