@@ -18,7 +18,7 @@ from harness.devices.base import Exported
 from harness.devices.onnxruntime import OnnxRuntimeDevice, run_unoptimised
 from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
-from harness.export import DIALECTS, load_onnx_checked
+from harness.export import DIALECTS, DYNAMIC, load_onnx_checked
 from harness.export.check import check_export
 from harness.export.network import CardNetwork
 from harness.heads import read_heads
@@ -100,7 +100,7 @@ class Subject:
     def _export(self, dialect: str, folder: Path, batch_size: int) -> Exported:
         assert self.module is not None
         export, suffix = DIALECTS[dialect]
-        size = None if dialect == "standard" else batch_size
+        size = None if dialect in DYNAMIC else batch_size
         batch = "" if size is None else f"-batch{size}"
         path = folder / f"{self.card.name}-{self.sha256[:12]}-{dialect}{batch}.{suffix}"
         exported = Exported(self.card, dialect, self.module, path)

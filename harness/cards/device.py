@@ -71,7 +71,7 @@ class DeviceCard(Record):
     description: str
     execution: Execution
     toolchain: str
-    dialect: Literal["module", "standard", "decomposed", "torchscript", "none"]
+    dialect: Literal["module", "standard", "decomposed", "torchscript", "ascend", "none"]
     """Export dialect that `convert` takes; `module` is the PyTorch network itself, `none` that nothing is converted."""
     whole_on_chip: bool = False
     """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""

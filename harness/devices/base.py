@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -73,6 +74,7 @@ class Artifact:
         estimate: The compiler's, where there is one.
         losses: Under int8, the tensors that most is lost in: what each adds to the error of what it is made from, root
             mean square, as a share of its size; empty where the toolchain does not let us look.
+        readings: The same model where something about the chip is not known and could be otherwise, by what that is.
     """
 
     payload: object
@@ -83,6 +85,7 @@ class Artifact:
     host_operators: tuple[str, ...] = ()
     estimate: Estimate | None = None
     losses: dict[str, float] = field(default_factory=dict)
+    readings: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 class Device(Protocol):

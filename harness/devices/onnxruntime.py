@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
@@ -97,6 +99,13 @@ def _open(path: Path, provider: str) -> ort.InferenceSession:
     return session
 
 
+def open_unoptimised(model: ModelProto) -> ort.InferenceSession:
+    """A session on the CPU that runs every node as it is written: none fused, none rearranged, no cast dropped."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(model.SerializeToString(), options, [CPU])
+
+
 def run_unoptimised(path: Path, name: str, images: NDArray[np.generic]) -> Outputs:
     """Outputs of an ONNX on the CPU with every node run as it is written: none fused, none rearranged.
 
@@ -105,8 +114,6 @@ def run_unoptimised(path: Path, name: str, images: NDArray[np.generic]) -> Outpu
         name: Of the input.
         images: One batch.
     """
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(path, options, [CPU])
+    session = open_unoptimised(onnx.load(path))
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {name: images}), strict=True))

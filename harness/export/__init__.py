@@ -7,6 +7,7 @@ from typing import Protocol
 
 from harness.cards import ModelCard
 from harness.devices.base import Exported
+from harness.export.ascend import export_ascend
 from harness.export.decomposed import export_decomposed
 from harness.export.load import load_onnx_checked
 from harness.export.standard import export_standard
@@ -26,8 +27,21 @@ class Exporter(Protocol):
 DIALECTS: dict[str, tuple[Exporter, str]] = {
     "standard": (export_standard, "onnx"),
     "decomposed": (export_decomposed, "onnx"),
+    "ascend": (export_ascend, "onnx"),
     "torchscript": (export_torchscript, "pt"),
 }
 """Exporter and file suffix of each dialect."""
 
-__all__ = ["DIALECTS", "Exporter", "export_decomposed", "export_standard", "export_torchscript", "load_onnx_checked"]
+DYNAMIC = ("standard", "ascend")
+"""Dialects of which one file takes every batch size."""
+
+__all__ = [
+    "DIALECTS",
+    "DYNAMIC",
+    "Exporter",
+    "export_ascend",
+    "export_decomposed",
+    "export_standard",
+    "export_torchscript",
+    "load_onnx_checked",
+]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 
 from harness.devices.base import Exported
+from harness.emulation.ascend import runnable
 from harness.errors import HarnessError
 from harness.export.network import CardNetwork
 from harness.export.trace import example_input
@@ -51,7 +54,11 @@ def check_export(exported: Exported, batch_size: int) -> None:
 
 
 def _run_onnx(exported: Exported, images: torch.Tensor) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-    session = ort.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    file: Path | bytes | None = exported.path
+    if exported.dialect == "ascend":
+        assert exported.path is not None
+        file = runnable(onnx.load(exported.path), fp16=False, file=exported.path).SerializeToString()
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
     found = session.run(list(exported.card.output.names), {exported.card.input.name: images.numpy()})
     return list(found)
 

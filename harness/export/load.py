@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from harness.devices.base import Artifact, TensorSpec
 from harness.errors import HarnessError
@@ -17,6 +17,9 @@ PRECISIONS = {
     TensorProto.BFLOAT16: "bf16",
     TensorProto.DOUBLE: "fp64",
 }
+
+UNJUDGED = "com.huawei.cann"
+"""A domain of which ``onnx.checker`` knows nothing."""
 
 
 def load_onnx_checked(path: Path) -> ModelProto:
@@ -36,11 +39,36 @@ def load_onnx_checked(path: Path) -> ModelProto:
     if not model.graph.node or not model.graph.output:
         raise HarnessError("the file is truncated or no ONNX: it holds no graph", file=path, remedy=remedy)
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(checkable(model))
         return onnx.shape_inference.infer_shapes(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         cause = f"not a valid ONNX model: {_first_line(error)}"
         raise HarnessError(cause, file=path, remedy="export the model again, and run onnx.checker on it") from error
+
+
+def checkable(model: ModelProto) -> ModelProto:
+    """A model that ``onnx.checker`` can judge: operators that only ATC knows, in ONNX's own domain, pass unjudged.
+
+    Args:
+        model: It is not changed.
+
+    Returns:
+        The model itself, or a copy where it has such operators.
+    """
+    if not any(is_deformable_conv2d(node) for node in model.graph.node):
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if is_deformable_conv2d(node):
+            node.domain = UNJUDGED
+    copy.opset_import.append(onnx.helper.make_opsetid(UNJUDGED, 1))
+    return copy
+
+
+def is_deformable_conv2d(node: NodeProto) -> bool:
+    """Whether a node is the deformable convolution of CANN, which ATC reads in ONNX's own domain."""
+    return node.op_type == "DeformableConv2D" and node.domain in ("", "ai.onnx")
 
 
 def stated_by(model: ModelProto) -> Artifact:

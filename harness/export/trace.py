@@ -15,7 +15,7 @@ import harness
 from harness.cards import ModelCard
 from harness.errors import HarnessError
 from harness.export.fold import fold_batch_norm
-from harness.export.load import stated_by
+from harness.export.load import checkable, stated_by
 from harness.export.network import CardNetwork
 from harness.files import whole_file
 from harness.heads import check_contract
@@ -149,7 +149,7 @@ def _verify(model: ModelProto, card: ModelCard, path: Path, batch_size: int, ops
             remedy="install the torch and onnxscript that pyproject.toml asks for",
         )
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(checkable(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise HarnessError(f"the exporter wrote an invalid model: {error}") from error
     check_contract(card, stated_by(model), batch_size, path)

@@ -1,0 +1,159 @@
+"""The Ascend dialect: ONNX as ATC reads it, opset 11 in one domain, every DCNv2 one node `DeformableConv2D`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto, NodeProto, helper
+from torch import nn
+
+from harness.cards import ModelCard
+from harness.devices.base import Exported
+from harness.errors import HarnessError
+from harness.export.trace import export_form, trace_onnx, write_onnx
+from harness.models import HeadedNetwork
+from harness.ops import DCNv2
+
+DIALECT = "ascend"
+
+OPSET = 11
+"""That of the published recipes, and known to every CANN; ATC's parser of the deformable node knows 9 to 16."""
+
+IR_VERSION = 6
+"""The format that opset 11 came with (ONNX 1.6)."""
+
+TRACED_OPSET = 19
+"""The first with DeformConv. The exporter reaches no opset below 18: it writes 18 instead, with a log line."""
+
+SAME_SINCE_11 = frozenset(
+    {
+        "Add",
+        "Cast",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "MaxPool",
+        "Relu",
+        "Sigmoid",
+        "Slice",
+        "Transpose",
+    }
+)
+"""Operators that opset 11 computes as 19 does, where the checker finds no attribute or type that came later."""
+
+
+def export_ascend(
+    module: HeadedNetwork, card: ModelCard, path: Path, *, batch_size: int | None, weights_sha256: str
+) -> Exported:
+    """Write a network as one self-contained ONNX file for ATC, the same bytes for the same weights and versions.
+
+    Args:
+        module: The reference network, float32; it is not changed.
+        card: Names, order, layout, activation and size of the tensors.
+        path: The file to write, whole or not at all; an older one is replaced.
+        batch_size: Of the file; None for any.
+        weights_sha256: Of the checkpoint, for the file's metadata.
+
+    Raises:
+        HarnessError: The card has no network or no fixed input size, or it is not of this network; the network needs
+            an operator that opset 11 has not; the exporter fails or writes an invalid model; the file cannot be
+            written.
+    """
+    network = export_form(module, card, DIALECT)
+    offsets_in_blocks(network)
+    model = trace_onnx(network, card, batch_size, TRACED_OPSET)
+    _deformable_nodes(model)
+    _lower(model)
+    write_onnx(
+        model,
+        card,
+        path,
+        dialect=DIALECT,
+        opset=OPSET,
+        batch_size=batch_size or 1,
+        weights_sha256=weights_sha256,
+    )
+    return Exported(card, DIALECT, module, path)
+
+
+def offsets_in_blocks(network: nn.Module) -> None:
+    """Order the channels of every convolution of offsets as the operator reads them: x block, y block, mask block.
+
+    Cheaper than to gather odd and even channels at run time. What the PyTorch network computes is wrong afterwards.
+
+    Args:
+        network: Changed in place, so give a copy.
+    """
+    for part in network.modules():
+        if isinstance(part, DCNv2):
+            channels = torch.arange(part.conv_offset_mask.out_channels)
+            offsets = 2 * len(channels) // 3
+            order = torch.cat((channels[1:offsets:2], channels[0:offsets:2], channels[offsets:]))
+            part.conv_offset_mask.weight = nn.Parameter(part.conv_offset_mask.weight[order].detach())
+            bias = part.conv_offset_mask.get_parameter("bias")
+            part.conv_offset_mask.bias = nn.Parameter(bias[order].detach())
+
+
+def out_nodes(model: ModelProto) -> tuple[str, ...]:
+    """What ATC's ``--out_nodes`` calls the outputs, in the order of the graph: NODE:INDEX each.
+
+    Names of nodes differ between versions of exporters, so they are read from the file.
+
+    Raises:
+        HarnessError: A node that gives an output has no name.
+    """
+    makers = {name: (node, place) for node in model.graph.node for place, name in enumerate(node.output)}
+    found = []
+    for output in model.graph.output:
+        node, place = makers[output.name]
+        if not node.name:
+            raise HarnessError(
+                f"the node that gives output '{output.name}' has no name",
+                remedy=f"name the output itself: --out_nodes={';'.join(o.name for o in model.graph.output)}",
+            )
+        found.append(f"{node.name}:{place}")
+    return tuple(found)
+
+
+def _deformable_nodes(model: ModelProto) -> None:
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        nodes += _deformable(node) if node.op_type == "DeformConv" else [node]
+    model.graph.ClearField("node")
+    model.graph.node.extend(nodes)
+
+
+def _deformable(node: NodeProto) -> list[NodeProto]:
+    x, weight, offset, bias, mask = node.input
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    top, left, bottom, right = given["pads"]
+    assert (top, left) == (bottom, right)  # as torchvision pads
+    joined = f"{node.output[0]}_offsets"
+    return [
+        helper.make_node("Concat", [offset, mask], [joined], name=f"{node.name}_offsets", axis=1),
+        helper.make_node(
+            "DeformableConv2D",
+            [x, weight, joined, bias],
+            list(node.output),
+            name=node.name,
+            strides=given["strides"],
+            pads=[top, left],
+            dilations=given["dilations"],
+            groups=given["group"],
+            deformable_groups=given["offset_group"],
+        ),
+    ]
+
+
+def _lower(model: ModelProto) -> None:
+    foreign = {node.op_type for node in model.graph.node} - SAME_SINCE_11 - {"DeformableConv2D"}
+    if foreign:
+        raise HarnessError(
+            f"the network needs {', '.join(sorted(foreign))}, which is not known to be the same in opset {OPSET}",
+            remedy="write that part of the network with other operators",
+        )
+    model.ir_version = IR_VERSION
+    model.ClearField("opset_import")
+    model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
