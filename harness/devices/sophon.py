@@ -83,7 +83,7 @@ class SophonDevice:
             chip_float,
             calibration,
             lowered,
-            card.int8.keep_float,
+            card.int8,
         )
 
     def _artifact(self, bmodel: Path, stated: Stated, record: Conversion, precision: str) -> Artifact:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from harness.cache import cached_folder, content_key
 from harness.calibration import Calibration
+from harness.cards.model import Int8
 from harness.cards.schema import Record
 from harness.convert.process import run_tool, tool_failed
 from harness.convert.tpu_mlir.environment import VERSION, Environment
@@ -32,9 +33,6 @@ FORM = 4
 RECORD = "record.json"
 BMODEL = "model.bmodel"
 RANGES = "calibration_table"
-METHOD = ("--cali_method", "mse", "--tune_num", "0")
-"""How ranges are chosen: the least squared error. Of 40 images of the embedded model, the heads are off by 0.042 (hm),
-0.106 (wh) and 0.057 (reg) of their own size, by the tool's own default, tuned, by 0.043, 0.105 and 0.060."""
 
 
 class Conversion(Record):
@@ -76,7 +74,7 @@ class Order:
         chip_float: The chip's floating precision beside INT8: "F16" or "F32".
         calibration: For int8.
         lowered: Stop at the operators of the chip, for the interpreter, without a bmodel.
-        keep_float: Tensors of the ONNX whose operators stay in float under int8, beside those that always do.
+        int8: What the model's card says of quantisation.
     """
 
     onnx: Path
@@ -86,7 +84,7 @@ class Order:
     chip_float: str
     calibration: Calibration | None = None
     lowered: bool = False
-    keep_float: tuple[str, ...] = ()
+    int8: Int8 = field(default_factory=Int8)
 
     @property
     def what(self) -> str:
@@ -111,7 +109,7 @@ def convert(environment: Environment, order: Order) -> tuple[Path, Conversion]:
         "form": FORM,
     }
     if order.precision == "int8":
-        parts["keep float"] = sorted(order.keep_float)
+        parts["int8"] = json.loads(order.int8.model_dump_json())
         parts["calibration"] = _calibration(order).key()
     kind = "lowered" if order.lowered else "bmodel"
     folder = cached_folder(kind, content_key(parts), lambda partial: _Making(environment, order, partial).run())
@@ -156,7 +154,7 @@ class _Making:
         graph = read_graph(work / "m.mlir")
         table = float_operators(graph, MODES[order.precision], order.chip_float)
         if order.precision == "int8":
-            table |= {operation.name: order.chip_float for operation in named_operators(graph, order.keep_float)}
+            table |= {operation.name: order.chip_float for operation in named_operators(graph, order.int8.keep_float)}
         self._deploy(table, spec.name, shape[0])
         lowered = next(work.glob("*_tpu.mlir"), None)
         if lowered is None:
@@ -211,7 +209,7 @@ class _Making:
         """The ranges of every tensor, which serve every chip."""
         calibration = _calibration(self.order)
         model = [file_sha256(self.order.onnx), *self.order.outputs]
-        key = {"model": model, "calibration": calibration.key(), "tool": VERSION, "how": METHOD}
+        key = {"model": model, "calibration": calibration.key(), "tool": VERSION, "ranges": self.order.int8.ranges}
 
         def measure(folder: Path) -> None:
             samples, count = folder / "samples", 0
@@ -225,7 +223,10 @@ class _Making:
                 samples,
                 "--input_num",
                 str(count),
-                *METHOD,
+                "--cali_method",
+                self.order.int8.ranges,
+                "--tune_num",
+                "5" if self.order.int8.ranges == "kl" else "0",
                 "-o",
                 folder / RANGES,
             ]
