@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.cards import ModelCard
 from harness.dataset import Dataset
 from harness.decode import decode, to_image_space
-from harness.devices.base import Artifact, Device
+from harness.devices.base import Artifact, Device, run_batch
 from harness.heads import read_heads
 from harness.preprocess import make_batch
 from harness.results import Results
@@ -127,7 +127,7 @@ def detect(
     with ThreadPoolExecutor(1, "decode") as pool:
         for batch in batches(card, dataset, batch_size):
             before = time.perf_counter()
-            outputs = device.run(artifact, batch.images)
+            outputs = run_batch(device, artifact, batch)
             latency.append(time.perf_counter() - before)
             waiting.append(pool.submit(finish, batch, outputs))
             while len(waiting) > LOOK_AHEAD or (waiting and waiting[0].done()):

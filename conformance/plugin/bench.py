@@ -16,12 +16,14 @@ from conformance.plugin.config import SuiteConfig
 from harness.calibration import Calibration
 from harness.compare import Tolerance, head_scales, load_tolerance
 from harness.dataset import Dataset, load_coco
-from harness.devices.base import Artifact, Device
+from harness.devices.base import Artifact, Device, run_batch
+from harness.devices.outputs import OutputsDevice
 from harness.devices.registry import create_device
 from harness.errors import HarnessError
 from harness.evaluate import Metrics, evaluate
 from harness.export.load import load_onnx_checked, stated_by
 from harness.heads import check_contract, read_heads
+from harness.outputs.folder import open_outputs
 from harness.pipeline import Timing, batches, detect
 from harness.preprocess import preprocess
 from harness.report.records import Data
@@ -108,8 +110,15 @@ class Bench:
     def device(self, name: str) -> Device:
         """A device by name."""
         if name not in self._devices:
-            self._devices[name] = create_device(name)
+            folder = self.config.outputs
+            asked = name in self.config.devices
+            self._devices[name] = create_device(name) if folder is None or not asked else self._outputs(folder)
         return self._devices[name]
+
+    def _outputs(self, folder: Path) -> Device:
+        """What was made elsewhere, in the place of the device that it is said to come from."""
+        chip = None if self.config.made_by is None else create_device(self.config.made_by).card
+        return OutputsDevice(folder, chip, self.card, lambda: open_outputs(self.card, self.dataset, folder))
 
     def artifact(self, name: str, batch_size: int) -> Artifact:
         """What a device executes, converted at most once in this process."""
@@ -157,7 +166,7 @@ class Bench:
             device, artifact = self.device(name), self.artifact(name, batch_size)
             found: list[Heads] = []
             for batch in batches(self.card, self.dataset, batch_size, self.sample_ids):
-                heads = read_heads(self.card, device.run(artifact, batch.images), len(batch.images))
+                heads = read_heads(self.card, run_batch(device, artifact, batch), len(batch.images))
                 found += [_sample(heads, i) for i in range(len(batch.image_ids))]
             self._heads[key] = found
         return self._heads[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ import pytest
 from harness.calibration import DEFAULT_IMAGES
 from harness.cards import ModelCard, load_model_card, model_card_names
 from harness.compare import load_tolerance
+from harness.devices.outputs import NAME
 from harness.devices.registry import device_names
 from harness.errors import HarnessError
 
 DEFAULT_DEVICE = "onnxruntime"
 DEFAULT_MODEL = "embedded"
-OPTIONAL = ("weights", "onnx", "coco", "limit", "batch_sizes", "results", "baseline")
+OPTIONAL = ("weights", "onnx", "coco", "limit", "batch_sizes", "outputs", "results", "baseline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class SuiteConfig:
         batch_sizes: Asked for, or the card's own.
         precision: Asked for.
         calibration_images: From how many images int8 takes its ranges.
+        outputs: Folder of outputs that were made elsewhere; None where a device is run.
+        made_by: The device that they are said to come from; None where it is not said.
         results: Where the results document goes.
         baseline: An earlier results document, to be no worse than.
         explicit: Whether anything about a device was asked for on the command line.
@@ -49,6 +53,8 @@ class SuiteConfig:
     batch_sizes: tuple[int, ...]
     precision: str
     calibration_images: int
+    outputs: Path | None
+    made_by: str | None
     results: Path | None
     baseline: Path | None
     explicit: bool
@@ -83,6 +89,9 @@ class SuiteConfig:
                 field="-m perf -n",
                 remedy="leave -n out",
             )
+        outputs, made_by, sizes = _path(option.outputs), None, card.batch_sizes
+        if outputs is not None:
+            made_by, devices, sizes = *_made_elsewhere(option, devices), (1,)
         asked = {"device": DEFAULT_DEVICE, "model": DEFAULT_MODEL} | dict.fromkeys(OPTIONAL)
         return cls(
             devices=devices,
@@ -91,9 +100,11 @@ class SuiteConfig:
             onnx=_path(option.onnx),
             coco=_path(option.coco),
             limit=option.limit,
-            batch_sizes=_batch_sizes(option.batch_sizes) if option.batch_sizes else card.batch_sizes,
+            batch_sizes=_batch_sizes(option.batch_sizes) if option.batch_sizes else sizes,
             precision=option.precision,
             calibration_images=option.calibration_images,
+            outputs=outputs,
+            made_by=made_by,
             results=_path(option.results),
             baseline=_path(option.baseline),
             explicit=any(getattr(option, name) != default for name, default in asked.items()),
@@ -133,12 +144,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="images that int8 takes its ranges from, spread over the data set (default: %(default)s)",
     )
+    add(
+        "--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run"
+    )
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
 
 
 def _path(value: str | None) -> Path | None:
     return None if value is None else Path(value)
+
+
+def _made_elsewhere(option: argparse.Namespace, devices: tuple[str, ...]) -> tuple[str | None, tuple[str]]:
+    """Who is said to have made the outputs, and the name that they go by."""
+    if len(devices) > 1 or len(_batch_sizes(option.batch_sizes or "1")) > 1:
+        raise HarnessError(
+            "a folder of outputs is of one device and one batch size",
+            field="--outputs",
+            remedy="give one --device at most, and in --batch-sizes the one that the outputs were made with",
+        )
+    made_by = None if option.device == DEFAULT_DEVICE else devices[0]
+    return made_by, (NAME if made_by is None else f"{made_by}:{NAME}",)
 
 
 def _batch_sizes(text: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TAKE_PATHS = ("--model", "--weights", "--onnx", "--coco", "--results", "--baseline")
+TAKE_PATHS = ("--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--baseline")
 
 
 def join_values(arguments: Sequence[str]) -> list[str]:

@@ -13,7 +13,8 @@ from harness.cards.schema import Record, parse, read_toml
 
 CARDS = Path(__file__).parent / "devices"
 
-Execution = Literal["silicon", "simulated", "emulated", "stand-in"]
+Execution = Literal["silicon", "simulated", "emulated", "stand-in", "elsewhere"]
+"""Elsewhere: outputs that came from another host, whose word it is what computed them."""
 
 
 class Limit(Record):
@@ -50,8 +51,8 @@ class DeviceCard(Record):
     description: str
     execution: Execution
     toolchain: str
-    dialect: Literal["module", "standard", "decomposed", "torchscript", "ascend"]
-    """Export dialect that `convert` takes; `module` is the PyTorch network itself."""
+    dialect: Literal["module", "standard", "decomposed", "torchscript", "ascend", "none"]
+    """Export dialect that `convert` takes; `module` is the PyTorch network itself, `none` that nothing is converted."""
     whole_on_chip: bool = False
     """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""
     tpu_mlir: TpuMlir | None = None

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, chosen_dataset
 from harness.cli.progress import progress
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.cards import ModelCard
+    from harness.dataset import Dataset
 
 
 def decode(
@@ -43,22 +48,50 @@ def decode(
 
 
 def score(
-    results: Annotated[Path, typer.Option(metavar="FILE.json", help="COCO results of boxes.")],
+    results: Annotated[Path | None, typer.Option(metavar="FILE.json", help="COCO results of boxes.")] = None,
+    outputs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Outputs of every image, as ais_bench or its like wrote them.")
+    ] = None,
+    model: Model = "embedded",
     coco: Coco = None,
     limit: Limit = None,
 ) -> None:
     """Print the twelve numbers of COCO's box evaluation, as pycocotools computes them, as fractions.
 
-    Results of a part of the images need the --limit that they were made with; images without results count as missed.
+    Either of results in COCO's format, or of a folder of outputs that another host made of the files that
+    'preprocess' wrote: STEM_0.bin and so on, of ais_bench, benchmark.x86_64 or msame. Results of a part of the images
+    need the --limit that they were made with; images without results count as missed.
 
     Example: python -m harness score --results results.json
+    Example: python -m harness score --model dla_34 --outputs result/dumpout_bs1 --coco PATH/TO/COCO
     """
+    from harness.cards import load_model_card
     from harness.evaluate import evaluate_records
     from harness.results import read_coco_json
 
-    records, images = read_coco_json(results), chosen_dataset(coco, limit)
+    if (results is None) == (outputs is None):
+        raise HarnessError("give one of --results and --outputs", field="--outputs", remedy="see 'score --help'")
+    images = chosen_dataset(coco, limit)
+    if outputs is None:
+        assert results is not None
+        records = read_coco_json(results)
+    else:
+        records = _detected(load_model_card(model), images, outputs)
     metrics = asdict(evaluate_records(images.instances, records))
     del metrics["rounded"]  # how the file was written, which it does not say
     for name, value in metrics.items():
         print(f"{name:<7} {'-' if value is None else value if name == 'images' else format(value, '.4f')}")
     print(f"{len({record['image_id'] for record in records})} of the images have detections")
+
+
+def _detected(card: ModelCard, images: Dataset, folder: Path) -> list[dict[str, Any]]:
+    """Records of a folder of outputs, once what they are has been said."""
+    from harness.outputs.folder import detect_outputs, open_outputs
+    from harness.results import to_coco_json
+
+    with deviations_end_with_1():
+        found = open_outputs(card, images, folder)
+        print(f"outputs made elsewhere: {found.description}")
+        with progress("decoding") as report:
+            results = detect_outputs(found, report)
+    return to_coco_json(results, card.category_ids)

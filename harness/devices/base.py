@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from torch import nn
 from harness.calibration import Calibration
 from harness.cards import DeviceCard, ModelCard
 from harness.errors import HarnessError
-from harness.types import Outputs
+from harness.types import Batch, Outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,19 @@ class Device(Protocol):
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch, host arrays in, host arrays out: output tensors by name, in the artifact's order."""
+
+
+@runtime_checkable
+class ByImage(Protocol):
+    """A device that needs to know which images it is given, since it has their outputs already."""
+
+    def run_batch(self, artifact: Artifact, batch: Batch) -> Outputs:
+        """The outputs of one batch, as `Device.run` returns them."""
+
+
+def run_batch(device: Device, artifact: Artifact, batch: Batch) -> Outputs:
+    """Run one batch on a device of either kind."""
+    return device.run_batch(artifact, batch) if isinstance(device, ByImage) else device.run(artifact, batch.images)
 
 
 def require_request(card: DeviceCard, exported: Exported, precision: str) -> None:
