@@ -144,9 +144,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="images that int8 takes its ranges from, spread over the data set (default: %(default)s)",
     )
-    add(
-        "--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run"
-    )
+    add("--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run")
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
 

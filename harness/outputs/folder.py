@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.exchange import file_stems
 from harness.outputs.layout import Layout, find_results
 from harness.outputs.summary import Summary, find_summary, refuse_stale
-from harness.outputs.tensors import Array, Order, find_order, head_shapes, holds_probabilities, read_file, require_size
+from harness.outputs.tensors import Array, Order, find_order, head_shapes, holds_probabilities, read_head, require_size
 from harness.pipeline import Progress
 from harness.preprocess import place
 from harness.results import Results
@@ -68,17 +68,8 @@ class OutputFolder:
             HarnessError: A file is truncated, or the heatmap holds probabilities where the card says logits.
         """
         named: dict[str, Array] = {}
-        for head, shape in head_shapes(self.card).items():
-            path = self.path(image_id, head)
-            require_size(self.card, head, path, self.order.dtype)
-            values = read_file(path, self.order.dtype)
-            if values.size != np.prod(shape):
-                raise HarnessError(
-                    f"{values.size} values, where head {head} has {np.prod(shape)}",
-                    file=path,
-                    remedy="copy it again, or run the image again",
-                )
-            named[head] = values.reshape(1, *shape)
+        for head in head_shapes(self.card):
+            named[head] = read_head(self.card, head, self.path(image_id, head), self.order.dtype)[None]
         if self.card.output.concatenated:
             joined = next(iter(named.values()))
             ends = np.cumsum(list(self.card.head_channels.values()))[:-1]

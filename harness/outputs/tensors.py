@@ -118,6 +118,24 @@ def read_file(path: Path, dtype: str) -> Array:
         raise HarnessError(f"cannot be read: {error}", file=path, remedy=remedy) from error
 
 
+def read_head(card: ModelCard, head: str, path: Path, dtype: str) -> Array:
+    """(channels, h, w): the values of one head of one image.
+
+    Raises:
+        HarnessError: The file cannot be read, or holds another number of values.
+    """
+    shape = head_shapes(card)[head]
+    require_size(card, head, path, dtype)
+    values = read_file(path, dtype)
+    if values.size != np.prod(shape):
+        raise HarnessError(
+            f"{values.size} values, where head {head} takes {np.prod(shape)}",
+            file=path,
+            remedy="copy it again, or run the image again",
+        )
+    return values.reshape(shape)
+
+
 def require_size(card: ModelCard, head: str, path: Path, dtype: str) -> None:
     """Refuse a file that is cut, or is of another shape than its fellows.
 
@@ -156,8 +174,7 @@ def _by_content(
     """The reading under which heads look like what they are, or the card's own where it makes no difference."""
     marks = np.zeros(len(readings))
     for files in samples:
-        arrays = [read_file(path, dtype) for path in files]
-        marks += [_plausibility(card, reading, arrays) for reading in readings]
+        marks += [_plausibility(card, reading, files, dtype) for reading in readings]
     marks /= len(samples)
     order = np.argsort(-marks, kind="stable")
     if marks[order[0]] - marks[order[1]] < SWAP_MARGIN:
@@ -165,14 +182,14 @@ def _by_content(
     return readings[order[0]], "by size and content"
 
 
-def _plausibility(card: ModelCard, places: Mapping[str, int], arrays: Sequence[Array]) -> float:
+def _plausibility(card: ModelCard, places: Mapping[str, int], files: Sequence[Path], dtype: str) -> float:
     """How much a reading makes sense at the peaks, from 0 to 3.
 
     Centres lie in their cell, so reg is between 0 and 1 there; boxes are mostly larger than a cell; a heatmap is in
     0..1 if and only if it holds probabilities.
     """
     shapes = head_shapes(card)
-    heads = {head: np.asarray(arrays[place], np.float32).reshape(shapes[head]) for head, place in places.items()}
+    heads = {head: np.asarray(read_head(card, head, files[place], dtype), np.float32) for head, place in places.items()}
     mark = float(holds_probabilities(heads["hm"]) == (card.output.hm == "probability"))
     cells, _ = top_peaks(card, np.nan_to_num(heads["hm"]))
     _, rows, columns = np.unravel_index(cells, shapes["hm"])
