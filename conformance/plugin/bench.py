@@ -59,13 +59,13 @@ class Bench:
         """Raise HarnessError where something that was asked for is missing or wrong."""
         self.check_devices()
         for device in map(self.device, self.config.devices):
+            device.check()
             if self.config.precision not in device.card.precisions:
                 raise HarnessError(
                     f"device '{device.card.name}' has no precision '{self.config.precision}'",
                     field="--precision",
                     remedy=f"use one of {', '.join(device.card.precisions)}",
                 )
-            device.check()
         _ = self.subject, self.dataset
         if self.config.onnx is not None:
             stated = stated_by(load_onnx_checked(self.config.onnx))

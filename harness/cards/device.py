@@ -32,6 +32,8 @@ class PublishedSpeed(Record):
     precision: str
     batch_size: int = Field(gt=0)
     fps: float = Field(gt=0)
+    ap: float | None = Field(default=None, gt=0, lt=1)
+    """On val2017, where it is published with the speed."""
     source: str
 
 
@@ -42,6 +44,24 @@ class TpuMlir(Record):
     """As ``model_deploy --chip`` has it."""
     float_mode: Literal["F16", "F32"]
     """Precision of what stays in float beside INT8."""
+
+
+class Peak(Record):
+    """What a chip can do at most."""
+
+    tflops: float = Field(gt=0)
+    """At the precision of the published figures, of one chip; a multiplication and an addition count as two."""
+    source: str
+
+
+class Ascend(Record):
+    """What Ascend's compiler is told of a chip, and what its figures are of."""
+
+    socs: tuple[str, ...] = Field(min_length=1)
+    """As ``atc --soc_version`` has them; the first is the one that figures were published for."""
+    chips: int = Field(default=1, gt=0)
+    """On a card, where published figures are those of a card."""
+    peak: Peak
 
 
 class DeviceCard(Record):
@@ -56,6 +76,7 @@ class DeviceCard(Record):
     whole_on_chip: bool = False
     """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""
     tpu_mlir: TpuMlir | None = None
+    ascend: Ascend | None = None
     precisions: tuple[str, ...] = Field(min_length=1)
     cannot: tuple[Limit, ...] = ()
     published: tuple[PublishedSpeed, ...] = ()

@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.cards import ModelCard
     from harness.dataset import Dataset
+    from harness.outputs.folder import OutputFolder
 
 
 def decode(
@@ -53,6 +54,9 @@ def score(
         Path | None, typer.Option(metavar="DIR", help="Outputs of every image, as ais_bench or its like wrote them.")
     ] = None,
     model: Model = "embedded",
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Device that the outputs are said to come from.")
+    ] = None,
     coco: Coco = None,
     limit: Limit = None,
 ) -> None:
@@ -60,7 +64,8 @@ def score(
 
     Either of results in COCO's format, or of a folder of outputs that another host made of the files that
     'preprocess' wrote: STEM_0.bin and so on, of ais_bench, benchmark.x86_64 or msame. Results of a part of the images
-    need the --limit that they were made with; images without results count as missed.
+    need the --limit that they were made with; images without results count as missed. With --outputs, the speeds that
+    the tools left there are shown, beside the published ones of --device.
 
     Example: python -m harness score --results results.json
     Example: python -m harness score --model dla_34 --outputs result/dumpout_bs1 --coco PATH/TO/COCO
@@ -76,7 +81,7 @@ def score(
         assert results is not None
         records = read_coco_json(results)
     else:
-        records = _detected(load_model_card(model), images, outputs)
+        records = _detected(load_model_card(model), images, outputs, device)
     metrics = asdict(evaluate_records(images.instances, records))
     del metrics["rounded"]  # how the file was written, which it does not say
     for name, value in metrics.items():
@@ -84,14 +89,36 @@ def score(
     print(f"{len({record['image_id'] for record in records})} of the images have detections")
 
 
-def _detected(card: ModelCard, images: Dataset, folder: Path) -> list[dict[str, Any]]:
+def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None) -> list[dict[str, Any]]:
     """Records of a folder of outputs, once what they are has been said."""
     from harness.outputs.folder import detect_outputs, open_outputs
     from harness.results import to_coco_json
 
     with deviations_end_with_1():
         found = open_outputs(card, images, folder)
-        print(f"outputs made elsewhere: {found.description}")
+        said = "" if device is None else f", said to be of {device}"
+        print(f"outputs made elsewhere{said}: {found.description}")
+        for line in _speeds(card, found, device):
+            print(f"speed measured elsewhere: {line}")
         with progress("decoding") as report:
             results = detect_outputs(found, report)
     return to_coco_json(results, card.category_ids)
+
+
+def _speeds(card: ModelCard, outputs: OutputFolder, device: str | None) -> list[str]:
+    from harness.devices.registry import create_device
+    from harness.models import create_model
+    from harness.models.macs import gmacs
+    from harness.outputs.speed import describe, read_speeds
+
+    chip = None if device is None else create_device(device).card
+    gmac = None
+    if card.network is not None:
+        network = create_model(card.network.arch, card.head_channels, card.network.head_conv, card.network.width)
+        gmac = gmacs(network, card.input.height, card.input.width)
+    lines = []
+    for speed in read_speeds(outputs.layout.folders, len(outputs.dataset)):
+        precisions = () if chip is None else chip.precisions
+        published = [chip.published_fps(card, name, speed.batch_size) for name in precisions if chip is not None]
+        lines.append(describe(speed, chip, gmac, next(filter(None, published), None)))
+    return lines

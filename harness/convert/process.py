@@ -28,7 +28,12 @@ ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def run_tool(
-    command: Sequence[str | Path], folder: Path, environment: Mapping[str, str], what: str, file: Path | None = None
+    command: Sequence[str | Path],
+    folder: Path,
+    environment: Mapping[str, str],
+    what: str,
+    file: Path | None = None,
+    limit_s: float | None = None,
 ) -> str:
     """Run a tool to its end in a folder of its own.
 
@@ -38,13 +43,14 @@ def run_tool(
         environment: All of its environment variables.
         what: What it does, for messages.
         file: The file that it works on, for messages.
+        limit_s: Seconds after which it is killed with all that it has started; None for as long as it takes.
 
     Returns:
         What it printed.
 
     Raises:
-        HarnessError: It cannot be started, or ends with a status other than 0; the message has the status, its last
-            lines and the path of its whole log.
+        HarnessError: It cannot be started, takes longer than `limit_s`, or ends with a status other than 0; the
+            message has the status, its last lines and the path of its whole log.
     """
     log = folder / f"{Path(command[0]).name}.log"
     started = time.monotonic()
@@ -60,10 +66,12 @@ def run_tool(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            status = _wait(process, what, started)
+            status = _wait(process, what, started, limit_s)
     except OSError as error:
         raise HarnessError(f"{what}: cannot be started: {error.strerror}", file=command[0]) from error
     text = ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    if status is None:
+        raise tool_failed(what, f"did not end within {limit_s:g} s, and was killed", log, file)
     if status != 0:
         raise tool_failed(what, f"ended with {_status(status)}", log, file)
     logger.info("%s: done in %.0f s", what, time.monotonic() - started)
@@ -93,10 +101,12 @@ def tool_failed(what: str, how: str, log: Path, file: Path | None = None) -> Har
         cause += f": the tool has no operator {operators[1]}"
     lines = [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
     shown = "".join(f"\n  | {line[:200]}" for line in lines)
-    return HarnessError(f"{cause}; its last lines:{shown}", file=file, remedy=remedy)
+    told = f"; its last lines:{shown}" if shown else "; it printed nothing"
+    return HarnessError(cause + told, file=file, remedy=remedy)
 
 
-def _wait(process: subprocess.Popen[bytes], what: str, started: float) -> int:
+def _wait(process: subprocess.Popen[bytes], what: str, started: float, limit_s: float | None) -> int | None:
+    """The exit status; None where the process was still at work after `limit_s`."""
     said = started
     try:
         while True:
@@ -104,6 +114,8 @@ def _wait(process: subprocess.Popen[bytes], what: str, started: float) -> int:
                 return process.wait(0.2)
             except subprocess.TimeoutExpired:
                 now = time.monotonic()
+                if limit_s is not None and now - started >= limit_s:
+                    return None
                 if now - said >= SIGN_OF_LIFE:
                     said = now
                     logger.info("%s: %.0f s", what, now - started)

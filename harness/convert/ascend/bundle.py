@@ -1,0 +1,181 @@
+"""A folder to carry to the host with the chip: the model, the command that converts it, and what to do there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.cards import DeviceCard, ModelCard
+from harness.convert.ascend.aipp import aipp_config, pixel_card
+from harness.convert.ascend.atc import Order, arguments, compile_om, find_atc, load_onnx, out_nodes
+from harness.errors import HarnessError
+from harness.export.load import stated_by
+from harness.files import whole_folder
+from harness.models.weights import file_sha256
+
+AIPP = "aipp.cfg"
+CARD = "card.toml"
+SCRIPT = "convert.sh"
+
+README = """\
+# {name} for {soc}
+
+Made by centernet-conformance: `python -m harness convert`. `manifest.json` has what this folder was made from.
+
+On the host with the toolkit (CANN), in this folder:
+
+    source /usr/local/Ascend/ascend-toolkit/set_env.sh
+    sh {script}
+
+It leaves `{name}.om`. The chip is not needed for that; `npu-smi info` of the host that has it must show {chip}.
+On that host, with the files of `python -m harness preprocess {model}` in `inputs`:
+
+    python3 -m ais_bench --model {name}.om --input inputs --output result --output_dirname {name} --batchsize {batch}
+
+Speed alone, without images:
+
+    python3 -m ais_bench --model {name}.om --output result --output_dirname {name}-speed --loop 20 --batchsize {batch}
+
+`--batchsize` states the batch of the om ({batch}); it does not change it. Carry `result` back whole, with the
+summaries that lie beside its folders, and on the host with the data set:
+
+    python -m harness score {model} --device {device} --outputs result/{name} --coco PATH/TO/COCO
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What was made.
+
+    Attributes:
+        folder: The folder.
+        om: The om; None where atc is not on this host.
+        missing: Why there is none.
+    """
+
+    folder: Path
+    om: Path | None
+    missing: str | None
+
+
+def choose_soc(device: DeviceCard, soc: str | None) -> str:
+    """The name that ATC takes, from the card or as asked for.
+
+    Raises:
+        HarnessError: The device is no Ascend chip, or the name is none of its.
+    """
+    if device.ascend is None:
+        raise HarnessError(
+            f"device '{device.name}' is no chip of Ascend",
+            field="--device",
+            remedy="use ascend310, ascend310p or ascend310b; other devices convert what they run by themselves",
+        )
+    if soc is not None and soc not in device.ascend.socs:
+        raise HarnessError(
+            f"'{soc}' is no soc of device '{device.name}', and an om runs on no other than its own",
+            field="--soc",
+            remedy=f"use one of {', '.join(device.ascend.socs)}, or another device",
+        )
+    return soc or device.ascend.socs[0]
+
+
+def write_bundle(
+    card: ModelCard,
+    onnx: Path,
+    folder: Path,
+    device: DeviceCard,
+    *,
+    soc: str,
+    batch_size: int,
+    aipp: bool = False,
+    options: tuple[str, ...] = (),
+) -> Bundle:
+    """Fill the folder, and run atc in it where it is on this host.
+
+    Args:
+        card: The contract of the model.
+        onnx: The model as ATC takes it.
+        folder: What to make; it must not exist, or be empty.
+        device: Card of the chip.
+        soc: As ``--soc_version`` has it.
+        batch_size: Of the om.
+        aipp: Let the om normalise: it takes uint8 RGB pixels, which `preprocess` writes by the card in the folder.
+        options: Further options of atc.
+
+    Raises:
+        HarnessError: The model cannot be converted, atc fails, or the folder is in use.
+    """
+    name = f"{card.name}-{soc.removeprefix('Ascend').lower()}-bs{batch_size}" + ("-aipp" if aipp else "")
+    om, missing = None, None
+    with whole_folder(folder) as partial:
+        shutil.copyfile(onnx, partial / f"{name}.onnx")
+        order = Order(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
+        command = arguments(replace(order, model=partial / order.model))
+        command[1] = f"--model={order.model}"
+        (partial / SCRIPT).write_text(f"#!/bin/sh\nset -e\natc {shlex.join(command)}\ntest -s {name}.om\n")
+        (partial / SCRIPT).chmod(0o755)
+        if aipp:
+            (partial / AIPP).write_text(aipp_config(card), encoding="ascii")
+            (partial / CARD).write_text(to_toml(pixel_card(card)), encoding="utf-8")
+        _describe(card, partial, order, device, command)
+        try:
+            find_atc()
+        except HarnessError as error:
+            missing = error.cause
+        else:
+            whole = replace(
+                order,
+                model=(partial / order.model).absolute(),
+                output=(partial / name).absolute(),
+                aipp=None if order.aipp is None else (partial / order.aipp).absolute(),
+            )
+            om = compile_om(whole, partial)
+    return Bundle(folder, None if om is None else folder / om.name, missing)
+
+
+def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, command: list[str]) -> None:
+    name, batch, model = order.output.name, order.batch_size, load_onnx(folder / order.model)
+    chosen = f"--model {CARD}" if order.aipp else f"--model {card.name}"
+    text = README.format(
+        name=name,
+        soc=order.soc,
+        chip=order.soc.removeprefix("Ascend"),
+        script=SCRIPT,
+        model=chosen,
+        batch=batch,
+        device=device.name,
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    (given, *_) = stated_by(model).inputs
+    content: Mapping[str, object] = {
+        "schema": 1,
+        "model": card.name,
+        "device": device.name,
+        "soc": order.soc,
+        "batch_size": batch,
+        "input": {"name": given.name, "dtype": "uint8" if order.aipp else given.dtype, "aipp": order.aipp is not None},
+        "outputs": dict(zip((output.name for output in model.graph.output), out_nodes(model.graph), strict=True)),
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "command": ["atc", *command],
+        "sha256": {path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+    }
+    (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def to_toml(card: ModelCard) -> str:
+    """A model card as the file that `load_model_card` reads."""
+    plain = card.model_dump(mode="json", exclude_none=True)
+    tables = {key: value for key, value in plain.items() if isinstance(value, dict)}
+    lists = {key: value for key, value in plain.items() if isinstance(value, list)}
+    records = {key: value for key, value in lists.items() if value and isinstance(value[0], dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items() if key not in {**tables, **records}]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    for name, rows in records.items():
+        for row in rows:
+            lines += ["", f"[[{name}]]", *(f"{key} = {json.dumps(value)}" for key, value in row.items())]
+    return "\n".join([*lines, ""])
