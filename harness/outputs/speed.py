@@ -100,7 +100,8 @@ def from_summary(summary: Summary, images: int | None) -> Speed | None:
     if told is None and summary.throughput is None:
         return None
     batch = int(told) if told is not None else round((summary.throughput or 0) * mean / 1000)
-    tool = f"ais_bench, {summary.path.name}"
+    said = f", by {summary.arguments[0]}" if summary.arguments else ""
+    tool = f"ais_bench, {summary.path.name}{said}"
     if images is None:
         return Speed(1000 * batch / mean, batch, times, tool, f"{EXECUTION}, without images")
     loops = int(summary.argument("--loop", "-l") or 1)
