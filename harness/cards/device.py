@@ -56,6 +56,7 @@ class DeviceCard(Record):
     """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""
     tpu_mlir: TpuMlir | None = None
     precisions: tuple[str, ...] = Field(min_length=1)
+    """The first is what the toolchain chooses where nothing is said."""
     cannot: tuple[Limit, ...] = ()
     published: tuple[PublishedSpeed, ...] = ()
     expectations: tuple[Expectation, ...] = Field(default=(), exclude=True)
