@@ -28,8 +28,12 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "unknown precision": (["--precision=fp8"], ["--precision: precision 'fp8' is not supported yet", "fp32"]),
     "no images to calibrate with": (["--calibration-images=0"], ["--calibration-images: 0 images", "give 1 or more"]),
     "precision of another device": (
-        ["--device=halfonly"],
+        ["--device=halfonly", "--precision=fp32"],
         ["device 'halfonly' has no precision 'fp32'", "use one of fp16"],
+    ),
+    "devices that usually differ": (
+        ["--device=right,halfonly"],
+        ["--precision: these devices usually run at different precisions: right fp32, halfonly fp16", "say which one"],
     ),
     "batch size 0": (["--batch-sizes=0"], ["--batch-sizes: '0' is no list", "whole numbers from 1 up"]),
     "batch sizes of words": (["--batch-sizes=1,many"], ["--batch-sizes: '1,many' is no list"]),

@@ -14,7 +14,7 @@ from harness.calibration import DEFAULT_IMAGES
 from harness.cards import ModelCard, load_model_card, model_card_names
 from harness.compare import load_tolerance
 from harness.devices.outputs import NAME
-from harness.devices.registry import device_names
+from harness.devices.registry import create_device, device_names
 from harness.errors import HarnessError
 
 DEFAULT_DEVICE = "onnxruntime"
@@ -82,7 +82,8 @@ class SuiteConfig:
             raise HarnessError(
                 f"{option.calibration_images} images", field="--calibration-images", remedy="give 1 or more"
             )
-        load_tolerance(option.precision)
+        precision = option.precision or _usual_precision(devices)
+        load_tolerance(precision)
         if option.numprocesses and (option.markexpr or "").strip() == "perf":
             raise HarnessError(
                 "processes that share the machine spoil each other's times",
@@ -101,7 +102,7 @@ class SuiteConfig:
             coco=_path(option.coco),
             limit=option.limit,
             batch_sizes=_batch_sizes(option.batch_sizes) if option.batch_sizes else sizes,
-            precision=option.precision,
+            precision=precision,
             calibration_images=option.calibration_images,
             outputs=outputs,
             made_by=made_by,
@@ -136,7 +137,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--coco", metavar="ROOT", help="data set: ROOT/annotations/instances_val2017.json and ROOT/val2017/")
     add("--limit", type=int, metavar="N", help="only the first N images")
     add("--batch-sizes", metavar="N[,N]", help="batch sizes to check, each with its AP (default: the card's)")
-    add("--precision", default="fp32", metavar="NAME", help="precision to run at (default: %(default)s)")
+    add("--precision", metavar="NAME", help="precision to run at (default: the first on the device's card)")
     add(
         "--calibration-images",
         type=int,
@@ -147,6 +148,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run")
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
+
+
+def _usual_precision(devices: tuple[str, ...]) -> str:
+    found = {name: create_device(name).card.precisions[0] for name in devices}
+    if len(set(found.values())) > 1:
+        raise HarnessError(
+            f"these devices usually run at different precisions: {', '.join(f'{n} {p}' for n, p in found.items())}",
+            field="--precision",
+            remedy="say which one, or check one device after the other",
+        )
+    return next(iter(found.values()))
 
 
 def _path(value: str | None) -> Path | None:

@@ -78,6 +78,7 @@ class DeviceCard(Record):
     tpu_mlir: TpuMlir | None = None
     ascend: Ascend | None = None
     precisions: tuple[str, ...] = Field(min_length=1)
+    """The first is what the toolchain chooses where nothing is said."""
     cannot: tuple[Limit, ...] = ()
     published: tuple[PublishedSpeed, ...] = ()
     expectations: tuple[Expectation, ...] = Field(default=(), exclude=True)

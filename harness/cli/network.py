@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -12,6 +13,16 @@ from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
 from harness.cli.progress import progress, signs_of_life
 from harness.errors import HarnessError
+from harness.files import whole_file
+
+
+class Dialect(StrEnum):
+    """The export dialects."""
+
+    standard = "standard"
+    ascend = "ascend"
+    decomposed = "decomposed"
+    torchscript = "torchscript"
 
 
 def export(
@@ -19,19 +30,29 @@ def export(
     model: Model = "embedded",
     weights: Weights = None,
     batch_size: Annotated[str, typer.Option(metavar="N|dynamic", help="Batch size of the file.")] = "dynamic",
+    dialect: Annotated[Dialect, typer.Option(help="What the file is for.")] = Dialect.standard,
 ) -> None:
-    """Write a network as one ONNX file in the standard dialect (opset 19 with DeformConv), batch norm folded.
+    """Write a network as one file, batch norm folded, and hold it to the network.
+
+    The dialects: standard (ONNX of opset 19 with DeformConv), ascend (ONNX of opset 11 with DeformableConv2D, for ATC),
+    decomposed (ONNX of opset 18 without deformable operators; it needs a batch size), torchscript.
 
     Example: python -m harness export --model embedded --output embedded.onnx
+    Example: python -m harness export --dialect ascend --model embedded --batch-size 1 --output embedded.onnx
     """
     from harness.cards import load_model_card
-    from harness.export import export_standard
+    from harness.export import DIALECTS
+    from harness.export.check import check_export
     from harness.subject import load_subject
 
     size = _batch_size(batch_size)
     subject = load_subject(load_model_card(model), weights, None)
     assert subject.module is not None  # there is no ONNX to take its place
-    export_standard(subject.module, subject.card, output, batch_size=size, weights_sha256=subject.sha256)
+    write, _ = DIALECTS[dialect.value]
+    with whole_file(output) as fresh:
+        check_export(
+            write(subject.module, subject.card, fresh, batch_size=size, weights_sha256=subject.sha256), size or 1
+        )
     print(output)
 
 
@@ -44,7 +65,9 @@ def infer(
     coco: Coco = None,
     limit: Limit = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default the card's first.")] = None,
-    precision: Annotated[str, typer.Option(help="Precision to run at.")] = "fp32",
+    precision: Annotated[
+        str | None, typer.Option(help="Precision to run at; by default the first on the device's card.")
+    ] = None,
     calibration_images: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images that int8 takes its ranges from.")
     ] = 200,
@@ -62,6 +85,7 @@ def infer(
 
     card, runner = load_model_card(model), create_device(device)
     runner.check()
+    precision = precision or runner.card.precisions[0]
     subject, images = load_subject(card, weights, onnx), chosen_dataset(coco, limit)
     size = batch_size or card.batch_sizes[0]
     with (
