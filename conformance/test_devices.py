@@ -136,9 +136,9 @@ def test_a_static_model_says_which_batch_it_takes(static: Exported) -> None:
 
 
 def test_a_precision_that_the_device_does_not_run_is_refused(dynamic: Exported) -> None:
-    for device, exported in ((TorchDevice(), module()), (OnnxRuntimeDevice(), dynamic)):
-        with pytest.raises(HarnessError, match=rf"'{device.card.name}' does not run int8\n.*use fp32"):
-            device.convert(exported, 1, "int8")
+    for device, exported, precision in ((TorchDevice(), module(), "int8"), (OnnxRuntimeDevice(), dynamic, "bf16")):
+        with pytest.raises(HarnessError, match=rf"'{device.card.name}' does not run {precision}\n.*use fp32 or "):
+            device.convert(exported, 1, precision)
 
 
 def test_a_model_in_another_dialect_is_refused(dynamic: Exported) -> None:

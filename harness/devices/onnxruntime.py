@@ -15,7 +15,9 @@ from onnx import ModelProto
 
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
+from harness.convert.onnxruntime import PRECISE, quantise
 from harness.devices.base import Artifact, Exported, require_batch_size, require_request
+from harness.emulation.rounding import rounded_to_fp16
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked, stated_by
 from harness.types import Outputs
@@ -25,10 +27,18 @@ CUDA = "CUDAExecutionProvider"
 
 
 class OnnxRuntimeDevice:
-    """ONNX Runtime with all its threads; what it executes on is verified, never fallen back from."""
+    """ONNX Runtime; what it executes on is verified, never fallen back from.
 
-    def __init__(self) -> None:
+    A float32 model becomes int8 by post-training quantisation (`harness.convert.onnxruntime`). At fp16 it computes in
+    float32 and stores float16 between the layers (`harness.emulation.rounding`), as chips do.
+
+    Args:
+        threads: Of an operator; 0 for one on each core.
+    """
+
+    def __init__(self, threads: int = 0) -> None:
         self.card = load_device_card(CARDS / "onnxruntime.toml")
+        self.threads = threads
 
     def check(self) -> None:
         """Raise HarnessError where the installation of onnxruntime is broken."""
@@ -40,32 +50,43 @@ class OnnxRuntimeDevice:
             )
 
     def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
-        """Open a session on the exported file.
+        """Open a session on the exported file, or on what it becomes at another precision.
 
         Raises:
             HarnessError: The file is no ONNX that ONNX Runtime can run, is of another batch size or precision, or
-                would run on another provider than the one asked for.
+                would run on another provider than the one asked for; there are no images to calibrate int8 with.
         """
         require_request(self.card, exported, precision)
         assert exported.path is not None  # the dialect is a file's
-        stated = stated_by(load_onnx_checked(exported.path))
+        model = load_onnx_checked(exported.path)
+        stated = stated_by(model)
         require_batch_size(stated.batch_size, batch_size, exported.path)
         found = stated.executed["precision"]
-        if found != precision:
+        provider = CUDA if CUDA in ort.get_available_providers() else CPU
+        executed = {
+            "provider": provider,
+            "precision": found,
+            "threads": str(self.threads or f"the default of ONNX Runtime on {os.cpu_count()} logical cores"),
+            "onnxruntime": ort.__version__,
+        }
+        options = _options(provider, self.threads)
+        runs: Path | bytes = exported.path
+        if (found, precision) == ("fp32", "int8"):
+            runs, record = quantise(exported, stated.batch_size or 1)
+            counts = ", ".join(f"{count} x {kind}" for kind, count in record.operators.items())
+            executed |= {"precision": "int8", "int8 operators": counts, "kept in float": f"{len(record.kept)} nodes"}
+        elif (found, precision) == ("fp32", "fp16"):
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # lest casts be dropped
+            runs = rounded_to_fp16(model).SerializeToString()
+            executed["precision"] = "fp16 between the layers, arithmetic in fp32"
+        elif found != precision:
             raise HarnessError(
                 f"the model computes in {found or 'no floating type'}, and {precision} was asked for",
                 file=exported.path,
                 field="--precision",
                 remedy=f"give an ONNX exported in {precision}",
             )
-        provider = CUDA if CUDA in ort.get_available_providers() else CPU
-        executed = {
-            "provider": provider,
-            "precision": found,
-            "threads": f"the default of ONNX Runtime on {os.cpu_count()} logical cores",
-            "onnxruntime": ort.__version__,
-        }
-        return replace(stated, payload=_open(exported.path, provider), executed=executed)
+        return replace(stated, payload=_open(runs, exported.path, provider, options), executed=executed)
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch; C-contiguous images are not copied."""
@@ -74,15 +95,20 @@ class OnnxRuntimeDevice:
         return {spec.name: output for spec, output in zip(artifact.outputs, outputs, strict=True)}
 
 
-def _open(path: Path, provider: str) -> ort.InferenceSession:
+def _options(provider: str, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    settings: dict[str, str] = {}
-    if provider == CUDA:
-        # TF32 is no fp32, and the operators of a session that says CUDA must not run on the CPU.
-        settings["use_tf32"] = "0"
+    options.intra_op_num_threads = threads
+    for name, value in PRECISE.items():
+        options.add_session_config_entry(name, value)
+    if provider == CUDA:  # operators of a session that says CUDA must not run on the CPU
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def _open(model: Path | bytes, path: Path, provider: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    settings = {"use_tf32": "0"} if provider == CUDA else {}  # TF32 is no fp32
     try:
-        session = ort.InferenceSession(path, options, [(provider, settings)], enable_fallback=0)
+        session = ort.InferenceSession(model, options, [(provider, settings)], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise HarnessError(
             f"ONNX Runtime cannot run the model on {provider}: {str(error).splitlines()[0]}",

@@ -1,4 +1,4 @@
-"""Device `torch`: the reference itself, PyTorch in float32 on the CPU."""
+"""Device `torch`: PyTorch on the CPU, in float32 the reference itself."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
 from harness.devices.base import Artifact, Exported, TensorSpec, require_batch_size, require_request
 from harness.errors import HarnessError
+from harness.export.fold import fold_every_batch_norm
 from harness.export.network import CardNetwork
 from harness.heads import output_specs
+from harness.ops import DCNv2
 from harness.types import Outputs
 
 
@@ -30,7 +33,8 @@ class TorchDevice:
         """Put a copy of the network behind its card.
 
         Raises:
-            HarnessError: There is no network, it is not float32 or not of the card, or the precision is not fp32.
+            HarnessError: There is no network, it is not float32 or not of the card, or it does not run at the
+                precision.
         """
         require_request(self.card, exported, precision)
         require_batch_size(None, batch_size)
@@ -44,15 +48,22 @@ class TorchDevice:
         dtypes = {parameter.dtype for parameter in module.parameters()}
         if dtypes != {torch.float32}:
             raise HarnessError(f"the weights are {', '.join(map(str, dtypes))}, and {precision} was asked for")
+        network: nn.Module = CardNetwork(module, card)
+        executed = "fp32"
+        if precision == "bf16":
+            kept = sum(isinstance(part, DCNv2) for part in network.modules())
+            fold_every_batch_norm(network)
+            network = Bfloat16(network)
+            executed = f"bf16 by autocast, {kept} DCNv2 in fp32" if kept else "bf16 by autocast"
         image = (3, None, None) if card.input.layout == "NCHW" else (None, None, 3)
         return Artifact(
-            CardNetwork(module, card),
+            network,
             (TensorSpec(card.input.name, (None, *image), card.input.dtype),),
             tuple(TensorSpec(o.name, (None, o.shape[1], None, None), o.dtype) for o in output_specs(card, None)),
             None,
             {
                 "provider": "PyTorch eager, CPU",
-                "precision": "fp32",
+                "precision": executed,
                 "threads": str(torch.get_num_threads()),
                 "torch": torch.__version__,
             },
@@ -60,7 +71,41 @@ class TorchDevice:
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch; arrays are shared with PyTorch, not copied, where they are writable."""
-        network = cast(CardNetwork, artifact.payload)
+        network = cast(nn.Module, artifact.payload)
         with torch.inference_mode():
             outputs = network(torch.from_numpy(images if images.flags.writeable else images.copy()))
         return {spec.name: output.numpy() for spec, output in zip(artifact.outputs, outputs, strict=True)}
+
+
+class Bfloat16(nn.Module):
+    """A network whose convolutions take and give bfloat16, but for the deformable ones with what steers them.
+
+    Weights are rounded where they are used. Changes the network that it is given.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        for part in list(network.modules()):
+            for name, child in list(part.named_children()):
+                if isinstance(child, DCNv2):
+                    setattr(part, name, _Float32(child))
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of the network, as float32 that bfloat16 holds exactly."""
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs: tuple[Tensor, ...] = self.network(x)
+        return tuple(output.float() for output in outputs)
+
+
+class _Float32(nn.Module):
+    """A part that autocast leaves alone."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            result: Tensor = self.part(x.float())
+        return result

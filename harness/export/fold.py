@@ -1,11 +1,11 @@
-"""Batch norm folded into the deformable convolution in front of it, where exporters leave it standing."""
+"""Batch norm folded into the convolution in front of it."""
 
 from __future__ import annotations
 
 import itertools
 
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from harness.models.dla_dcn import DeformConv
 from harness.ops import DCNv2
@@ -13,6 +13,8 @@ from harness.ops import DCNv2
 
 def fold_batch_norm(network: nn.Module) -> None:
     """Scale and shift the weights of every DCNv2 by the batch norm behind it, which becomes an identity.
+
+    Exporters fold the others themselves, and leave these standing.
 
     Exact up to rounding: DCNv2 is linear in its weights, and its offsets and mask do not depend on them.
 
@@ -26,6 +28,25 @@ def fold_batch_norm(network: nn.Module) -> None:
             for i, (first, second) in enumerate(itertools.pairwise(module)):
                 if isinstance(first, DCNv2):
                     module[i + 1] = _folded(first, second)
+
+
+def fold_every_batch_norm(network: nn.Module) -> None:
+    """Fold every batch norm into the convolution in front of it, deformable or not, as compilers do.
+
+    Args:
+        network: In evaluation mode; changed in place, so give a copy.
+    """
+    fold_batch_norm(network)
+    for module in list(network.modules()):
+        children = dict(module.named_children())
+        pairs = [(name, f"bn{name.removeprefix('conv')}") for name in children if name.startswith("conv")]
+        if isinstance(module, nn.Sequential):
+            pairs = list(itertools.pairwise(children))
+        for first, second in pairs:
+            conv, norm = children[first], children.get(second)
+            if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, first, fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d)))
+                setattr(module, second, nn.Identity())
 
 
 def _folded(dcn: DCNv2, norm: nn.Module) -> nn.Module:

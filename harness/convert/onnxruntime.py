@@ -1,0 +1,224 @@
+"""INT8 for ONNX Runtime: QuantizeLinear and DequantizeLinear around its operators, ranges by percentile.
+
+As for Sophon's chips (`harness.convert.tpu_mlir.graph.float_operators`), the heads stay in float as a whole, and the
+deformable convolutions with what gives their offsets and mask: one scale for offsets in pixels beside a mask of 0 to 1,
+or for a heatmap of logits, leaves neither exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+from onnx import GraphProto, NodeProto
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from harness.cache import cached_folder, content_key
+from harness.calibration import Calibration
+from harness.cards.schema import Record
+from harness.devices.base import Exported
+from harness.errors import HarnessError
+from harness.export.load import load_onnx_checked
+from harness.models.weights import file_sha256
+
+FORM = 1
+"""Counts up when how a model is quantised changes."""
+PERCENTILE = 99.999
+"""Of the values of each tensor that its range covers: the default of ONNX Runtime."""
+QUANTISED = ("Conv", "Relu", "Clip", "Add", "MaxPool", "Concat")
+"""Operators that ONNX Runtime's CPU has kernels of int8 for, of those in CenterNets, and activations they absorb."""
+MODEL, RECORD = "model.onnx", "record.json"
+PRECISE = {"session.x64quantprecision": "1"}
+"""Without it, products of int8 saturate on x86 that has no VNNI."""
+logger = logging.getLogger(__name__)
+
+
+class Quantised(Record):
+    """What became of a model.
+
+    Attributes:
+        operators: Operators that execute in int8, as ONNX Runtime fuses them, by kind.
+        kept: Nodes of the ONNX that were left in float on purpose.
+    """
+
+    operators: dict[str, int]
+    kept: tuple[str, ...]
+
+
+def quantise(exported: Exported, batch_size: int) -> tuple[Path, Quantised]:
+    """The model in int8, from the cache where the same has been made before.
+
+    Args:
+        exported: An ONNX in float32.
+        batch_size: That it is calibrated with, where it takes no other.
+
+    Raises:
+        HarnessError: There are no images to calibrate with, or ONNX Runtime cannot quantise the model.
+    """
+    assert exported.path is not None
+    path, calibration = exported.path, exported.calibration
+    if calibration is None:
+        raise HarnessError(
+            "int8 needs images to take its ranges from",
+            file=path,
+            field="--calibration-images",
+            remedy="give a data set: --coco ROOT, or none for the embedded one",
+        )
+    parts = {
+        "onnx": file_sha256(path),
+        "calibration": calibration.key(),
+        "batch size": batch_size,
+        "tool": ort.__version__,
+        "form": FORM,
+    }
+
+    def make(folder: Path) -> None:
+        logger.info("onnxruntime, %s to int8: calibrating, %s images", path.stem, len(calibration.image_ids))
+        _quantise(path, Samples(exported, calibration, batch_size), folder)
+
+    folder = cached_folder("onnxruntime-int8", content_key(parts), make)
+    return folder / MODEL, Quantised.model_validate_json((folder / RECORD).read_bytes())
+
+
+class Samples(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
+    """Batches for calibration as `quantize_static` asks for them: one at a time, so that one is held in memory."""
+
+    def __init__(self, exported: Exported, calibration: Calibration, batch_size: int) -> None:
+        self.name = exported.card.input.name
+        self.count = -(-len(calibration.image_ids) // batch_size)
+        self._batches = calibration.inputs(batch_size)
+        self._left = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """So many more may be taken."""
+        self._left = end_index - start_index
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next batch, None where the range is used up."""
+        if not self._left:
+            return None
+        self._left -= 1
+        return {self.name: next(self._batches)}
+
+
+def _quantise(path: Path, samples: Samples, folder: Path) -> None:
+    model = load_onnx_checked(path)
+    for place, node in enumerate(model.graph.node):
+        node.name = node.name or f"node_{place}"
+    kept = float_nodes(model.graph)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it advises a preparation that our exports have had
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            quantize_static(
+                model,
+                folder / MODEL,
+                samples,
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTISED),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=kept,
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibStridedMinMax": 1, "CalibPercentile": PERCENTILE},
+            )
+    except HarnessError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise HarnessError(
+            f"ONNX Runtime cannot quantise the model: {(str(error) or type(error).__name__).splitlines()[0]}",
+            file=path,
+            remedy="check that the model runs in fp32, or quantise it elsewhere and give that ONNX",
+        ) from error
+    finally:
+        root.setLevel(level)
+    record = Quantised(operators=_executing(folder / MODEL), kept=tuple(kept))
+    (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _executing(path: Path) -> dict[str, int]:
+    """The operators of int8 among what ONNX Runtime makes of a model; none would be a float model in disguise."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    fused = path.with_name("fused.onnx")
+    options.optimized_model_filepath = str(fused)
+    for name, value in PRECISE.items():
+        options.add_session_config_entry(name, value)
+    ort.InferenceSession(path, options, ["CPUExecutionProvider"])
+    nodes = onnx.load(fused).graph.node
+    fused.unlink()
+    found = Counter(node.op_type for node in nodes if node.op_type.startswith("QLinear"))
+    if not found:
+        raise HarnessError("ONNX Runtime runs nothing of the quantised model in int8", file=path)
+    return dict(sorted(found.items()))
+
+
+def float_nodes(graph: GraphProto) -> list[str]:
+    """Names of the nodes that stay in float: the heads, and the deformable convolutions with all that steers them."""
+    producers = {output: node for node in graph.node for output in node.output}
+    kept = {node.name for node in _heads(graph, producers)}
+    for node in graph.node:
+        if node.op_type == "DeformConv":
+            steering = [node.input[2], *node.input[4:5]]
+        elif node.op_type == "GridSample":
+            steering = [node.input[1]]
+            kept |= {user.name for user in _products(graph, node)}
+        else:
+            continue
+        kept |= {node.name} | {before.name for before in _back_to_convolutions(steering, producers)}
+    return [node.name for node in graph.node if node.name in kept]
+
+
+def _heads(graph: GraphProto, producers: dict[str, NodeProto]) -> Iterator[NodeProto]:
+    """What computes one output and no other; of a single output that is no concatenation, the last convolutions."""
+    outputs = [output.name for output in graph.output]
+    while len(outputs) == 1 and producers[outputs[0]].op_type in ("Concat", "Transpose"):
+        yield producers[outputs[0]]
+        outputs = list(producers[outputs[0]].input)
+    if len(outputs) == 1:
+        yield from _back_to_convolutions(outputs, producers)
+        return
+    serves: dict[str, set[str]] = {output: {output} for output in outputs}
+    for node in reversed(graph.node):
+        own = set().union(*(serves.get(output, set()) for output in node.output))
+        for name in node.input:
+            serves.setdefault(name, set()).update(own)
+        if len(own) == 1:
+            yield node
+
+
+def _products(graph: GraphProto, sampler: NodeProto) -> Iterator[NodeProto]:
+    """What is done with samples: the product with the mask, and the convolution that sums up."""
+    own = set(sampler.output)
+    for node in graph.node:  # in order: what is used stands before its users
+        if own.isdisjoint(node.input):
+            continue
+        yield node
+        if node.op_type != "Conv":
+            own |= set(node.output)
+
+
+def _back_to_convolutions(start: Iterable[str], producers: dict[str, NodeProto]) -> list[NodeProto]:
+    """The nodes that compute some tensors, back to the nearest convolutions, these included."""
+    found: dict[str, NodeProto] = {}
+    waiting = list(start)
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None or node.name in found:
+            continue
+        found[node.name] = node
+        if node.op_type != "Conv":
+            waiting += node.input
+    return list(found.values())
