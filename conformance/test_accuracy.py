@@ -31,6 +31,7 @@ def test_ap_equals_reference(bench: Bench, recorder: Recorder, device_name: str,
                 allowed_loss=allowed,
                 floor=floor.text,
                 rounded=metrics.rounded,
+                readings=bench.other_readings(device_name, batch_size),
             )
         )
         timed = bench.device(device_name).card.reason_against("perf") is None

@@ -206,18 +206,34 @@ class Bench:
         scales = [head_scales(heads, exact, fp32, length) for heads, exact in pairs]
         return tuple({name: self.tolerance.allowed(length, scale) for name, scale in s.items()} for s in scales)
 
-    def detections(self, name: str, batch_size: int) -> tuple[Results, Timing | None]:
-        """Detections of all images; the time only where this process has run them itself."""
-        path = self.shared / f"detections-{name.replace(':', '_')}-{batch_size}.npz"
+    def detections(self, name: str, batch_size: int, reading: str = "") -> tuple[Results, Timing | None]:
+        """Detections of all images; the time only where this process has run them itself.
+
+        Args:
+            name: Of the device.
+            batch_size: Images given to the device at a time.
+            reading: Another reading of what is not known about the device, one of `Artifact.readings`.
+        """
+        place = "-".join([name.replace(":", "_"), str(batch_size), *reading.split()])
+        path = self.shared / f"detections-{place}.npz"
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
                 return load_results(path), self._timings.get((name, batch_size))
-            progress = _Progress(f"{name}, batch size {batch_size}", self.say)
+            progress = _Progress(f"{name}, batch size {batch_size}{reading and f', {reading}'}", self.say)
             device, artifact = self.device(name), self.artifact(name, batch_size)
+            artifact = artifact.readings[reading] if reading else artifact
             results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress)
             save_results(results, path)
-            self._timings[name, batch_size] = timing
+            if not reading:
+                self._timings[name, batch_size] = timing
             return results, timing
+
+    def other_readings(self, name: str, batch_size: int) -> dict[str, float]:
+        """AP by every other reading of what is not known about the device, at the first batch size of the run."""
+        if batch_size != self.config.batch_sizes[0]:
+            return {}
+        readings = self.artifact(name, batch_size).readings
+        return {reading: self.evaluate(self.detections(name, batch_size, reading)[0]).AP for reading in readings}
 
     def evaluate(self, results: Results) -> Metrics:
         """AP of detections on the images of the run."""

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from harness.report.records import Document, Perf, Run, Verdict
+from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 WIDTH = 140
 COLOUR: dict[Verdict, str] = {"conforms": "green", "deviates": "red", "undecided": "yellow", "error": "red"}
@@ -28,6 +28,9 @@ def print_summary(reporter: pytest.TerminalReporter, document: Document) -> None
                 first = (stage.detail or "").splitlines()[:1]
                 size = f" at batch size {stage.batch_size}"
                 reporter.write_line(f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}")
+        for accuracy in run.accuracy:
+            if accuracy.readings:
+                reporter.write_line(f"{_name(run)}: {_band(accuracy)}")
         for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
             reporter.write_line(f"{run.device}: {floor}")
     for problem in document.problems:
@@ -56,6 +59,15 @@ def _table(document: Document) -> Table:
             for speed in [_speed(perf) for perf in speeds.get(size, [])] or [[]]:
                 table.add_row(_name(run), str(size), *figures, *speed)
     return table
+
+
+def _band(accuracy: Accuracy) -> str:
+    low, high = accuracy.band
+    others = ", ".join(f"{ap:.4f} with {reading}" for reading, ap in accuracy.readings.items())
+    return (
+        f"AP {low:.4f} to {high:.4f} at batch size {accuracy.batch_size}, as not all of the chip is known: {others}; "
+        "the verdict is by the one above"
+    )
 
 
 def _speed(perf: Perf) -> list[str]:

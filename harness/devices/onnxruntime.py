@@ -16,8 +16,9 @@ from onnx import ModelProto
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
 from harness.devices.base import Artifact, Exported, require_batch_size, require_request
+from harness.emulation.ascend import runnable_on_host
 from harness.errors import HarnessError
-from harness.export.load import load_onnx_checked, stated_by
+from harness.export.load import is_deformable_conv2d, load_onnx_checked, stated_by
 from harness.types import Outputs
 
 CPU = "CPUExecutionProvider"
@@ -48,7 +49,8 @@ class OnnxRuntimeDevice:
         """
         require_request(self.card, exported, precision)
         assert exported.path is not None  # the dialect is a file's
-        stated = stated_by(load_onnx_checked(exported.path))
+        model = load_onnx_checked(exported.path)
+        stated = stated_by(model)
         require_batch_size(stated.batch_size, batch_size, exported.path)
         found = stated.executed["precision"]
         if found != precision:
@@ -65,7 +67,12 @@ class OnnxRuntimeDevice:
             "threads": f"the default of ONNX Runtime on {os.cpu_count()} logical cores",
             "onnxruntime": ort.__version__,
         }
-        return replace(stated, payload=_open(exported.path, provider), executed=executed)
+        if any(is_deformable_conv2d(node) for node in model.graph.node):
+            executed["DeformableConv2D"] = "from standard operators"
+            session = _open(runnable_on_host(model, exported.path).SerializeToString(), provider, exported.path)
+        else:
+            session = _open(exported.path, provider, exported.path)
+        return replace(stated, payload=session, executed=executed)
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch; C-contiguous images are not copied."""
@@ -74,7 +81,7 @@ class OnnxRuntimeDevice:
         return {spec.name: output for spec, output in zip(artifact.outputs, outputs, strict=True)}
 
 
-def _open(path: Path, provider: str) -> ort.InferenceSession:
+def _open(model: Path | bytes, provider: str, path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     settings: dict[str, str] = {}
     if provider == CUDA:
@@ -82,7 +89,7 @@ def _open(path: Path, provider: str) -> ort.InferenceSession:
         settings["use_tf32"] = "0"
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(path, options, [(provider, settings)], enable_fallback=0)
+        session = ort.InferenceSession(model, options, [(provider, settings)], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise HarnessError(
             f"ONNX Runtime cannot run the model on {provider}: {str(error).splitlines()[0]}",
@@ -114,6 +121,6 @@ def run_unoptimised(path: Path, name: str, images: NDArray[np.generic]) -> Outpu
         name: Of the input.
         images: One batch.
     """
-    session = open_unoptimised(onnx.load(path))
+    session = open_unoptimised(runnable_on_host(onnx.load(path), path))
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {name: images}), strict=True))

@@ -46,6 +46,14 @@ class Accuracy(Record):
     floor: str
     """How the published floor came out, or why it does not apply."""
     rounded: bool = False
+    readings: dict[str, float] = Field(default_factory=dict)
+    """AP where something that is not known about the device is otherwise, by what that is; the verdict is by AP."""
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """Lowest and highest AP of all readings."""
+        every = (self.AP, *self.readings.values())
+        return min(every), max(every)
 
 
 class Latency(Record):
