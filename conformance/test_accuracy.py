@@ -20,7 +20,8 @@ def test_ap_equals_reference(bench: Bench, recorder: Recorder, device_name: str,
         floor = check_floor(bench.card, metrics.AP, metrics.images)
         is_reference = bench.is_reference(device_name, batch_size)
         difference = None if is_reference else bench.difference(results)
-        recorder.accuracy(accuracy(bench, batch_size, metrics, difference, floor))
+        readings = bench.other_readings(device_name, batch_size)
+        recorder.accuracy(accuracy(bench, batch_size, metrics, difference, floor, readings))
         timed = bench.device(device_name).card.reason_against("perf") is None
         if timing is not None and timed and not bench.config.workers:
             recorder.end_to_end(timing)
@@ -39,7 +40,12 @@ def test_ap_equals_reference(bench: Bench, recorder: Recorder, device_name: str,
 
 
 def accuracy(
-    bench: Bench, batch_size: int, metrics: Metrics, difference: Difference | None, floor: FloorResult
+    bench: Bench,
+    batch_size: int,
+    metrics: Metrics,
+    difference: Difference | None,
+    floor: FloorResult,
+    readings: dict[str, float],
 ) -> Accuracy:
     """What the report says of an AP."""
     allowed = bench.tolerance.ap_loss_allowed
@@ -66,4 +72,5 @@ def accuracy(
         floor=floor.text,
         rounded=metrics.rounded,
         loss_interval=interval,
+        readings=readings,
     )

@@ -36,4 +36,6 @@ def check_floor(card: ModelCard, ap: float, images: int) -> FloorResult:
         return FloorResult(f"floor not applicable ({images} images)", reached=True)
     reached = round(100 * ap, 1) >= round(100 * floor.ap, 1)
     word = "reached" if reached else "missed"
-    return FloorResult(f"floor {100 * floor.ap:.1f} {word} with {100 * ap:.4f} ({floor.source})", reached)
+    text = f"floor {100 * floor.ap:.1f} {word} with {100 * ap:.4f} ({floor.source})"
+    others = [f"{100 * p.ap:.1f} ({p.resolution}: {p.source})" for p in card.published if not p.floor]
+    return FloorResult("; no floor: ".join([text, *others]), reached)

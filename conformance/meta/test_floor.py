@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from conformance.coco_reference import results_of
 from harness.cards import ModelCard, load_model_card
 from harness.cards.model import Published
+from harness.compare import load_tolerance
 from harness.dataset import Annotation, Category, ImageEntry, Instances
 from harness.evaluate import Metrics, evaluate
 from harness.floor import check_floor
@@ -96,3 +97,42 @@ def test_compared_are_tenths_of_a_point(tenths: int, hundredth: float, floor: in
     found = check_floor(card(published), (tenths / 10 + hundredth) / 100, 5000)
     assert found.reached == (tenths >= floor)
     assert f"with {tenths / 10 + hundredth:.4f}" in found.text
+
+
+@pytest.mark.parametrize(
+    ("name", "floor", "resolution"),
+    [
+        ("dla_34_keep_res", 37.4, "keep_res"),
+        ("dla_34", 36.4, "fix_res"),
+        ("dla_34_ascend", 36.4, "fix_res"),
+        ("dla_34_ascend_builtin", 36.4, "fix_res"),
+        ("dla_34_ascend_fp32", 36.5, "fix_res"),
+    ],
+)
+def test_every_port_of_dla_34_has_the_floor_of_its_own_resolution(name: str, floor: float, resolution: str) -> None:
+    own = load_model_card(name)
+    [found] = [published for published in own.published if published.floor]
+    assert (round(100 * found.ap, 1), found.resolution, found.images) == (floor, resolution, 5000)
+    assert own.input.keep_res == (resolution == "keep_res")
+    assert {p.ap for p in own.published if p.resolution != resolution} == set()
+    assert check_floor(own, floor / 100, 5000).reached
+    assert not check_floor(own, floor / 100 - 0.001, 5000).reached
+
+
+def test_other_published_figures_stand_beside_the_floor_and_are_none() -> None:
+    text = check_floor(load_model_card("dla_34_ascend"), 0.3655, 5000).text
+    assert text == (
+        "floor 36.4 reached with 36.5500 (Ascend ModelZoo CenterNet recipe: the 310 and 310P ports in float16); "
+        "no floor: 36.6 (fix_res: Ascend ModelZoo CenterNet recipe: PyTorch without keep_res)"
+    )
+
+
+def test_floor_of_another_resolution_is_refused() -> None:
+    values = load_model_card("dla_34").model_dump()
+    values["published"] = ({**FLOOR.model_dump(), "ap": 0.374, "resolution": "keep_res"},)
+    with pytest.raises(ValueError, match="the floor of a fix_res card cannot be a figure of the other resolution"):
+        ModelCard(**values)
+
+
+def test_float16_may_lose_what_the_published_port_lost() -> None:
+    assert load_tolerance("fp16").ap_loss_allowed == pytest.approx(0.366 - 0.364)

@@ -61,7 +61,7 @@ class Bench:
         self._devices: dict[str, Device] = {}
         self._artifacts: dict[Ran, Artifact] = {}
         self._heads: dict[Ran, list[Heads]] = {}
-        self._timings: dict[Ran, Timing] = {}
+        self._timings: dict[tuple[*Ran, str], Timing] = {}
 
     def check(self) -> None:
         """Raise HarnessError where something that was asked for is missing or wrong."""
@@ -231,19 +231,39 @@ class Bench:
             for own, golden in pairs
         )
 
-    def detections(self, name: str, batch_size: int, precision: str | None = None) -> tuple[Results, Timing | None]:
-        """Detections of all images; the time only where this process has run them itself."""
-        key = (name, batch_size, precision or self.config.precision)
-        path = self.shared / f"detections-{name.replace(':', '_')}-{batch_size}-{key[2]}.npz"
+    def detections(
+        self, name: str, batch_size: int, precision: str | None = None, reading: str = ""
+    ) -> tuple[Results, Timing | None]:
+        """Detections of all images; the time only where this process has run them itself.
+
+        Args:
+            name: Of the device.
+            batch_size: Images given to the device at a time.
+            precision: Other than that of the run.
+            reading: Another reading of what is not known about the device, one of `Artifact.readings`.
+        """
+        key = (name, batch_size, precision or self.config.precision, reading)
+        place = "-".join([name.replace(":", "_"), str(batch_size), key[2], *reading.split()])
+        path = self.shared / f"detections-{place}.npz"
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
                 return load_results(path), self._timings.get(key)
-            progress = _Progress(f"{name}, batch size {batch_size}", self.say)
-            device, artifact = self.device(name), self.artifact(*key)
+            progress = _Progress(f"{name}, batch size {batch_size}{reading and f', {reading}'}", self.say)
+            device, artifact = self.device(name), self.artifact(*key[:3])
+            artifact = artifact.readings[reading] if reading else artifact
             results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress)
             save_results(results, path)
             self._timings[key] = timing
             return results, timing
+
+    def other_readings(self, name: str, batch_size: int) -> dict[str, float]:
+        """AP by every other reading of what is not known about the device, at the first batch size of the run."""
+        if batch_size != self.config.batch_sizes[0]:
+            return {}
+        readings = self.artifact(name, batch_size).readings
+        return {
+            reading: self.evaluate(self.detections(name, batch_size, reading=reading)[0]).AP for reading in readings
+        }
 
     def evaluate(self, results: Results) -> Metrics:
         """AP of detections on the images of the run."""

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from harness.report.records import Document, Perf, Run, Verdict
+from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 WIDTH = 140
 COLOUR: dict[Verdict, str] = {"conforms": "green", "deviates": "red", "undecided": "yellow", "error": "red"}
@@ -31,6 +31,9 @@ def print_summary(reporter: pytest.TerminalReporter, document: Document) -> None
                 reporter.write_line(f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}")
         for line in (*_intervals(run), *_margins(run)):
             reporter.write_line(f"{_name(run)}: {line}")
+        for accuracy in run.accuracy:
+            if accuracy.readings:
+                reporter.write_line(f"{_name(run)}: {_band(accuracy)}")
         for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
             reporter.write_line(f"{run.device}: {floor}")
     for problem in document.problems:
@@ -83,6 +86,15 @@ def _margins(run: Run) -> list[str]:
             largest[stage.name] = (stage.margin, stage.batch_size)
     shown = [f"{name} {max(margin, 0.0):.2g} (batch size {size})" for name, (margin, size) in largest.items()]
     return [f"largest measured / allowed: {', '.join(shown)}"] if shown else []
+
+
+def _band(accuracy: Accuracy) -> str:
+    low, high = accuracy.band
+    others = ", ".join(f"{ap:.4f} with {reading}" for reading, ap in accuracy.readings.items())
+    return (
+        f"AP {low:.4f} to {high:.4f} at batch size {accuracy.batch_size}, as not all of the chip is known: {others}; "
+        "the verdict is by the one above"
+    )
 
 
 def _speed(perf: Perf) -> list[str]:

@@ -141,6 +141,9 @@ class ModelCard(Record):
             raise ValueError("input height and width must be multiples of decode.stride")
         if sum(published.floor for published in self.published) > 1:
             raise ValueError("only one published figure can be the floor")
+        geometry = "keep_res" if self.input.keep_res else "fix_res"
+        if any(published.floor and published.resolution != geometry for published in self.published):
+            raise ValueError(f"the floor of a {geometry} card cannot be a figure of the other resolution")
         if self.input.keep_res and self.batch_sizes != (1,):
             raise ValueError("keep_res images differ in shape: batch_sizes must be [1]")
         return self

@@ -17,9 +17,10 @@ from harness.cards import load_device_card
 from harness.cards.device import CARDS
 from harness.convert.onnxruntime import PRECISE, quantise
 from harness.devices.base import Artifact, Exported, require_batch_size, require_request
+from harness.emulation.ascend import runnable_on_host
 from harness.emulation.rounding import rounded_to_fp16
 from harness.errors import HarnessError
-from harness.export.load import load_onnx_checked, stated_by
+from harness.export.load import is_deformable_conv2d, load_onnx_checked, stated_by
 from harness.types import Outputs
 
 CPU = "CPUExecutionProvider"
@@ -71,6 +72,17 @@ class OnnxRuntimeDevice:
         }
         options = _options(provider, self.threads)
         runs: Path | bytes = exported.path
+        if any(is_deformable_conv2d(node) for node in model.graph.node):
+            executed["DeformableConv2D"] = "from standard operators"
+            model = runnable_on_host(model, exported.path)
+            runs = model.SerializeToString()
+            if precision == "int8":
+                raise HarnessError(
+                    "DeformableConv2D of the Ascend dialect is not quantised here",
+                    file=exported.path,
+                    field="--precision",
+                    remedy="use fp32 or fp16, or an ONNX of the standard dialect",
+                )
         if (found, precision) == ("fp32", "int8"):
             runs, record = quantise(exported, stated.batch_size or 1)
             counts = ", ".join(f"{count} x {kind}" for kind, count in record.operators.items())
@@ -140,6 +152,6 @@ def run_unoptimised(path: Path, name: str, images: NDArray[np.generic]) -> Outpu
         name: Of the input.
         images: One batch.
     """
-    session = open_unoptimised(onnx.load(path))
+    session = open_unoptimised(runnable_on_host(onnx.load(path), path))
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {name: images}), strict=True))

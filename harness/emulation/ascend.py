@@ -46,6 +46,17 @@ def runnable(model: ModelProto, *, fp16: bool, fp16_coordinates: bool = False, f
     return rounded_to_fp16(lifted) if fp16 else lifted
 
 
+def runnable_on_host(model: ModelProto, file: Path | None = None) -> ModelProto:
+    """A model that ONNX Runtime runs: itself, or in float32 what a graph for ATC computes.
+
+    Raises:
+        HarnessError: It is a graph for ATC that ATC would not read, or that cannot be lifted.
+    """
+    if any(is_deformable_conv2d(node) for node in model.graph.node):
+        return runnable(model, fp16=False, file=file)
+    return model
+
+
 def _lifted(model: ModelProto, file: Path | None) -> ModelProto:
     try:
         lifted: ModelProto = onnx.version_converter.convert_version(model, OPSET)

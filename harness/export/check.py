@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +10,7 @@ import onnxruntime as ort
 import torch
 
 from harness.devices.base import Exported
-from harness.emulation.ascend import runnable
+from harness.emulation.ascend import runnable_on_host
 from harness.errors import HarnessError
 from harness.export.network import CardNetwork
 from harness.export.trace import example_input
@@ -54,11 +53,9 @@ def check_export(exported: Exported, batch_size: int) -> None:
 
 
 def _run_onnx(exported: Exported, images: torch.Tensor) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-    file: Path | bytes | None = exported.path
-    if exported.dialect == "ascend":
-        assert exported.path is not None
-        file = runnable(onnx.load(exported.path), fp16=False, file=exported.path).SerializeToString()
-    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert exported.path is not None
+    model = runnable_on_host(onnx.load(exported.path), exported.path)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(list(exported.card.output.names), {exported.card.input.name: images.numpy()})
     return list(found)
 

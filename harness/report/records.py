@@ -62,6 +62,14 @@ class Accuracy(Record):
     rounded: bool = False
     loss_interval: Interval | None = None
     """Of the loss against the reference; None where the run is the reference."""
+    readings: dict[str, float] = Field(default_factory=dict)
+    """AP where something that is not known about the device is otherwise, by what that is; the verdict is by AP."""
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """Lowest and highest AP of all readings."""
+        every = (self.AP, *self.readings.values())
+        return min(every), max(every)
 
 
 class Latency(Record):
