@@ -197,7 +197,7 @@ def test_command_line_of_atc_is_the_recipes_with_the_names_of_this_very_file(tmp
 
 @pytest.mark.parametrize("names", [("", "", ""), ("/hm/a", "/wh:b", "/reg/c")])
 def test_outputs_are_named_where_nodes_cannot_be(tmp_path: Path, names: tuple[str, ...]) -> None:
-    assert out_nodes(onnx.load(model(tmp_path / "m.onnx", names)).graph) == ["hm", "wh", "reg"]
+    assert out_nodes(onnx.load(model(tmp_path / "m.onnx", names))) == ["hm", "wh", "reg"]
 
 
 @pytest.mark.parametrize(

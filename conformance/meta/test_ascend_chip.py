@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ import pytest
 
 from conformance.meta import stand_in_cann
 from conformance.meta.stand_in_runtimes import Acl, InferSession, module
-from conformance.meta.test_ascend_dry_run import at_opset
 from conformance.meta.tiny import World
 from harness.convert.ascend import atc
 from harness.convert.ascend.npu_smi import find_npus
@@ -27,6 +27,15 @@ from harness.heads import check_contract
 from harness.types import Float32, Outputs
 
 pytestmark = pytest.mark.numerics
+
+
+def at_opset(model: Path, target: Path, opset: int = 11) -> Path:
+    """The tiny network in an opset that ATC reads; its operators are the same in all of them."""
+    graph = onnx.load(model)
+    graph.opset_import[0].version = opset
+    graph.ir_version = 6
+    onnx.save(graph, target)
+    return target
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def exported(world: World, tmp_path: Path) -> Exported:
-    return Exported(world.model_card, "standard", path=at_opset(world.onnx, tmp_path / "tiny.onnx"))
+    return Exported(world.model_card, "ascend", path=at_opset(world.onnx, tmp_path / "tiny.onnx"))
 
 
 @pytest.fixture
@@ -80,13 +89,13 @@ def without_anything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def expected(exported: Exported, images: Float32) -> Outputs:
     device = OnnxRuntimeDevice()
-    return device.run(device.convert(exported, len(images), "fp32"), images)
+    return device.run(device.convert(replace(exported, dialect="standard"), len(images), "fp32"), images)
 
 
 def assert_same(found: Outputs, wanted: Outputs) -> None:
     assert list(found) == list(wanted) == ["hm", "wh", "reg"]
     for name, values in wanted.items():
-        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +291,11 @@ def test_compiler_that_hangs_is_killed_with_its_children(
     monkeypatch.setattr(atc, "LIMIT_S", 1.5)
     with pytest.raises(HarnessError, match=r"did not end within 1\.5 s, and was killed"):
         converted(exported, tmp_path / "out")
-    assert not [line for line in processes() if "child of the stand-in" in line]
+    for _ in range(50):  # what is killed takes a moment to go
+        if not any("child of the stand-in" in line for line in processes()):
+            return
+        time.sleep(0.1)
+    raise AssertionError("what the tool had started is still at work")
 
 
 def with_two_domains(model: onnx.ModelProto) -> None:

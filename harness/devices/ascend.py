@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from harness.cache import cached_folder, content_key
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
-from harness.convert.ascend.atc import Order, compile_om, find_atc, load_onnx, out_nodes
+from harness.convert.ascend.atc import Order, compile_om, find_atc, out_nodes
 from harness.convert.ascend.npu_smi import Npu, find_npus
 from harness.devices.ascend_runtimes import Runtime, find_runtime
 from harness.devices.base import Artifact, Exported, require_batch_size, require_request
 from harness.errors import HarnessError
-from harness.export.load import stated_by
+from harness.export.load import load_onnx_checked, stated_by
 from harness.models.weights import file_sha256
 from harness.types import Outputs
 
@@ -98,13 +98,13 @@ class AscendDevice:
         require_batch_size(None, batch_size)
         assert exported.path is not None  # the dialect is a file's
         npu, atc = self.npu(), find_atc()
-        model = load_onnx(exported.path)
+        model = load_onnx_checked(exported.path)
         om = _compiled(exported.path, atc, npu.soc, batch_size)
         stated = stated_by(model)
         specs = [replace(spec, shape=(batch_size, *spec.shape[1:])) for spec in (*stated.inputs, *stated.outputs)]
         inputs, outputs = tuple(specs[: len(stated.inputs)]), tuple(specs[len(stated.inputs) :])
         runtime = find_runtime()(om, npu.device, outputs)
-        places = output_places(out_nodes(model.graph), getattr(runtime, "output_names", ()))
+        places = output_places(out_nodes(model), getattr(runtime, "output_names", ()))
         executed = {
             "chip": npu.soc,
             "precision": f"{precision}, by atc's default",

@@ -14,6 +14,7 @@ import onnx
 from harness.convert.ascend.codes import explain
 from harness.convert.process import run_tool
 from harness.errors import HarnessError
+from harness.export.ascend import out_nodes as nodes_of_outputs
 from harness.export.load import load_onnx_checked, stated_by
 
 LIMIT_S = 3600.0
@@ -70,8 +71,8 @@ def arguments(order: Order) -> list[str]:
     Raises:
         HarnessError: The file is no ONNX, or its height and width are open.
     """
-    model = load_onnx(order.model)
-    (given, *_), graph = stated_by(model).inputs, model.graph
+    model = load_onnx_checked(order.model)
+    given = stated_by(model).inputs[0]
     shape = [order.batch_size, *given.shape[1:]]
     if None in shape:
         raise HarnessError(
@@ -85,7 +86,7 @@ def arguments(order: Order) -> list[str]:
         f"--output={order.output}",
         "--input_format=NCHW",
         f"--input_shape={given.name}:{','.join(map(str, shape))}",
-        f"--out_nodes={';'.join(out_nodes(graph))}",
+        f"--out_nodes={';'.join(out_nodes(model))}",
         "--log=info",
         f"--soc_version={order.soc}",
     ]
@@ -93,26 +94,17 @@ def arguments(order: Order) -> list[str]:
     return [*told, *order.options]
 
 
-def out_nodes(graph: onnx.GraphProto) -> list[str]:
+def out_nodes(model: onnx.ModelProto) -> list[str]:
     """What ``--out_nodes`` takes, in the order of the model's outputs: the om is to have the same.
 
     ``NODE:INDEX``, with the names that stand in this file; where a node has none, the names of the outputs, which ATC
     takes as well but not mixed with the others.
     """
-    made_by = {output: (node.name, index) for node in graph.node for index, output in enumerate(node.output)}
-    found = [made_by[output.name] for output in graph.output]
-    if any(not name or set(name) & set(":; ") for name, _ in found):
-        return [output.name for output in graph.output]
-    return [f"{name}:{index}" for name, index in found]
-
-
-def load_onnx(path: Path) -> onnx.ModelProto:
-    """The model of a file; operators of Ascend, which the checker does not know, are no fault of it.
-
-    Raises:
-        HarnessError: It is no ONNX.
-    """
-    return load_onnx_checked(path)
+    outputs = [output.name for output in model.graph.output]
+    makers = [node.name for node in model.graph.node if set(node.output) & set(outputs)]
+    if any(not name or set(name) & set(":; ") for name in makers):
+        return outputs
+    return list(nodes_of_outputs(model))
 
 
 def compile_om(order: Order, folder: Path) -> Path:

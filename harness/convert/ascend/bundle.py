@@ -11,9 +11,10 @@ from pathlib import Path
 
 from harness.cards import DeviceCard, ModelCard
 from harness.convert.ascend.aipp import aipp_config, pixel_card
-from harness.convert.ascend.atc import Order, arguments, compile_om, find_atc, load_onnx, out_nodes
+from harness.convert.ascend.atc import Order, arguments, compile_om, find_atc, out_nodes
 from harness.errors import HarnessError
-from harness.export.load import stated_by
+from harness.export.ascend_parser import require_readable
+from harness.export.load import load_onnx_checked, stated_by
 from harness.files import whole_folder
 from harness.models.weights import file_sha256
 
@@ -111,6 +112,7 @@ def write_bundle(
     """
     name = f"{card.name}-{soc.removeprefix('Ascend').lower()}-bs{batch_size}" + ("-aipp" if aipp else "")
     om, missing = None, None
+    require_readable(load_onnx_checked(onnx), onnx)
     with whole_folder(folder) as partial:
         shutil.copyfile(onnx, partial / f"{name}.onnx")
         order = Order(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
@@ -138,7 +140,7 @@ def write_bundle(
 
 
 def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, command: list[str]) -> None:
-    name, batch, model = order.output.name, order.batch_size, load_onnx(folder / order.model)
+    name, batch, model = order.output.name, order.batch_size, load_onnx_checked(folder / order.model)
     chosen = f"--model {CARD}" if order.aipp else f"--model {card.name}"
     text = README.format(
         name=name,
@@ -158,7 +160,7 @@ def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, c
         "soc": order.soc,
         "batch_size": batch,
         "input": {"name": given.name, "dtype": "uint8" if order.aipp else given.dtype, "aipp": order.aipp is not None},
-        "outputs": dict(zip((output.name for output in model.graph.output), out_nodes(model.graph), strict=True)),
+        "outputs": dict(zip((output.name for output in model.graph.output), out_nodes(model), strict=True)),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "command": ["atc", *command],
         "sha256": {path.name: file_sha256(path) for path in sorted(folder.iterdir())},
