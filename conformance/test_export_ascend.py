@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,11 @@ from onnx import ModelProto, helper
 from torch import Tensor, nn
 
 import harness
+from conformance.command_line import run as run_verb
+from conformance.meta.tiny import CARD
+from conformance.meta.tiny import tiny_network as tiny_world_network
 from conformance.small_model import SHA256, SIDES, small_card, small_images, small_network, tiny_network
-from harness.cards import ModelCard
+from harness.cards import ModelCard, load_model_card
 from harness.devices.base import Exported
 from harness.emulation.ascend import runnable
 from harness.errors import HarnessError
@@ -186,29 +190,32 @@ def test_static_batch_is_the_only_one_that_the_file_takes(tmp_path: Path) -> Non
     assert_equal(run(model, small_images(2)), tiny_network(), small_card(), small_images(2))
 
 
-def test_out_nodes_are_read_from_the_graph(resdcn: ModelProto, tiny: ModelProto) -> None:
-    for model in (resdcn, tiny):
-        for text, output in zip(out_nodes(model), model.graph.output, strict=True):
-            name, _, place = text.partition(":")
-            [node] = [node for node in model.graph.node if node.name == name]
-            assert node.output[int(place)] == output.name
-    renamed = ModelProto()
-    renamed.CopyFrom(tiny)
-    for i, node in enumerate(renamed.graph.node):
-        node.name = f"Conv_{1000 + i}"
-    assert [text.partition(":")[0] for text in out_nodes(renamed)] != [t.partition(":")[0] for t in out_nodes(tiny)]
-    renamed.graph.node[-1].ClearField("name")
-    with pytest.raises(HarnessError, match="gives output 'reg' has no name") as caught:
-        out_nodes(renamed)
-    assert caught.value.remedy == "name the output itself: --out_nodes=hm;wh;reg"
+def test_out_nodes_are_read_from_the_graph(resdcn: ModelProto) -> None:
+    for text, output in zip(out_nodes(resdcn), resdcn.graph.output, strict=True):
+        name, _, place = text.partition(":")
+        [node] = [node for node in resdcn.graph.node if node.name == name]
+        assert node.output[int(place)] == output.name
+    unnamed = ModelProto()
+    unnamed.CopyFrom(resdcn)
+    unnamed.graph.node[-1].ClearField("name")
+    with pytest.raises(HarnessError, match="gives output 'output3' has no name") as caught:
+        out_nodes(unnamed)
+    assert caught.value.remedy == "name the output itself: --out_nodes=output1;output2;output3"
 
 
 def test_network_without_dcn_takes_the_same_road(tmp_path: Path) -> None:
-    """The road of those who gave up on DCN: ResNet-18."""
-    model = write(small_network("res_18"), small_card("res_18"), tmp_path / "model.onnx")
+    """The road of those who gave up on DCN, ResNet-18, by the same verb."""
+    card, weights, path = (tmp_path / name for name in ("card.toml", "weights.pth", "model.onnx"))
+    card.write_text(CARD)
+    torch.save({"state_dict": tiny_world_network().state_dict()}, weights)
+    options = ("--dialect", "ascend", "--model", card, "--weights", weights, "--output", path)
+    assert run_verb("export", *options) == (0, f"{path}\n", "")
+    model = onnx.load(path)
     assert deformable_nodes(model) == []
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 11)]
     onnx.checker.check_model(model, full_check=True)
-    assert_equal(run(model, small_images(2)), small_network("res_18"), small_card("res_18"), small_images(2))
+    images = small_images(2)[:, :, :, :64]
+    assert_equal(run(model, images), tiny_world_network(), load_model_card(card), images)
 
 
 def test_file_has_the_form_that_its_card_states(tmp_path: Path) -> None:
@@ -283,6 +290,66 @@ def test_file_is_held_to_its_network(tiny: ModelProto, tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(HarnessError, match="the ascend export computes 'hm' otherwise than the network"):
         check_export(exported, 1)
+
+
+class RecipeDCN(nn.Module):
+    """A DCNv2 as the published recipes trace it: offsets parted by a reshape, and the operator by its symbol only."""
+
+    def __init__(self, dcn: DCNv2, batch: int | None) -> None:
+        super().__init__()
+        self.dcn = dcn
+        self.batch = batch
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, mask = torch.chunk(self.dcn.conv_offset_mask(x), 3, dim=1)
+        offset = torch.cat((first, second), 1)
+        n = offset.shape[0] if self.batch is None else self.batch
+        pairs = offset.reshape(n, -1, 2, *offset.shape[2:])
+        sides = (n, offset.shape[1] // 2, *offset.shape[2:])
+        blocks = [pairs[:, :, i].reshape(sides) for i in (1, 0)]
+        joined = torch.cat((*blocks, torch.sigmoid(mask)), 1)
+        result: Tensor = BySymbol.apply(x, self.dcn.weight, joined, self.dcn.bias)  # type: ignore[no-untyped-call]
+        return result
+
+
+class BySymbol(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
+        del offset, bias
+        return x.new_zeros(len(x), len(weight), *x.shape[2:])
+
+    @staticmethod
+    def symbolic(g: Any, *inputs: Any) -> Any:  # noqa: ANN401
+        pairs = {f"{name}_i": [1, 1] for name in ("strides", "pads", "dilations")}
+        return g.op("DeformableConv2D", *inputs, **pairs, groups_i=1, deformable_groups_i=1).setType(inputs[0].type())
+
+
+@pytest.mark.parametrize(("batch", "names"), [(None, OUTPUTS), (1, ("hm", "wh", "reg"))], ids=["contrib", "built-in"])
+def test_model_that_was_made_by_a_published_recipe_runs_here(
+    tmp_path: Path, batch: int | None, names: tuple[str, ...]
+) -> None:
+    """By PyTorch's older exporter at opset 11, batch norm and shapes computed in the graph."""
+    network, path = tiny_network(), tmp_path / "theirs.onnx"
+    traced = CardNetwork(network, small_card())
+    traced.network.stages[1] = RecipeDCN(traced.network.stages[1], batch)  # type: ignore[index, operator, union-attr]
+    axes = None if batch else {"actual_input": {0: "-1"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            traced.eval(),
+            (torch.from_numpy(small_images(1)),),
+            path,
+            dynamo=False,
+            opset_version=11,
+            input_names=["actual_input"],
+            output_names=list(names),
+            dynamic_axes=axes,
+        )
+    model = load_onnx_checked(path)
+    assert {"Reshape", "BatchNormalization"} <= {node.op_type for node in model.graph.node}
+    card = small_card(image={"name": "actual_input"}, output={"names": names})
+    for count in (1,) if batch else (1, 3):
+        assert_equal(run(model, small_images(count)), network, card, small_images(count))
 
 
 Change = Callable[[ModelProto], object]
