@@ -191,6 +191,18 @@ def test_suite_checks_what_came_back_against_the_reference(suite: Suite, returne
     assert all("(elsewhere)" in line for line in figures)
 
 
+def test_suite_reports_the_speed_that_the_tool_states_and_times_nothing_itself(suite: Suite, returned: Path) -> None:
+    outputs = returned / "bs4" / "result" / BY_FOUR
+    asked = ("--batch-sizes=4", "--device=ascend310p", "--precision=fp16")
+    ended = suite.run("conformance/test_perf.py", f"--outputs={outputs}", *asked)
+    assert ended.status == 0, ended.output
+    [perf] = ended.run_of("ascend310p:outputs").perf
+    assert perf.fps == pytest.approx(11 / 0.024)
+    assert perf.interval.startswith("stated elsewhere: ais_bench, tiny-310p3-bs4_summary.json, by ")
+    stages = ended.outcomes("ascend310p:outputs", 4)
+    assert (stages["stated speed"], stages["perf"]) == ("passed", "not-applicable")
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
