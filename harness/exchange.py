@@ -50,6 +50,13 @@ def file_stems(dataset: Dataset) -> dict[int, str]:
     return stems
 
 
+def stems_cut_alike(dataset: Dataset) -> list[str]:
+    """Stems that are one when cut at the first dot, as ais_bench does with the names of its results."""
+    stems = file_stems(dataset).values()
+    counts = Counter(stem.partition(".")[0] for stem in stems)
+    return [stem for stem in stems if counts[stem.partition(".")[0]] > 1]
+
+
 def write_inputs(card: ModelCard, dataset: Dataset, folder: Path, progress: Progress | None = None) -> None:
     """Write the network input of every image: raw values, little-endian, in the card's dtype and layout.
 
