@@ -20,7 +20,7 @@ from harness.dataset import Category, Dataset, ImageEntry, Instances
 from harness.decode import NonFiniteHeadError, decode, to_image_space
 from harness.devices.base import Artifact
 from harness.errors import HarnessError
-from harness.exchange import decode_folder, file_stems, write_heads, write_inputs
+from harness.exchange import decode_folder, file_stems, stems_cut_alike, write_heads, write_inputs
 from harness.heads import DeviceOutputError
 from harness.preprocess import preprocess
 from harness.types import Heads, Outputs
@@ -207,6 +207,11 @@ def test_heads_that_are_not_finite_are_a_deviation_that_names_the_file(images: D
     with pytest.raises(NonFiniteHeadError, match="head wh") as caught:
         decode_folder(CARD, images, heads)
     assert caught.value.__notes__ == [f"in {heads / 'im.7.npz'}"]
+
+
+def test_names_that_ais_bench_would_make_one_are_found(images: Dataset) -> None:
+    assert stems_cut_alike(images) == ["im.5", "im.6", "im.7"]
+    assert stems_cut_alike(images.first(1)) == []
 
 
 def test_images_that_would_share_a_file_are_refused(images: Dataset) -> None:

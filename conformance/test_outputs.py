@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from conformance.output_folders import CARD, STEMS, dataset, heads_of, write_image, write_npy
 from conformance.small_model import GRID, small_card
 from harness.cards import ModelCard
+from harness.cards.model import Decode
 from harness.dataset import Dataset
 from harness.decode import NonFiniteHeadError, decode, to_image_space
 from harness.errors import HarnessError
@@ -314,6 +316,32 @@ def test_folder_without_results_and_of_several_runs_is_refused(images: Dataset, 
 def test_keep_res_model_has_no_sizes_to_hold_files_to(images: Dataset, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=re.escape("keep_res")):
         open_outputs(small_card(image={"keep_res": True}), images, fill(tmp_path / "out"))
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    card = small_card(decode=Decode(top_k=5))
+    stems = [f"{index:012}" for index in range(120)]
+    for seed, stem in enumerate(stems):
+        write_image(tmp_path / "out", stem, heads_of(seed))
+    peaks = []
+    for count in (24, 120):
+        outputs = open_outputs(card, dataset(tmp_path, stems[:count]), only(tmp_path / "out", stems[:count]))
+        tracemalloc.start()
+        detect_outputs(outputs)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    of_an_image = 4 * (80 + 2 + 2) * GRID[0] * GRID[1]
+    assert (peaks[1] - peaks[0]) / 96 < of_an_image / 20
+
+
+def only(folder: Path, stems: Sequence[str]) -> Path:
+    """A folder with the results of these images alone."""
+    some = folder.with_name(f"{folder.name}-{len(stems)}")
+    some.mkdir()
+    for stem in stems:
+        for index in range(3):
+            (some / f"{stem}_{index}.bin").symlink_to(folder / f"{stem}_{index}.bin")
+    return some
 
 
 def test_the_same_folder_gives_the_same_detections_twice(images: Dataset, tmp_path: Path) -> None:

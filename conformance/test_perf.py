@@ -13,6 +13,7 @@ from conformance.plugin.bench import Bench
 from conformance.plugin.recorder import Recorder
 from harness.compare import Comparison
 from harness.devices.base import Artifact
+from harness.outputs.speed import Speed, beside
 from harness.pipeline import batches, detect
 from harness.timing import time_ratio
 from harness.types import Batch
@@ -55,7 +56,9 @@ def test_fps_of_the_device(
     benchmark.pedantic(device.run, (artifact, batch.images), rounds=rounds)
     seconds = np.array(benchmark.stats.stats.data)
     fps = len(batch.image_ids) / float(np.median(seconds))
-    recorder.perf(fps, (1000 * seconds).tolist(), "device: host arrays in, host arrays out")
+    card, measured = device.card, Speed(fps, batch_size, (), "", "")
+    note = "; ".join(["device: host arrays in, host arrays out", *beside(measured, card, bench.card)])
+    recorder.perf(fps, (1000 * seconds).tolist(), note)
     benchmark.extra_info.update(
         device=device_name,
         execution=device.card.execution,
@@ -85,6 +88,24 @@ def test_compiler_estimates_the_speed(bench: Bench, recorder: Recorder, device_n
     recorder.stage(
         "estimate", [Comparison("traffic over estimate", (floor or 0) / artifact.estimate.latency_ms, 1, 1, problem)]
     )
+
+
+def test_tools_elsewhere_state_a_speed_that_the_chip_can_have(
+    bench: Bench, recorder: Recorder, device_name: str, batch_size: int
+) -> None:
+    artifact = bench.artifact(device_name, batch_size)
+    if not artifact.stated:
+        recorder.not_applicable("stated speed", "nothing that a tool on another host has measured")
+        return
+    recorder.executed(artifact)
+    for speed in artifact.stated:
+        recorder.perf(speed.fps, speed.batch_ms, f"stated elsewhere: {speed.note}")
+    shares = [speed.share for speed in artifact.stated if speed.share is not None]
+    if not shares:
+        recorder.not_applicable("stated speed", "measured, and held to nothing: no --device says what the chip can do")
+        return
+    problem = "faster than the chip can compute" if max(shares) > 1 else None
+    recorder.stage("stated speed", [Comparison("share of the peak", max(shares), 1, len(shares), problem)])
 
 
 def bare_loop(artifact: Artifact, images: np.ndarray[Any, Any], device_name: str) -> Callable[[], object]:

@@ -1,6 +1,7 @@
 """What the harness's own stages cost, against the bare work that nobody can do without. One thread."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.cards import ModelCard, load_model_card
 from harness.decode import decode, to_image_space
+from harness.exchange import write_raw
 from harness.preprocess import place, preprocess
 from harness.timing import time_ratio
 from harness.types import Detections, Float32, Heads, UInt8
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.perf
 
 PREPROCESS_LIMIT = 1.35
 DECODE_LIMIT = 1.7
+WRITE_LIMIT = 1.25
 TOP_K = 100
 
 
@@ -85,6 +88,25 @@ def test_decode_costs_little_more_than_sigmoid_filter_and_partition(
     benchmark.extra_info.update(limit=DECODE_LIMIT, heads="80x128x128", threads=1, ratio=str(ratio))
     benchmark.pedantic(whole_decode, (card, heads), rounds=50, warmup_rounds=5)
     assert ratio.low <= DECODE_LIMIT, str(ratio)
+
+
+def test_writing_inputs_costs_little_more_than_their_bare_writes(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((3, 512, 512), np.float32)
+    names = [f"{index:012}.bin" for index in range(8)]
+
+    def stage() -> None:
+        for name in names:
+            write_raw(tmp_path / name, image)
+
+    def bare() -> None:
+        for name in names:
+            with (tmp_path / name).open("wb", buffering=0) as file:
+                file.write(image.data)
+
+    ratio = time_ratio(stage, bare, pairs=40)
+    benchmark.extra_info.update(limit=WRITE_LIMIT, files="8 of 3 MiB", ratio=str(ratio))
+    benchmark.pedantic(stage, rounds=10, warmup_rounds=1)
+    assert ratio.low <= WRITE_LIMIT, str(ratio)
 
 
 def test_a_stage_that_is_slower_than_its_limit_would_fail(card: ModelCard, heads: Heads) -> None:

@@ -136,7 +136,7 @@ def test_chips_of_a_card_are_counted_only_where_the_device_card_says_so() -> Non
     whole = {name: speed.of_card(load_device_card(CARDS / f"{name}.toml")) for name in ("ascend310", "ascend310p")}
     assert whole["ascend310"].fps == 17.25
     assert whole["ascend310p"] == speed
-    line = describe(speed, load_device_card(CARDS / "ascend310.toml"), 33.0, 17.25)
+    line = describe(speed, load_device_card(CARDS / "ascend310.toml"), load_model_card("dla_34"))
     assert line == (
         "17.25 images/s at batch size 1; 4.312 a chip; benchmark.x86_64, times the 4 chips of a card: execution; "
         "published: 17.25; 3.6% of 8 TFLOPS a chip (33.0 GMAC an image; Huawei at its announcement, 2018-10: "

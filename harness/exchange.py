@@ -10,10 +10,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.cards import ModelCard
 from harness.dataset import Dataset, first_few
@@ -48,6 +50,13 @@ def file_stems(dataset: Dataset) -> dict[int, str]:
     return stems
 
 
+def stems_cut_alike(dataset: Dataset) -> list[str]:
+    """Stems that are one when cut at the first dot, as ais_bench does with the names of its results."""
+    stems = file_stems(dataset).values()
+    counts = Counter(stem.partition(".")[0] for stem in stems)
+    return [stem for stem in stems if counts[stem.partition(".")[0]] > 1]
+
+
 def write_inputs(card: ModelCard, dataset: Dataset, folder: Path, progress: Progress | None = None) -> None:
     """Write the network input of every image: raw values, little-endian, in the card's dtype and layout.
 
@@ -57,18 +66,19 @@ def write_inputs(card: ModelCard, dataset: Dataset, folder: Path, progress: Prog
         HarnessError: An image cannot be read, two share a stem, or `folder` is in use or cannot be written.
     """
     stems, entries = file_stems(dataset), []
-    with whole_folder(folder) as partial:
+    with whole_folder(folder) as partial, ThreadPoolExecutor(1, "hash") as pool:
         for done, batch in enumerate(batches(card, dataset, 1), start=1):
             image_id, image = batch.image_ids[0], batch.images[0]
-            raw = image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
+            raw = image.astype(image.dtype.newbyteorder("<"), copy=False)
+            digest = pool.submit(hashlib.sha256, raw)  # takes longer than the write beside which it runs
             name = f"{stems[image_id]}.bin"
-            (partial / name).write_bytes(raw)
+            write_raw(partial / name, raw)
             entries.append(
                 {
                     "image_id": image_id,
                     "file": name,
                     "shape": list(image.shape),
-                    "sha256": hashlib.sha256(raw).hexdigest(),
+                    "sha256": digest.result().hexdigest(),
                     "placement": _plain(batch.placements[0]),
                 }
             )
@@ -77,6 +87,11 @@ def write_inputs(card: ModelCard, dataset: Dataset, folder: Path, progress: Prog
         source = card.input
         described = {"name": source.name, "dtype": source.dtype, "byte_order": "little", "layout": source.layout}
         _write_manifest(partial, {"model": card.name, "input": described, "images": entries})
+
+
+def write_raw(path: Path, array: NDArray[np.generic]) -> None:
+    """Write the values of a C-contiguous array as they lie in memory, without a copy."""
+    path.write_bytes(array.data)
 
 
 def write_heads(

@@ -19,6 +19,7 @@ from conformance.command_line import run
 from conformance.meta import stand_in_cann
 from conformance.meta.suite import CHECKS, Suite
 from conformance.meta.tiny import World
+from harness.cards import load_model_card
 from harness.devices.base import Exported
 from harness.devices.registry import create_device
 from harness.evaluate import evaluate
@@ -117,7 +118,8 @@ def test_inputs_are_files_of_one_image_named_after_it(road: Road) -> None:
 
 def test_folder_to_carry_holds_model_command_and_instructions(road: Road) -> None:
     folder = road.npu / "bs4"
-    assert {path.name for path in folder.iterdir()} >= {f"{BY_FOUR}.onnx", "README.md", "convert.sh", "manifest.json"}
+    files = {f"{BY_FOUR}.onnx", "README.md", "card.toml", "convert.sh"}
+    assert {path.name for path in folder.iterdir()} >= files | {"manifest.json"}
     nodes = [
         node.name for node in onnx.load(folder / f"{BY_FOUR}.onnx").graph.node if set(node.output) & {"hm", "wh", "reg"}
     ]
@@ -133,10 +135,11 @@ def test_folder_to_carry_holds_model_command_and_instructions(road: Road) -> Non
         f"python3 -m ais_bench --model {BY_FOUR}.om --output result --output_dirname {BY_FOUR}-speed --loop 20 "
         "--batchsize 4",
     ]
+    assert load_model_card(str(folder / "card.toml")) == road.world.model_card
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["soc"], manifest["batch_size"], manifest["opset"]) == ("Ascend310P3", 4, {"ai.onnx": 11})
     assert list(manifest["outputs"]) == ["hm", "wh", "reg"]
-    assert set(manifest["sha256"]) == {f"{BY_FOUR}.onnx", "README.md", "convert.sh"}
+    assert set(manifest["sha256"]) == files
 
 
 def test_stand_in_leaves_the_files_that_ais_bench_is_documented_to_leave(returned: Path) -> None:
@@ -189,6 +192,18 @@ def test_suite_checks_what_came_back_against_the_reference(suite: Suite, returne
     figures = [line for line in ended.output.splitlines() if line.startswith("ascend310p") and "0." in line]
     assert figures
     assert all("(elsewhere)" in line for line in figures)
+
+
+def test_suite_reports_the_speed_that_the_tool_states_and_times_nothing_itself(suite: Suite, returned: Path) -> None:
+    outputs = returned / "bs4" / "result" / BY_FOUR
+    asked = ("--batch-sizes=4", "--device=ascend310p", "--precision=fp16")
+    ended = suite.run("conformance/test_perf.py", f"--outputs={outputs}", *asked)
+    assert ended.status == 0, ended.output
+    [perf] = ended.run_of("ascend310p:outputs").perf
+    assert perf.fps == pytest.approx(11 / 0.024)
+    assert perf.interval.startswith("stated elsewhere: ais_bench, tiny-310p3-bs4_summary.json, by ")
+    stages = ended.outcomes("ascend310p:outputs", 4)
+    assert (stages["stated speed"], stages["perf"]) == ("passed", "not-applicable")
 
 
 @pytest.mark.parametrize(

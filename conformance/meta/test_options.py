@@ -24,6 +24,10 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["--device=right,absent"],
         ["--device absent: no chip answers on the bus", "remedy: seat the card"],
     ),
+    "chip without its toolkit": (
+        ["--device=ascend310p"],
+        ["device 'ascend310p' cannot run here", "no atc on the PATH", "ASCEND_TOOLKIT_HOME is not set", ":emulated"],
+    ),
     "precision of no device": (["--precision=fp16"], ["device 'right' has no precision 'fp16'", "use one of fp32"]),
     "unknown precision": (["--precision=fp8"], ["--precision: precision 'fp8' is not supported yet", "fp32"]),
     "no images to calibrate with": (["--calibration-images=0"], ["--calibration-images: 0 images", "give 1 or more"]),

@@ -49,9 +49,12 @@ def preprocess(
     Example: python -m harness preprocess --model embedded --output inputs
     """
     from harness.cards import load_model_card
-    from harness.exchange import write_inputs
+    from harness.dataset import first_few
+    from harness.exchange import stems_cut_alike, write_inputs
 
     card, images = load_model_card(model), chosen_dataset(coco, limit)
     with progress("preprocessing") as report:
         write_inputs(card, images, output, report)
     print(f"{len(images)} images for {card.name}: {output}")
+    if alike := stems_cut_alike(images):
+        print(f"ais_bench cuts names at the first dot, and of these it keeps one result: {first_few(alike)}")

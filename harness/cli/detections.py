@@ -107,18 +107,7 @@ def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None
 
 def _speeds(card: ModelCard, outputs: OutputFolder, device: str | None) -> list[str]:
     from harness.devices.registry import create_device
-    from harness.models import create_model
-    from harness.models.macs import gmacs
     from harness.outputs.speed import describe, read_speeds
 
     chip = None if device is None else create_device(device).card
-    gmac = None
-    if card.network is not None:
-        network = create_model(card.network.arch, card.head_channels, card.network.head_conv, card.network.width)
-        gmac = gmacs(network, card.input.height, card.input.width)
-    lines = []
-    for speed in read_speeds(outputs.layout.folders, len(outputs.dataset)):
-        precisions = () if chip is None else chip.precisions
-        published = [chip.published_fps(card, name, speed.batch_size) for name in precisions if chip is not None]
-        lines.append(describe(speed, chip, gmac, next(filter(None, published), None)))
-    return lines
+    return [describe(speed, chip, card) for speed in read_speeds(outputs.layout.folders, len(outputs.dataset))]

@@ -61,6 +61,23 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class StatedSpeed:
+    """What a tool on another host says it measured.
+
+    Attributes:
+        fps: Images a second.
+        batch_ms: Of each execution.
+        note: Which tool says so, what lies within its time, and what stands beside the figure.
+        share: Of what the chip can do at most; None where that is not known.
+    """
+
+    fps: float
+    batch_ms: tuple[float, ...]
+    note: str
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """What a device executes.
 
@@ -74,6 +91,7 @@ class Artifact:
         estimate: The compiler's, where there is one.
         losses: Under int8, the tensors that most is lost in: what each adds to the error of what it is made from, root
             mean square, as a share of its size; empty where the toolchain does not let us look.
+        stated: Speeds that tools on another host stated.
         readings: The same model where something about the chip is not known and could be otherwise, by what that is.
     """
 
@@ -85,6 +103,7 @@ class Artifact:
     host_operators: tuple[str, ...] = ()
     estimate: Estimate | None = None
     losses: dict[str, float] = field(default_factory=dict)
+    stated: tuple[StatedSpeed, ...] = ()
     readings: Mapping[str, Artifact] = field(default_factory=dict)
 
 

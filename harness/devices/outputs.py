@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from harness.cards import DeviceCard, ModelCard
 from harness.cards.device import Limit
-from harness.devices.base import Artifact, Exported, require_request
+from harness.devices.base import Artifact, Exported, StatedSpeed, require_request
 from harness.errors import HarnessError
 from harness.heads import input_spec, output_specs
+from harness.models.macs import card_gmacs
 from harness.outputs.folder import OutputFolder
+from harness.outputs.speed import beside, read_speeds
 from harness.types import Batch, Outputs
 
 NAME = "outputs"
@@ -39,6 +41,7 @@ def outputs_card(folder: Path, chip: DeviceCard | None) -> DeviceCard:
         precisions=PRECISIONS if chip is None else chip.precisions,
         cannot=(Limit(what="perf", reason=reason),),
         published=() if chip is None else chip.published,
+        ascend=None if chip is None else chip.ascend,
     )
 
 
@@ -92,7 +95,17 @@ class OutputsDevice:
         if summary is not None:
             executed["command"] = " ".join(summary.arguments)
         inputs, outputs = (input_spec(self.model, batch_size),), output_specs(self.model, batch_size)
-        return Artifact(self.outputs, inputs, outputs, batch_size, executed)
+        return Artifact(self.outputs, inputs, outputs, batch_size, executed, stated=self._stated())
+
+    def _stated(self) -> tuple[StatedSpeed, ...]:
+        gmac = card_gmacs(self.model)
+        found = []
+        for speed in read_speeds(self.outputs.layout.folders, len(self.outputs.dataset)):
+            whole = speed.of_card(self.card)
+            note = "; ".join([f"{whole.tool}: {whole.interval}", *beside(whole, self.card, self.model)])
+            share = None if gmac is None else whole.share_of_peak(gmac, self.card)
+            found.append(StatedSpeed(whole.fps, whole.batch_ms, note, share))
+        return tuple(found)
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Refuse: pixels do not say whose outputs are wanted.

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from harness.cards import ModelCard
+from harness.models import create_model
 from harness.models.heads import HeadedNetwork
 from harness.ops import DCNv2
 
@@ -37,3 +39,12 @@ def gmacs(module: HeadedNetwork, height: int, width: int) -> float:
             layer.register_forward_hook(count)
     counted(torch.zeros(1, 3, height, width, device="meta"))
     return total / 1e9
+
+
+def card_gmacs(card: ModelCard) -> float | None:
+    """`gmacs` of a card's network at its input size; None where it has no network or no fixed size."""
+    network = card.network
+    if network is None or card.input.keep_res:
+        return None
+    module = create_model(network.arch, card.head_channels, network.head_conv, network.width)
+    return gmacs(module, card.input.height, card.input.width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -143,7 +144,7 @@ def detect_outputs(outputs: OutputFolder, progress: Progress | None = None) -> R
 
     for done, (image_id, found) in enumerate(_ahead(dataset.image_ids, read), start=1):
         if len(found):
-            key = found.boxes.tobytes() + found.scores.tobytes()
+            key = hashlib.sha256(found.boxes.tobytes() + found.scores.tobytes()).digest()
             other = seen.setdefault(key, image_id)
             if other != image_id:
                 _refuse_copy(outputs, other, image_id)

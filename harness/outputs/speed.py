@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.cards import DeviceCard
+from harness.cards import DeviceCard, ModelCard
 from harness.errors import HarnessError
+from harness.models.macs import card_gmacs
 from harness.outputs.summary import Summary, find_summary
 
 NUMBER = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
@@ -193,24 +194,30 @@ def read_speeds(folders: Sequence[Path], images: int) -> list[Speed]:
     return found
 
 
-def describe(speed: Speed, device: DeviceCard | None, gmac: float | None, published: float | None) -> str:
+def describe(speed: Speed, device: DeviceCard | None, model: ModelCard) -> str:
     """One line: the figure, what it is of, and what stands beside it.
 
     Args:
         speed: Of one chip.
         device: Card of the chip; None where it is not said.
-        gmac: Of one image; None where the network is not known.
-        published: fps of this network and batch size on this device; None where none is.
+        model: Card of the network.
     """
     whole = speed if device is None else speed.of_card(device)
     parts = [f"{whole.fps:.4g} images/s at batch size {speed.batch_size}"]
     if whole.chips != speed.chips:
         parts.append(f"{speed.fps:.4g} a chip")
     parts.append(f"{whole.tool}: {speed.interval}")
-    if published is not None:
-        parts.append(f"published: {published:g}")
-    share = None if device is None or gmac is None else whole.share_of_peak(gmac, device)
-    if share is not None and device is not None and device.ascend is not None:
+    return "; ".join([*parts, *([] if device is None else beside(whole, device, model))])
+
+
+def beside(speed: Speed, device: DeviceCard, model: ModelCard) -> list[str]:
+    """What is published for this network and batch size on this device, and how much of the chip a speed uses."""
+    parts = []
+    published = [device.published_fps(model, precision, speed.batch_size) for precision in device.precisions]
+    parts += [f"published: {fps:g}" for fps in published if fps is not None]
+    gmac = card_gmacs(model)
+    share = None if gmac is None else speed.share_of_peak(gmac, device)
+    if share is not None and device.ascend is not None:
         peak = device.ascend.peak
         parts.append(f"{share:.1%} of {peak.tflops:g} TFLOPS a chip ({gmac:.1f} GMAC an image; {peak.source})")
-    return "; ".join(parts)
+    return parts

@@ -33,7 +33,7 @@ On the host with the toolkit (CANN), in this folder:
     sh {script}
 
 It leaves `{name}.om`. The chip is not needed for that; `npu-smi info` of the host that has it must show {chip}.
-On that host, with the files of `python -m harness preprocess {model}` in `inputs`:
+On that host, with the files of `python -m harness preprocess --model {card}` in `inputs`:
 
     python3 -m ais_bench --model {name}.om --input inputs --output result --output_dirname {name} --batchsize {batch}
 
@@ -44,7 +44,7 @@ Speed alone, without images:
 `--batchsize` states the batch of the om ({batch}); it does not change it. Carry `result` back whole, with the
 summaries that lie beside its folders, and on the host with the data set:
 
-    python -m harness score {model} --device {device} --outputs result/{name} --coco PATH/TO/COCO
+    python -m harness score --model {card} --device {device} --outputs result/{name} --coco PATH/TO/COCO
 """
 
 
@@ -122,7 +122,7 @@ def write_bundle(
         (partial / SCRIPT).chmod(0o755)
         if aipp:
             (partial / AIPP).write_text(aipp_config(card), encoding="ascii")
-            (partial / CARD).write_text(to_toml(pixel_card(card)), encoding="utf-8")
+        (partial / CARD).write_text(to_toml(pixel_card(card) if aipp else card), encoding="utf-8")
         _describe(card, partial, order, device, command)
         try:
             find_atc()
@@ -141,13 +141,12 @@ def write_bundle(
 
 def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, command: list[str]) -> None:
     name, batch, model = order.output.name, order.batch_size, load_onnx_checked(folder / order.model)
-    chosen = f"--model {CARD}" if order.aipp else f"--model {card.name}"
     text = README.format(
         name=name,
         soc=order.soc,
         chip=order.soc.removeprefix("Ascend"),
         script=SCRIPT,
-        model=chosen,
+        card=CARD,
         batch=batch,
         device=device.name,
     )

@@ -29,6 +29,8 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     ("E10001", r"input_shape", "the input of the model has another name or shape than --input_shape", "use the "
      "input's own name, as 'convert' writes it"),
     ("E10001", "", "an argument has a value that atc does not know", "correct the argument that is named"),
+    *((code, "", "an argument is missing or wrong", "correct the argument that is named")
+      for code in ("E10003", "E10005", "E10006", "E10014", "E10015")),
     ("E10016", "", "--out_nodes names a node that the model does not have",
      "take the names from this very file, as 'convert' does: they change with the exporter's version"),
     ("E11017", "", "--out_nodes names a node that the model does not have",
