@@ -11,6 +11,7 @@ import typer
 
 from harness.cli.data import dataset, preprocess
 from harness.cli.detections import decode, score
+from harness.cli.diagnosis import diagnose
 from harness.cli.installation import doctor
 from harness.cli.network import export, infer
 from harness.cli.training import train
@@ -25,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (doctor, dataset, train, preprocess, export, infer, decode, score):
+for verb in (doctor, dataset, train, preprocess, export, infer, decode, score, diagnose):
     app.command()(verb)
 
 
