@@ -135,7 +135,7 @@ def compare_heads(device: Heads, reference: Heads, allowed: Mapping[str, float],
             continue
         for sample in range(len(expected)):
             what = _what(label, f"head {name}", sample, len(expected))
-            found.append(_compare(what, got[sample], expected[sample], allowed[name]))
+            found.append(compare_values(what, got[sample], expected[sample], allowed[name]))
     return found
 
 
@@ -143,7 +143,8 @@ def _what(label: str, part: str, sample: int, samples: int) -> str:
     return f"{label}, {part}" + (f", sample {sample}" if samples > 1 else "")
 
 
-def _compare(what: str, got: NDArray[np.floating], expected: NDArray[np.floating], allowed: float) -> Comparison:
+def compare_values(what: str, got: NDArray[np.floating], expected: NDArray[np.floating], allowed: float) -> Comparison:
+    """Two arrays of one shape, (channels, h, w) for the message to name the place as it does."""
     for values, owner in ((got, ""), (expected, " on the side that it is compared with")):
         finite = np.isfinite(values)
         if not finite.all():

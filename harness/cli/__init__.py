@@ -12,6 +12,7 @@ import typer
 from harness.cli.conversion import convert
 from harness.cli.data import dataset, preprocess
 from harness.cli.detections import decode, score
+from harness.cli.diagnosis import diagnose
 from harness.cli.installation import doctor
 from harness.cli.network import export, infer
 from harness.cli.training import train
@@ -26,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (doctor, dataset, train, preprocess, export, convert, infer, decode, score):
+for verb in (doctor, dataset, train, preprocess, export, convert, infer, decode, score, diagnose):
     app.command()(verb)
 
 
