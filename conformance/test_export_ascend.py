@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 import harness
 from conformance.command_line import run as run_verb
-from conformance.meta.tiny import CARD
+from conformance.meta.tiny import CARD as TINY_WORLD
 from conformance.meta.tiny import tiny_network as tiny_world_network
-from conformance.small_model import SHA256, SIDES, small_card, small_images, small_network, tiny_network
+from conformance.small_model import SHA256, SIDES, small_card, small_images, tiny_network
 from harness.cards import ModelCard, load_model_card
 from harness.devices.base import Exported
 from harness.emulation.ascend import runnable
@@ -72,108 +72,113 @@ def deformable_nodes(model: ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.op_type == "DeformableConv2D"]
 
 
-class Deformed(HeadedNetwork):
-    """One DCNv2 of any geometry."""
+GEOMETRIES: list[dict[str, int]] = [
+    {},
+    {"stride": 2},
+    {"dilation": 2, "padding": 2},
+    {"kernel_size": 5, "padding": 2, "offset_groups": 2},
+    {"kernel_size": 1, "padding": 0, "offset_groups": 4},
+    {"stride": 2, "padding": 3, "dilation": 3, "offset_groups": 2},
+]
 
-    def __init__(self, **geometry: int) -> None:
-        super().__init__(DETECTION_HEADS, 6, 0)
-        self.dcn = DCNv2(4, 6, **geometry)
-        self.stem = nn.Conv2d(3, 4, 4 // self.dcn.stride, 4 // self.dcn.stride)
+
+class Deformed(HeadedNetwork):
+    """DCNv2 of every geometry side by side, their offsets some pixels and x and y not alike."""
+
+    def __init__(self) -> None:
+        super().__init__(DETECTION_HEADS, 6 * len(GEOMETRIES), 0)
+        self.stem = nn.Conv2d(3, 4, 4, 4)
+        self.finer = nn.Conv2d(3, 4, 2, 2)
+        self.dcns = nn.ModuleList(DCNv2(4, 6, **geometry) for geometry in GEOMETRIES)
+        for dcn in self.dcns:
+            nn.init.normal_(dcn.conv_offset_mask.weight, std=0.5)
+            nn.init.normal_(dcn.conv_offset_mask.bias, std=2)
+
+    def fed(self, images: Tensor) -> list[Tensor]:
+        """What each DCNv2 gets, so that all give maps of one size."""
+        stems = {1: self.stem(images), 2: self.finer(images)}
+        return [stems[geometry.get("stride", 1)] for geometry in GEOMETRIES]
 
     def features(self, x: Tensor) -> Tensor:
-        result: Tensor = self.dcn(self.stem(x))
-        return result
+        return torch.cat([dcn(maps) for dcn, maps in zip(self.dcns, self.fed(x), strict=True)], 1)
 
 
-def recipe_card(arch: str) -> ModelCard:
-    """With the names of the published recipe."""
-    return small_card(arch, image={"name": "actual_input"}, output={"names": OUTPUTS})
+def deformed() -> Deformed:
+    torch.manual_seed(1)
+    return Deformed().eval().requires_grad_(False)
+
+
+CARD = small_card(image={"name": "actual_input"}, output={"names": OUTPUTS})
+"""With the names of the published recipe."""
 
 
 @pytest.fixture(scope="module")
-def resdcn(tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
-    """A ResNet with three DCNv2."""
-    return write(small_network("resdcn_18"), recipe_card("resdcn_18"), tmp_path_factory.mktemp("ascend") / "m.onnx")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
+    """The network of all geometries."""
+    return write(deformed(), CARD, tmp_path_factory.mktemp("ascend") / "m.onnx")
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
+    """A network of one DCNv2 and its batch norm."""
     return write(tiny_network(), small_card(), tmp_path_factory.mktemp("ascend") / "tiny.onnx")
 
 
-def test_heads_equal_those_of_the_network_at_any_batch_size(resdcn: ModelProto) -> None:
-    network, card = small_network("resdcn_18"), recipe_card("resdcn_18")
-    for count in (1, 3):
-        assert_equal(run(resdcn, small_images(count)), network, card, small_images(count))
+@pytest.mark.parametrize("count", [1, 3])
+def test_dcns_of_any_geometry_are_run_and_equal_the_network_at_any_batch_size(exported: ModelProto, count: int) -> None:
+    network, images = deformed(), small_images(count)
+    for dcn, maps in zip(network.dcns, network.fed(torch.from_numpy(images)), strict=True):
+        asked = dcn.conv_offset_mask(maps)
+        offsets = asked[:, : asked.shape[1] // 3 * 2]
+        assert float((offsets[:, 0::2] - offsets[:, 1::2]).abs().mean()) > 0.5
+    assert_equal(run(exported, images), network, CARD, images)
 
 
-GEOMETRIES: list[dict[str, int]] = [
-    {"stride": 2, "padding": 1},
-    {"dilation": 2, "padding": 2},
-    {"kernel_size": 5, "padding": 2, "offset_groups": 2},
-    {"kernel_size": 1, "padding": 0, "offset_groups": 4},
-    {"kernel_size": 3, "stride": 2, "padding": 3, "dilation": 3, "offset_groups": 2},
-]
+def test_batch_norm_behind_a_dcn_is_folded_into_it(tiny: ModelProto) -> None:
+    assert "BatchNormalization" not in {node.op_type for node in tiny.graph.node}
+    assert_equal(run(tiny, small_images(2)), tiny_network(), small_card(), small_images(2))
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_dcn_of_any_geometry_is_run_and_equals_the_network(tmp_path: Path, geometry: dict[str, int]) -> None:
-    torch.manual_seed(1)
-    network = Deformed(**geometry).eval()
-    nn.init.normal_(network.dcn.conv_offset_mask.weight, std=0.5)
-    nn.init.normal_(network.dcn.conv_offset_mask.get_parameter("bias"), std=2)
-    network.requires_grad_(False)
-    offsets = network.dcn.conv_offset_mask(network.stem(torch.from_numpy(small_images(2))))
-    points = offsets.shape[1] // 3
-    assert float((offsets[:, 0 : 2 * points : 2] - offsets[:, 1 : 2 * points : 2]).abs().mean()) > 0.5
-    model = write(network, small_card(), tmp_path / "model.onnx")
-    assert_equal(run(model, small_images(2)), network, small_card(), small_images(2))
-    [node] = deformable_nodes(model)
-    pair = {name: 2 * (geometry.get(name, 1),) for name in ("stride", "padding", "dilation")}
-    expected = Deformable(pair["stride"], pair["padding"], pair["dilation"], 1, geometry.get("offset_groups", 1))
-    assert read_deformable(node) == expected
-
-
-def test_nodes_are_as_the_parser_of_atc_reads_them(resdcn: ModelProto) -> None:
-    nodes = deformable_nodes(resdcn)
-    assert len(nodes) == 3
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in resdcn.graph.initializer}
-    for node in nodes:
+def test_nodes_are_as_the_parser_of_atc_reads_them(exported: ModelProto) -> None:
+    nodes = deformable_nodes(exported)
+    assert len(nodes) == len(GEOMETRIES)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in exported.graph.initializer}
+    for node, geometry in zip(nodes, GEOMETRIES, strict=True):
         assert node.domain == ""
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         assert attributes == {
-            "strides": [1, 1],
-            "pads": [1, 1],
-            "dilations": [1, 1],
+            "strides": 2 * [geometry.get("stride", 1)],
+            "pads": 2 * [geometry.get("padding", 1)],
+            "dilations": 2 * [geometry.get("dilation", 1)],
             "groups": 1,
-            "deformable_groups": 1,
+            "deformable_groups": geometry.get("offset_groups", 1),
         }
         x, weight, offsets, bias = node.input
-        assert shapes[weight][2:] == (3, 3)
-        assert shapes[bias] == shapes[weight][:1]
-        [joined] = [maker for maker in resdcn.graph.node if offsets in maker.output]
-        assert (joined.op_type, len(joined.input)) == ("Concat", 2)
-        [mask] = [maker for maker in resdcn.graph.node if joined.input[1] in maker.output]
-        assert mask.op_type == "Sigmoid"
+        assert shapes[weight] == (6, 4, *2 * [geometry.get("kernel_size", 3)])
+        assert shapes[bias] == (6,)
         assert x not in shapes
+        [joined] = [maker for maker in exported.graph.node if offsets in maker.output]
+        assert (joined.op_type, len(joined.input)) == ("Concat", 2)
+        [mask] = [maker for maker in exported.graph.node if joined.input[1] in maker.output]
+        assert mask.op_type == "Sigmoid"
 
 
-def test_file_is_of_opset_11_in_one_domain_without_batch_norm(resdcn: ModelProto) -> None:
-    assert [(entry.domain, entry.version) for entry in resdcn.opset_import] == [("", 11)]
-    assert resdcn.ir_version == 6
-    operators = Counter(node.op_type for node in resdcn.graph.node)
+def test_file_is_of_opset_11_in_one_domain_without_batch_norm(exported: ModelProto) -> None:
+    assert [(entry.domain, entry.version) for entry in exported.opset_import] == [("", 11)]
+    assert exported.ir_version == 6
+    operators = Counter(node.op_type for node in exported.graph.node)
     assert not {"BatchNormalization", "DeformConv", "GridSample"} & operators.keys()
-    assert len(resdcn.functions) == 0
-    for node in resdcn.graph.node:
+    assert len(exported.functions) == 0
+    for node in exported.graph.node:
         assert node.domain == ""
         if node.op_type != "DeformableConv2D":
             assert onnx.defs.get_schema(node.op_type, 11).since_version <= 11
 
 
-def test_input_and_outputs_have_names_order_and_a_batch_of_any_size(resdcn: ModelProto) -> None:
+def test_input_and_outputs_have_names_order_and_a_batch_of_any_size(exported: ModelProto) -> None:
     shapes = {
         value.name: [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
-        for value in (*resdcn.graph.input, *resdcn.graph.output)
+        for value in (*exported.graph.input, *exported.graph.output)
     }
     assert shapes == {
         "actual_input": ["batch", 3, *SIDES],
@@ -184,19 +189,13 @@ def test_input_and_outputs_have_names_order_and_a_batch_of_any_size(resdcn: Mode
     assert list(shapes) == ["actual_input", *OUTPUTS]
 
 
-def test_static_batch_is_the_only_one_that_the_file_takes(tmp_path: Path) -> None:
-    model = write(tiny_network(), small_card(), tmp_path / "model.onnx", 2)
-    assert [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim] == [2, 3, *SIDES]
-    assert_equal(run(model, small_images(2)), tiny_network(), small_card(), small_images(2))
-
-
-def test_out_nodes_are_read_from_the_graph(resdcn: ModelProto) -> None:
-    for text, output in zip(out_nodes(resdcn), resdcn.graph.output, strict=True):
+def test_out_nodes_are_read_from_the_graph(exported: ModelProto) -> None:
+    for text, output in zip(out_nodes(exported), exported.graph.output, strict=True):
         name, _, place = text.partition(":")
-        [node] = [node for node in resdcn.graph.node if node.name == name]
+        [node] = [node for node in exported.graph.node if node.name == name]
         assert node.output[int(place)] == output.name
     unnamed = ModelProto()
-    unnamed.CopyFrom(resdcn)
+    unnamed.CopyFrom(exported)
     unnamed.graph.node[-1].ClearField("name")
     with pytest.raises(HarnessError, match="gives output 'output3' has no name") as caught:
         out_nodes(unnamed)
@@ -206,7 +205,7 @@ def test_out_nodes_are_read_from_the_graph(resdcn: ModelProto) -> None:
 def test_network_without_dcn_takes_the_same_road(tmp_path: Path) -> None:
     """The road of those who gave up on DCN, ResNet-18, by the same verb."""
     card, weights, path = (tmp_path / name for name in ("card.toml", "weights.pth", "model.onnx"))
-    card.write_text(CARD)
+    card.write_text(TINY_WORLD)
     torch.save({"state_dict": tiny_world_network().state_dict()}, weights)
     options = ("--dialect", "ascend", "--model", card, "--weights", weights, "--output", path)
     assert run_verb("export", *options) == (0, f"{path}\n", "")
@@ -225,19 +224,21 @@ def test_file_has_the_form_that_its_card_states(tmp_path: Path) -> None:
     assert_equal(run(write(tiny_network(), card, tmp_path / "m.onnx"), images), tiny_network(), card, images)
 
 
-def test_heads_under_the_names_of_others_are_those_of_the_card(tmp_path: Path) -> None:
-    """The built-in recipe calls reg 'wh' and wh 'reg'."""
+def test_static_file_gives_heads_under_the_names_of_others(tmp_path: Path) -> None:
+    """The built-in recipe, of batch size 1, calls reg 'wh' and wh 'reg'."""
     card = small_card(output={"names": ("hm", "wh", "reg"), "heads": ("hm", "reg", "wh")})
-    found = run(write(tiny_network(), card, tmp_path / "m.onnx", 1), small_images(1))
+    model = write(tiny_network(), card, tmp_path / "m.onnx", 1)
+    assert [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, *SIDES]
+    found = run(model, small_images(1))
     with torch.inference_mode():
         heads = tiny_network()(torch.from_numpy(small_images(1)))
     np.testing.assert_allclose(found["wh"], heads["reg"], rtol=0, atol=1e-4)
     np.testing.assert_allclose(found["reg"], heads["wh"], rtol=0, atol=1e-4)
 
 
-def test_no_path_of_the_exporting_machine_is_in_the_file(resdcn: ModelProto) -> None:
+def test_no_path_of_the_exporting_machine_is_in_the_file(exported: ModelProto) -> None:
     model = ModelProto()
-    model.CopyFrom(resdcn)
+    model.CopyFrom(exported)
     for tensor in model.graph.initializer:
         tensor.ClearField("raw_data")  # weights hold any bytes by chance
     content = model.SerializeToString()
@@ -278,18 +279,18 @@ def test_operator_that_opset_11_may_compute_otherwise_is_refused(tmp_path: Path)
 
 def test_file_is_held_to_its_network(tiny: ModelProto, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    exported = Exported(small_card(), "ascend", tiny_network(), path)
+    subject = Exported(small_card(), "ascend", tiny_network(), path)
     model = ModelProto()
     model.CopyFrom(tiny)
     onnx.save(model, path)
-    check_export(exported, 1)
+    check_export(subject, 1)
     convolution = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("conv_offset_mask.weight"))
     values = onnx.numpy_helper.to_array(convolution).copy()
     values[:18] = np.concatenate((values[9:18], values[:9]))  # the y block before the x block
     convolution.CopyFrom(onnx.numpy_helper.from_array(values, convolution.name))
     onnx.save(model, path)
     with pytest.raises(HarnessError, match="the ascend export computes 'hm' otherwise than the network"):
-        check_export(exported, 1)
+        check_export(subject, 1)
 
 
 class RecipeDCN(nn.Module):

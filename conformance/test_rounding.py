@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import deform_conv2d
 
-from conformance.small_model import SHA256, small_card, small_images, small_network
+from conformance.small_model import SHA256, small_card, small_images, tiny_network
 from harness.emulation.rounding import rounded_to_fp16, to_fp16
 from harness.errors import HarnessError
 from harness.export import export_standard
@@ -110,8 +110,8 @@ def by_others(node: NodeProto, inputs: dict[str, NDArray[Any]]) -> Float32:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
-    """A ResNet with three DCNv2."""
-    return exported(small_network("resdcn_18"), tmp_path_factory.mktemp("resdcn"))
+    """A network of one DCNv2."""
+    return exported(tiny_network(), tmp_path_factory.mktemp("tiny"))
 
 
 def one_node(kind: str, *inputs: str, **attributes: Any) -> ModelProto:  # noqa: ANN401
@@ -129,7 +129,7 @@ def test_every_tensor_between_layers_holds_only_float16_values(model: ModelProto
     assert len(layers) == len(model.graph.node)
     between = {name for node in layers for name in node.input if name and name not in weights}
     found = run(rounded, small_images(2), sorted(between | {output.name for output in rounded.graph.output}))
-    assert len(found) > 60
+    assert len(found) >= len(layers)
     for name, values in {**found, **weights}.items():
         if values.dtype == np.float32 and name not in ("fp16/lowest", "fp16/highest"):
             np.testing.assert_array_equal(values.astype(np.float16).astype(np.float32), values, err_msg=name)
