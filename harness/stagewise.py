@@ -36,7 +36,7 @@ class Golden:
     """
 
     def __init__(self, subject: Subject, precision: str = "fp32") -> None:
-        self.subject, self.tolerance = subject, load_tolerance(precision)
+        self.subject, self.precision, self.tolerance = subject, precision, load_tolerance(precision)
         device = subject.reference
         with TemporaryDirectory() as folder:
             exported = subject.exported(device.card, Path(folder), subject.card.batch_sizes[0])

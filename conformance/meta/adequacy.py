@@ -59,10 +59,11 @@ class Court:
     Args:
         case: The model.
         root: An empty folder.
+        precision: That its ports claim.
     """
 
-    def __init__(self, case: Case, root: Path) -> None:
-        self.case, self.root = case, root
+    def __init__(self, case: Case, root: Path, precision: str = "fp32") -> None:
+        self.case, self.root, self.precision = case, root, precision
         self.counter = 0
 
     @cached_property
@@ -74,8 +75,8 @@ class Court:
     @cached_property
     def bench(self) -> Bench:
         """That of the device tests, over this model."""
-        values = {"card": self.case.card, "precision": "fp32", "batch_sizes": BATCHES, "devices": (), "limit": None}
-        config = cast(SuiteConfig, SimpleNamespace(**values, coco=self.dataset.folder.parent, workers=0))
+        values = {"card": self.case.card, "precision": self.precision, "batch_sizes": BATCHES, "limit": None}
+        config = cast(SuiteConfig, SimpleNamespace(**values, devices=(), coco=self.dataset.folder.parent, workers=0))
         bench = Bench(config, self.root, lambda text: None)
         bench.__dict__["subject"] = self.case.subject
         return bench
@@ -90,12 +91,12 @@ class Court:
         forms = fault.apply(Forms(), params)
         return self.judge_device(forms) if fault.stage in DEVICE_STAGES else self.judge_files(forms)
 
-    def judge_device(self, forms: Forms, *, half: bool = False, precision: str = "fp32") -> Verdict:
+    def judge_device(self, forms: Forms, *, half: bool = False) -> Verdict:
         """By the door of a device class."""
         card = load_device_card(CARDS / "torch.toml").model_copy(update={"precisions": ("fp32", "fp16")})
-        return self.judge_class(PortDevice(card, forms, half=half), precision)
+        return self.judge_class(PortDevice(card, forms, half=half))
 
-    def judge_class(self, device: Device, precision: str = "fp32") -> Verdict:
+    def judge_class(self, device: Device) -> Verdict:
         """The device tests of the suite, on any device."""
         self.counter += 1
         name = f"port-{self.counter}"
@@ -110,7 +111,7 @@ class Court:
             ):
                 item: Any = SimpleNamespace(user_properties=[])
                 try:
-                    test(bench, Recorder(cast(pytest.Item, item), name, precision, size), name, size)
+                    test(bench, Recorder(cast(pytest.Item, item), name, self.precision, size), name, size)
                 except StageFailure as failure:
                     failed.add(failure.stage)
                 passed |= {stage for stage in _stages(item) if stage not in failed}
@@ -125,12 +126,11 @@ class Court:
         write_inputs_folder(folder / "inputs", stems.values(), (array for array, _ in port.inputs(images)))
         write_heads_folder(folder / "heads", stems.values(), port.heads(images))
         rows = rows_of_port(port, dataset)
-        truth = dataset.instances if forms.score == ScoreForm() else None
         files = PortFiles(
             folder / "inputs",
             folder / "heads",
             rows,
-            None if truth is not None and not _known(rows, dataset) else score_in(forms.score, dataset.instances, rows),
+            score_in(forms.score, dataset.instances, rows) if _known(rows, dataset) else None,
             claim(made_up_log(), forms.speed),
         )
         judged = judge_files(self.golden, dataset, files)

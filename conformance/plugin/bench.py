@@ -21,6 +21,7 @@ from harness.devices.registry import create_device
 from harness.errors import HarnessError
 from harness.evaluate import Metrics, evaluate
 from harness.export.load import load_onnx_checked, stated_by
+from harness.faults.diagnose import Explanation
 from harness.heads import check_contract, read_heads
 from harness.pipeline import Timing, batches, detect
 from harness.preprocess import preprocess
@@ -52,6 +53,7 @@ class Bench:
         self._artifacts: dict[tuple[str, int], Artifact] = {}
         self._heads: dict[tuple[str, int], list[Heads]] = {}
         self._timings: dict[tuple[str, int], Timing] = {}
+        self.explained: dict[str, Explanation] = {}
 
     def check(self) -> None:
         """Raise HarnessError where something that was asked for is missing or wrong."""

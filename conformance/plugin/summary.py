@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from harness.faults.words import answers
 from harness.report.records import Document, Perf, Run, Verdict
 
 WIDTH = 140
@@ -28,6 +29,8 @@ def print_summary(reporter: pytest.TerminalReporter, document: Document) -> None
                 first = (stage.detail or "").splitlines()[:1]
                 size = f" at batch size {stage.batch_size}"
                 reporter.write_line(f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}")
+        for line in answers(run.diagnosis):
+            reporter.write_line(f"{_name(run)}: diagnosis: {line}")
         for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
             reporter.write_line(f"{run.device}: {floor}")
     for problem in document.problems:

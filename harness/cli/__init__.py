@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from harness.cli.comparison import compare
 from harness.cli.data import dataset, preprocess
 from harness.cli.detections import decode, score
 from harness.cli.installation import doctor
@@ -25,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (doctor, dataset, train, preprocess, export, infer, decode, score):
+for verb in (doctor, dataset, train, preprocess, export, infer, decode, score, compare):
     app.command()(verb)
 
 

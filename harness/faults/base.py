@@ -73,7 +73,7 @@ class Fault:
     """One known mistake.
 
     The same object makes a port wrong, with parameters that `draw` gives, and is the hypothesis of the diagnosis, with
-    those of `guesses`, those that are estimated from what the port gave, and, where it is `fitted`, any others.
+    those of `guesses`, those that are estimated from what the port gave, and any that are reached from `starts`.
 
     Attributes:
         id: Short name, kept for ever.
@@ -84,7 +84,7 @@ class Fault:
         applies: Whether the mistake can be made in a setting.
         draw: Parameters for a port that makes it.
         guesses: Parameters for the diagnosis.
-        fitted: Whether the diagnosis may also look for real parameters near its guesses.
+        starts: Parameters from which the diagnosis looks for others; none where it looks for none.
         estimate: Name of the estimate of the parameters, see `harness.faults.estimates`.
     """
 
@@ -96,7 +96,7 @@ class Fault:
     applies: Callable[[Setting], bool] = lambda setting: True
     draw: Draw = nothing
     guesses: tuple[Params, ...] = ((),)
-    fitted: bool = False
+    starts: tuple[Params, ...] = ()
     estimate: str | None = None
 
     def apply(self, forms: Forms, params: Params = ()) -> Forms:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from harness.faults.base import Fault, Params, Setting
@@ -49,12 +51,13 @@ PREPROCESS = (
         "input-mean", "preprocess", "another mean is subtracted",
         "ImageNet's mean from the template of another network",
         lambda p: {"mean": p}, _floating, _mean,
-        (IMAGENET_MEAN, IMAGENET_MEAN[::-1], (0.5,) * 3, (0.0,) * 3), fitted=True,
+        (IMAGENET_MEAN, IMAGENET_MEAN[::-1], (0.5,) * 3, (0.0,) * 3), starts=tuple(product((0.2, 0.4, 0.6), repeat=3)),
     ),
     Fault(
         "input-std", "preprocess", "another standard deviation divides the input",
         "ImageNet's deviation from the template of another network",
-        lambda p: {"std": p}, _floating, _std, (IMAGENET_STD, IMAGENET_STD[::-1], (0.5,) * 3, (1.0,) * 3), fitted=True,
+        lambda p: {"std": p}, _floating, _std, (IMAGENET_STD, IMAGENET_STD[::-1], (0.5,) * 3, (1.0,) * 3),
+        starts=tuple(product((0.2, 0.33, 0.5), repeat=3)),
     ),
     Fault(
         "input-statistics-reversed", "preprocess", "mean and standard deviation stand in the other channel order",

@@ -26,9 +26,9 @@ def spoil(card: ModelCard, form: HeadsForm, numbers: NumberForm, heads: Mapping[
         card: The contract that the port should keep.
         form: How it tells its outputs apart.
         numbers: What its numbers go through.
-        heads: (N, channels, h, w) by name, right. Not changed.
+        heads: (N, channels, h, w) by name, right, hm as logits. Not changed.
     """
-    if (form, numbers) == RIGHT:
+    if (form, numbers) == RIGHT and card.output.hm == "logits":
         return dict(heads)
     found = {name: np.asarray(values) for name, values in heads.items()}
     found["hm"] = _activated(card, form, numbers, found["hm"])
@@ -50,16 +50,13 @@ def spoil(card: ModelCard, form: HeadsForm, numbers: NumberForm, heads: Mapping[
 
 
 def _activated(card: ModelCard, form: HeadsForm, numbers: NumberForm, hm: NDArray[Any]) -> NDArray[Any]:
-    if form.sigmoid > 0:
-        return sigmoid(hm)
-    if card.output.hm == "logits":
-        return hm
-    with np.errstate(divide="ignore"):
-        logits = np.log(hm / (1 - hm.astype(np.float64))).astype(hm.dtype)
-    if form.sigmoid < 0:
-        return logits
-    if numbers.hard_sigmoid:
-        hm = np.clip(logits * np.asarray(0.2, hm.dtype) + np.asarray(0.5, hm.dtype), 0, 1)
+    """From logits to what the port gives for hm."""
+    times = form.sigmoid + (card.output.hm == "probability")
+    if times > 0 and numbers.hard_sigmoid:
+        hm = np.clip(hm * np.asarray(0.2, hm.dtype) + np.asarray(0.5, hm.dtype), 0, 1)
+        times -= 1
+    for _ in range(times):
+        hm = sigmoid(hm)
     return hm
 
 
@@ -112,7 +109,7 @@ def _largest(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _quantised(values: NDArray[Any], largest: NDArray[Any]) -> NDArray[Any]:
-    step = largest / INT8_LEVELS
+    step = np.where(largest > 0, largest, 1.0) / INT8_LEVELS
     levels = np.clip(np.round(values / step), -INT8_LEVELS - 1, INT8_LEVELS)
     result: NDArray[Any] = (levels * step).astype(values.dtype)
     return result
@@ -124,7 +121,8 @@ def _overflowed(values: NDArray[Any], limit: NDArray[Any]) -> NDArray[Any]:
 
 
 def _as_integers(values: NDArray[Any]) -> NDArray[Any]:
-    levels = np.round(values / (_largest(values) / INT8_LEVELS))
+    largest = _largest(values)
+    levels = np.round(values / (np.where(largest > 0, largest, 1.0) / INT8_LEVELS))
     result: NDArray[Any] = (levels * DENORMAL).astype(np.float32)
     return result
 

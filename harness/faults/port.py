@@ -27,8 +27,8 @@ from harness.models import HeadedNetwork
 from harness.types import Detections, Heads, Outputs, Placement, UInt8
 
 Arrays = dict[str, NDArray[Any]]
-Runner = Callable[[NetForm, NDArray[np.generic]], Outputs]
-"""From the form of the network and one batch to its outputs by name."""
+Runner = Callable[[NetForm, NDArray[np.generic]], Arrays]
+"""From the form of the network and one batch to its heads by name, hm as logits."""
 
 
 class TorchRunner:
@@ -41,22 +41,42 @@ class TorchRunner:
     """
 
     def __init__(self, card: ModelCard, module: HeadedNetwork, *, half: bool = False) -> None:
-        self.card, self.module, self.half = card, module, half
+        logits = card.output.model_copy(update={"hm": "logits"})
+        self.card = card.model_copy(update={"output": logits})
+        self.module, self.half = module, half
         self._built: dict[NetForm, CardNetwork] = {}
 
-    def __call__(self, form: NetForm, images: NDArray[np.generic]) -> Outputs:
-        """The outputs of one batch."""
+    def __call__(self, form: NetForm, images: NDArray[np.generic]) -> Arrays:
+        """The heads of one batch."""
         if form not in self._built:
             network = CardNetwork(faulty_network(self.module, form), self.card)
             self._built[form] = network.half() if self.half else network
         with torch.inference_mode():
             outputs = self._built[form](torch.from_numpy(np.ascontiguousarray(images)))
-        return {name: output.numpy() for name, output in zip(self.card.output.names, outputs, strict=True)}
+        named = {name: output.numpy() for name, output in zip(self.card.output.names, outputs, strict=True)}
+        return dict(read_heads(self.card, named, len(images)).named())
 
 
-def head_arrays(card: ModelCard, outputs: Outputs, slots: int) -> Arrays:
-    """The heads among right outputs, by name."""
-    return dict(read_heads(card, outputs, slots).named())
+class OutputsRunner:
+    """Runs a network that is known by its outputs only, in the one form that it has.
+
+    Args:
+        card: The contract.
+        run: From one batch to outputs by name.
+    """
+
+    def __init__(self, card: ModelCard, run: Callable[[NDArray[np.generic]], Outputs]) -> None:
+        self.card, self.run = card, run
+
+    def __call__(self, form: NetForm, images: NDArray[np.generic]) -> Arrays:
+        """The heads of one batch."""
+        if form != NetForm():
+            raise ValueError("nobody can look into this network")
+        heads = dict(read_heads(self.card, self.run(images), len(images)).named())
+        if self.card.output.hm == "probability":
+            hm = np.clip(heads["hm"].astype(np.float64), 1e-12, 1 - 1e-7)
+            heads["hm"] = np.log(hm / (1 - hm)).astype(np.float32)
+        return heads
 
 
 @dataclass(frozen=True)
@@ -81,13 +101,17 @@ class Port:
 
     def heads(self, images: Iterable[UInt8]) -> list[Arrays]:
         """The heads (1, channels, h, w) of each image, by name; of another shape where the port mistakes them."""
-        own = [self.head_of(array) for array, _ in self.inputs(images)]
-        places = [source_of(self.forms.slots, index, self.batch_size) for index in range(len(own))]
-        return [own[min(place, len(own) - 1)] for place in places]
+        arrays = [array for array, _ in self.inputs(images)]
+        count = len(arrays)
+        places = [source_of(self.forms.slots, index, self.batch_size) for index in range(count)]
+        # Slots beyond the last image are empty.
+        arrays += [np.zeros_like(arrays[-1])] * max(0, 1 + max(places) - count)
+        own = [self.head_of(array) for array in arrays]
+        return [own[place] for place in places]
 
     def head_of(self, array: NDArray[Any]) -> Arrays:
         """The heads of one network input."""
-        heads = head_arrays(self.card, self.runner(self.forms.net, array[None]), 1)
+        heads = self.runner(self.forms.net, array[None])
         return spoil(self.card, self.forms.heads, self.forms.number, heads)
 
     def detections(self, images: Iterable[UInt8]) -> list[Detections]:
@@ -130,8 +154,7 @@ class PortDevice:
         payload: Any = artifact.payload
         runner, card = payload
         slots = len(images)
-        right = head_arrays(card, runner(self.forms.net, images), slots)
-        own = spoil(card, self.forms.heads, self.forms.number, right)
+        own = spoil(card, self.forms.heads, self.forms.number, runner(self.forms.net, images))
         before, self._before = self._before, own
         found = own
         if before is not None and len(before["hm"]) == slots:
