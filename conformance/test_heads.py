@@ -3,6 +3,7 @@
 import pytest
 
 from conformance.plugin.bench import Bench
+from conformance.plugin.diagnosis import diagnose
 from conformance.plugin.recorder import Recorder
 from harness.compare import compare_decisions, compare_heads
 
@@ -10,7 +11,7 @@ pytestmark = [pytest.mark.accuracy, pytest.mark.numerics]
 
 
 def test_device_heads_equal_reference(bench: Bench, recorder: Recorder, device_name: str, batch_size: int) -> None:
-    with recorder.outputs_of("heads"):
+    with recorder.diagnosed(lambda: diagnose(bench, device_name, batch_size)), recorder.outputs_of("heads"):
         comparisons = [
             comparison
             for (label, device, reference), allowed in bench.limited_pairs(device_name, batch_size)

@@ -122,6 +122,28 @@ def top_peaks(card: ModelCard, hm: NDArray[np.floating]) -> tuple[Indices, Float
     return candidates[order], scores[order]
 
 
+def possible_detections(card: ModelCard, heads: Heads, margin: float) -> Detections:
+    """What may be among the detections of one sample if every score may differ by `margin`, best first.
+
+    Args:
+        card: The contract of the model.
+        heads: Finite heads of one sample, N = 1.
+        margin: Of the scores.
+    """
+    named = {name: np.ascontiguousarray(head[0], np.float32) for name, head in heads.named().items()}
+    scores = _scores(named["hm"], card.output.hm == "logits")
+    possible = (scores >= _highest_around(scores) - margin) & (scores > card.decode.score_threshold - margin)
+    cells = np.flatnonzero(possible)
+    found = scores.ravel()[cells]
+    certain = np.sort(found[found >= _highest_around(scores).ravel()[cells]])
+    if len(certain) >= card.decode.top_k:
+        kept = found >= certain[-card.decode.top_k] - 2 * margin
+        cells, found = cells[kept], found[kept]
+    order = np.argsort(-found, kind="stable")
+    classes, rows, columns = np.unravel_index(cells[order], scores.shape)
+    return Detections(_boxes(card, named, rows, columns), found[order], classes.astype(np.int64))
+
+
 def _decode_sample(card: ModelCard, sample: int, heads: dict[str, Float32]) -> Detections:
     for name, head in heads.items():
         # Cheaper than isfinite, and enough: NaN spreads through both.

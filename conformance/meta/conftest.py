@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from filelock import FileLock
 
+from conformance.meta.scorecard import entries_of, print_scorecard
 from conformance.meta.suite import Suite
 from conformance.meta.tiny import World, make_world
 
@@ -30,3 +31,12 @@ def suite(world: World) -> Iterator[Suite]:
     """Starts runs of the suite."""
     with Suite(world) as suite:
         yield suite
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Close a run of the catalogue with its score."""
+    reports = [report for some in terminalreporter.stats.values() for report in some if hasattr(report, "when")]
+    entries = entries_of(report.user_properties for report in reports if report.when == "call")
+    if entries:
+        terminalreporter.section("catalogue")
+        terminalreporter.write(print_scorecard(entries))

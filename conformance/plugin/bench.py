@@ -23,6 +23,7 @@ from harness.devices.registry import create_device
 from harness.errors import HarnessError
 from harness.evaluate import Metrics, evaluate
 from harness.export.load import load_onnx_checked, stated_by
+from harness.faults.diagnose import Explanation
 from harness.heads import check_contract, read_heads
 from harness.matching import Matches, match
 from harness.outputs.folder import open_outputs
@@ -62,6 +63,7 @@ class Bench:
         self._artifacts: dict[Ran, Artifact] = {}
         self._heads: dict[Ran, list[Heads]] = {}
         self._timings: dict[tuple[*Ran, str], Timing] = {}
+        self.explained: dict[str, Explanation] = {}
 
     def check(self) -> None:
         """Raise HarnessError where something that was asked for is missing or wrong."""

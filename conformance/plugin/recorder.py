@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,11 +12,13 @@ from conformance.plugin.bench import worst
 from harness.compare import Comparison
 from harness.decode import NonFiniteHeadError
 from harness.devices.base import Artifact, Estimate
+from harness.faults.words import answers
 from harness.heads import DeviceOutputError
 from harness.pipeline import Timing
 from harness.report.records import (
     ESTIMATED,
     Accuracy,
+    Diagnosis,
     Executed,
     Latency,
     Message,
@@ -144,6 +146,18 @@ class Recorder:
         except (DeviceOutputError, NonFiniteHeadError) as error:
             self.stage(name, [Comparison("outputs", float("inf"), 0, 0, str(error))])
 
+    @contextmanager
+    def diagnosed(self, explain: Callable[[], Sequence[Diagnosis]]) -> Iterator[None]:
+        """Where a stage deviates, note which known mistakes explain it, and say so with the failure."""
+        try:
+            yield
+        except StageFailure as failure:
+            found = explain()
+            for diagnosis in found:
+                self._emit(diagnosis)
+            lines = [f"  diagnosis: {line}" for line in answers(found)]
+            raise StageFailure(failure.stage, "\n".join([str(failure), *lines])) from None
+
     def not_applicable(self, name: str, reason: str) -> None:
         """Note that a stage cannot exist here."""
         self._emit(
@@ -179,7 +193,7 @@ class Recorder:
         """Note the speed of an accuracy run."""
         self.perf(timing.fps_end_to_end, timing.latency_ms, "end to end: read, preprocess, device, decode")
 
-    def _emit(self, record: Stage | Message) -> None:
-        if isinstance(record, Stage):
+    def _emit(self, record: Stage | Diagnosis | Message) -> None:
+        if isinstance(record, Stage | Diagnosis):
             record = Reported(device=self.device, precision=self.precision, record=record)
         self.item.user_properties.append((PROPERTY, pack(record)))

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from harness.faults.words import answers
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 WIDTH = 140
@@ -34,6 +35,8 @@ def print_summary(reporter: pytest.TerminalReporter, document: Document) -> None
         for accuracy in run.accuracy:
             if accuracy.readings:
                 reporter.write_line(f"{_name(run)}: {_band(accuracy)}")
+        for line in answers(run.diagnosis):
+            reporter.write_line(f"{_name(run)}: diagnosis: {line}")
         for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
             reporter.write_line(f"{run.device}: {floor}")
     for problem in document.problems:

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from harness.cli.comparison import compare
 from harness.cli.conversion import convert
 from harness.cli.data import dataset, preprocess
 from harness.cli.detections import decode, score
@@ -27,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (doctor, dataset, train, preprocess, export, convert, infer, decode, score, diagnose):
+for verb in (doctor, dataset, train, preprocess, export, convert, infer, decode, score, compare, diagnose):
     app.command()(verb)
 
 

@@ -13,6 +13,7 @@ from harness.files import whole_file
 from harness.report.records import (
     Accuracy,
     Data,
+    Diagnosis,
     Document,
     Executed,
     Message,
@@ -30,6 +31,7 @@ class _Collected:
     stages: list[Stage] = field(default_factory=list)
     accuracy: list[Accuracy] = field(default_factory=list)
     perf: list[Perf] = field(default_factory=list)
+    diagnosis: list[Diagnosis] = field(default_factory=list)
     executed: dict[str, str] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
 
@@ -56,6 +58,8 @@ def make_runs(cards: Sequence[DeviceCard], precision: str, messages: Iterable[Me
             into.stages.append(message.record)
         elif isinstance(message.record, Accuracy):
             into.accuracy.append(message.record)
+        elif isinstance(message.record, Diagnosis):
+            into.diagnosis.append(message.record)
         else:
             into.perf.append(message.record)
     return [_run(card, precision, collected[card.name], failed=failed) for card in cards]
@@ -71,7 +75,16 @@ def _run(card: DeviceCard, precision: str, found: _Collected, *, failed: bool) -
         stages=tuple(sorted(found.stages, key=lambda stage: (stage.batch_size or 0, stage.name))),
         accuracy=tuple(sorted(found.accuracy, key=lambda accuracy: accuracy.batch_size)),
         perf=tuple(sorted(found.perf, key=lambda perf: (perf.batch_size, perf.interval))),
+        diagnosis=_surest(found.diagnosis),
     )
+
+
+def _surest(found: Sequence[Diagnosis]) -> tuple[Diagnosis, ...]:
+    """Each answer once, the surest first; that nothing explains it only where nothing does at any batch size."""
+    best: dict[tuple[str, ...], Diagnosis] = {}
+    for one in sorted(found, key=lambda one: (-one.confidence, one.faults, one.residual or 0.0)):
+        best.setdefault(one.faults, one)
+    return tuple(one for one in best.values() if one.faults or len(best) == 1)
 
 
 def _verdict(found: _Collected, *, failed: bool) -> Verdict:

@@ -99,7 +99,9 @@ class Diagnosis(Record):
     """Which known mistakes explain a deviation."""
 
     faults: tuple[str, ...]
-    residual: float
+    """Ids of the catalogue, `harness.faults`; none where nothing known explains it."""
+    residual: float | None
+    """Difference of the heads that remains, not exceeded by 99 of 100 values; None where it is not finite."""
     confidence: float
 
 
@@ -144,7 +146,7 @@ class Reported(Record):
 
     device: str
     precision: str
-    record: Annotated[Stage | Accuracy | Perf, Field()]
+    record: Annotated[Stage | Accuracy | Perf | Diagnosis, Field()]
 
 
 class Executed(Record):

@@ -1,0 +1,129 @@
+"""The diagnosis names the mistake that was made, and none where none of the catalogue was."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance.meta.clinic import Clinic, named
+from conformance.meta.fault_world import cases
+from conformance.meta.scorecard import KEY
+from harness.faults import CATALOGUE, Fault, Forms
+from harness.faults.base import Params
+
+pytestmark = pytest.mark.numerics
+
+Note = Callable[[str, object], None]
+BY_ID = {fault.id: fault for fault in CATALOGUE}
+PAIRS = 16
+LEFT_OUT = 3
+"""Every n-th fault is left out of the catalogue, in turn."""
+
+
+def drawn(fault: Fault, salt: str) -> Params:
+    return fault.draw(np.random.default_rng(zlib.crc32(f"{fault.id} {salt}".encode())))
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
+    return Clinic(cases()["official"], tmp_path_factory.mktemp("clinic"))
+
+
+@pytest.mark.parametrize("fault_id", ["input-channels-swapped", "dcn-offset-xy", "wh-reg-swapped", "batch-permuted"])
+def test_a_mistake_is_named(official: Clinic, fault_id: str) -> None:
+    [first, *_] = official.explain(official.evidence(BY_ID[fault_id].apply(Forms())))
+    assert [fault.id for fault in first.faults] == [fault_id]
+    assert first.confidence >= 0.9
+    assert first.residual < 1e-3
+
+
+def test_two_mistakes_are_named_together(official: Clinic) -> None:
+    forms = BY_ID["wh-axes-swapped"].apply(BY_ID["input-channels-swapped"].apply(Forms()))
+    first = official.explain(official.evidence(forms))[0]
+    assert {fault.id for fault in first.faults} == {"wh-axes-swapped", "input-channels-swapped"}
+
+
+def test_a_right_port_is_given_no_name(official: Clinic) -> None:
+    assert official.explain(official.evidence(Forms())) == []
+
+
+def test_what_no_known_mistake_gives_is_unknown(official: Clinic) -> None:
+    heads = official.port(Forms()).heads(official.images)
+    heads[0]["hm"][0, 7, 3, 5] += 0.5
+    assert named(official.explain(official.of_heads(heads))) == [frozenset()]
+
+
+@pytest.mark.catalogue
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("name", ["official", "ltrb"])
+def test_one_mistake_is_first_in_95_of_100(tmp_path: Path, record_property: Note, name: str, half: bool) -> None:
+    clinic, right = Clinic(cases()[name], tmp_path, half=half), []
+    for fault in clinic.faults():
+        evidence = clinic.evidence(fault.apply(Forms(), drawn(fault, f"{name} {half}")))
+        if not clinic.shows(evidence):
+            continue
+        found = clinic.explain(evidence)
+        right.append(named(found)[:1] == [{fault.id}])
+        _note(record_property, "single", fault.id, right[-1], found[0].confidence, right[-1])
+    assert len(right) > 40
+    assert np.mean(right) >= 0.95
+
+
+@pytest.mark.catalogue
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
+def test_two_mistakes_are_among_three_in_90_of_100(tmp_path: Path, record_property: Note, half: bool) -> None:
+    clinic, right = Clinic(cases()["official"], tmp_path, half=half), []
+    for a, b in clinic.pairs(2 * PAIRS, seed=7 + half):
+        one, other = drawn(a, "pair"), drawn(b, "pair")
+        both, alone = b.apply(a.apply(Forms(), one), other), (a.apply(Forms(), one), b.apply(Forms(), other))
+        evidence = clinic.evidence(both)
+        # One that leaves no trace of the other is no pair.
+        if len(right) == PAIRS or not all(_tells_apart(clinic, evidence, forms) for forms in alone):
+            continue
+        found = clinic.explain(evidence)
+        right.append({a.id, b.id} in named(found))
+        true_answer = named(found)[0] == {a.id, b.id}
+        _note(record_property, "pair", f"{a.id} + {b.id}", right[-1], found[0].confidence, true_answer)
+    assert len(right) >= PAIRS // 2
+    assert np.mean(right) >= 0.9
+
+
+@pytest.mark.catalogue
+def test_a_fault_that_is_not_in_the_catalogue_is_unknown(tmp_path: Path, record_property: Note) -> None:
+    clinic, right = Clinic(cases()["official"], tmp_path), []
+    for fault in clinic.faults()[::LEFT_OUT]:
+        evidence = clinic.evidence(fault.apply(Forms(), drawn(fault, "unknown")))
+        if not clinic.shows(evidence):
+            continue
+        found = clinic.explain(evidence, without=[fault])
+        right.append(named(found)[:1] == [frozenset()])
+        _note(record_property, "unknown", fault.id, right[-1], found[0].confidence, right[-1])
+    assert np.mean(right) >= 0.95
+
+
+@pytest.mark.catalogue
+@pytest.mark.parametrize("name", cases())
+def test_right_ports_are_given_no_name(tmp_path: Path, record_property: Note, name: str) -> None:
+    for half in (False, True):
+        clinic = Clinic(cases()[name], tmp_path / str(half), half=half)
+        found = clinic.explain(clinic.evidence(Forms()))
+        right = not any(one.faults for one in found)
+        _note(record_property, "nothing", name, right, 0.0, right)
+        assert right
+
+
+def _tells_apart(clinic: Clinic, evidence: object, forms: Forms) -> bool:
+    search = clinic.diagnosis(evidence)  # type: ignore[arg-type]
+    with np.errstate(all="ignore"):
+        distances = [search.evidence.distance(search.chain, forms, index).worst for index in range(len(search.right))]
+    return float(np.mean(distances)) > 2.0
+
+
+def _note(note: Note, kind: str, what: str, right: bool, confidence: float, true_answer: bool) -> None:
+    entry = {"kind": kind, "what": what, "right": right, "confidence": confidence, "true_answer": true_answer}
+    note(KEY, json.dumps(entry))
