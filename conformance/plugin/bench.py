@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 
 from conformance.plugin.config import SuiteConfig
+from conformance.plugin.progress import Progress
 from harness.bootstrap import Difference, paired_bootstrap
 from harness.calibration import Calibration
 from harness.compare import Tolerance, head_scales, load_tolerance
@@ -250,7 +249,7 @@ class Bench:
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
                 return load_results(path), self._timings.get(key)
-            progress = _Progress(f"{name}, batch size {batch_size}{reading and f', {reading}'}", self.say)
+            progress = Progress(f"{name}, batch size {batch_size}{reading and f', {reading}'}", self.say)
             device, artifact = self.device(name), self.artifact(*key[:3])
             artifact = artifact.readings[reading] if reading else artifact
             results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress)
@@ -290,27 +289,6 @@ class Bench:
 
     def _matched(self, results: Results) -> Matches:
         return match(self.dataset.instances, results, self.card.category_ids)
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Says now and then how far a run is."""
-
-    what: str
-    say: Callable[[str], None]
-    started: float = 0.0
-    said: float = 0.0
-    every: float = 10.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not self.started:
-            self.started = self.said = now
-            return
-        if now - self.said >= self.every and done < total:
-            self.said = now
-            left = (now - self.started) / done * (total - done)
-            self.say(f"{self.what}: {done} of {total} images, about {left:.0f} s left")
 
 
 def _sample(heads: Heads, index: int) -> Heads:
