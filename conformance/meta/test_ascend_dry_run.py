@@ -52,6 +52,12 @@ class Road:
     environment: Mapping[str, str]
 
     @property
+    def exported(self) -> tuple[str | Path, ...]:
+        """Options of a conversion that takes the ONNX of the first, lest each export its own."""
+        given = ("--model", self.world.card, "--weights", self.world.weights, "--device", "ascend310p")
+        return (*given, "--onnx", self.npu / "bs1" / f"{ONE_BY_ONE}.onnx")
+
+    @property
     def data(self) -> tuple[str | Path, ...]:
         return ("--model", self.world.card, "--coco", self.world.coco)
 
@@ -71,10 +77,8 @@ def road(world: World, tmp_path_factory: pytest.TempPathFactory) -> Road:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **stand_in_cann.install(npu)}
     road = Road(world, npu, environment)
     assert run("preprocess", *road.data, "--output", npu / "inputs")[0] == 0
-    for size in (1, 4):
-        given = ("--model", world.card, "--weights", world.weights)
-        output = ("--batch-size", size, "--output", npu / f"bs{size}")
-        status, out, err = run("convert", *given, "--device", "ascend310p", *output)
+    for size, given in ((1, road.exported[:-2]), (4, road.exported)):
+        status, out, err = run("convert", *given, "--batch-size", size, "--output", npu / f"bs{size}")
         assert status == 0, err
         assert "no om, since atc is not here: no atc on the PATH, and ASCEND_TOOLKIT_HOME is not set" in out
         (npu / f"bs{size}" / "inputs").symlink_to(npu / "inputs")
@@ -263,9 +267,8 @@ def test_other_runners_bring_the_same_ap(road: Road, returned: Path, tmp_path: P
 
 
 def test_om_with_aipp_takes_pixels_and_brings_the_same_ap(road: Road, tmp_path: Path) -> None:
-    given = ("--model", road.world.card, "--weights", road.world.weights)
     folder = tmp_path / "aipp"
-    assert run("convert", *given, "--device", "ascend310p", "--aipp", "--output", folder)[0] == 0
+    assert run("convert", *road.exported, "--aipp", "--output", folder)[0] == 0
     card = ("--model", folder / "card.toml", "--coco", road.world.coco)
     assert run("preprocess", *card, "--output", folder / "inputs")[0] == 0
     assert {path.stat().st_size for path in (folder / "inputs").glob("*.bin")} == {3 * 64 * 64}
@@ -276,9 +279,8 @@ def test_om_with_aipp_takes_pixels_and_brings_the_same_ap(road: Road, tmp_path: 
 
 def test_float_files_given_to_an_om_of_pixels_are_found_out(road: Road, tmp_path: Path) -> None:
     """A float image has the bytes of four images of pixels: the tool takes it for a batch of four without a word."""
-    given = ("--model", road.world.card, "--weights", road.world.weights, "--batch-size", 4)
     folder = tmp_path / "aipp"
-    run("convert", *given, "--device", "ascend310p", "--aipp", "--output", folder)
+    run("convert", *road.exported, "--batch-size", 4, "--aipp", "--output", folder)
     (folder / "inputs").symlink_to(road.npu / "inputs")
     for command in readme_commands(folder)[:2]:
         assert road.on_npu(folder, command).returncode == 0

@@ -84,7 +84,7 @@ def arguments(order: Order) -> list[str]:
         "--framework=5",
         f"--model={order.model}",
         f"--output={order.output}",
-        "--input_format=NCHW",
+        f"--input_format={'NCHW' if shape[1] == 3 else 'ND'}",
         f"--input_shape={given.name}:{','.join(map(str, shape))}",
         f"--out_nodes={';'.join(out_nodes(model))}",
         "--log=info",
