@@ -1,9 +1,10 @@
-"""Folders of outputs as the tools of Ascend leave them, written by hand: no code of the readers is used."""
+"""Folders of outputs as the tools of Ascend leave them, written by hand: the writing uses no code of the readers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from conformance.small_model import GRID, small_card
 from harness.cards import ModelCard
 from harness.dataset import Category, Dataset, ImageEntry, Instances
+from harness.outputs.folder import detect_outputs, open_outputs
+from harness.results import Results
 from harness.types import Heads
 
 Array = NDArray[np.floating]
@@ -75,3 +78,15 @@ def write_image(
     for index, head in enumerate(order, start=first):
         values = heads.named()[head].astype(dtype)
         WRITERS[kind](values, folder / f"{stem}{mark}_{index}.{kind}")
+
+
+def fill(folder: Path, **how: Any) -> Path:  # noqa: ANN401
+    """Outputs of every image, as ais_bench writes them unless said otherwise."""
+    for seed, stem in enumerate(STEMS):
+        write_image(folder, stem, heads_of(seed), **how)
+    return folder
+
+
+def detected(images: Dataset, folder: Path, card: ModelCard = CARD) -> Results:
+    """What the readers make of a folder."""
+    return detect_outputs(open_outputs(card, images, folder))

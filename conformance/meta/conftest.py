@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import onnx
 import pytest
 from filelock import FileLock
 
+from conformance.meta import stand_in_cann
 from conformance.meta.scorecard import entries_of, print_scorecard
 from conformance.meta.suite import Suite
 from conformance.meta.tiny import World, make_world
+from harness.devices.base import Exported
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +44,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if entries:
         terminalreporter.section("catalogue")
         terminalreporter.write(print_scorecard(entries))
+
+
+def at_opset(model: Path, target: Path, opset: int = 11) -> Path:
+    """The tiny network in an opset that ATC reads; its operators are the same in all of them."""
+    graph = onnx.load(model)
+    graph.opset_import[0].version = opset
+    graph.ir_version = 6
+    onnx.save(graph, target)
+    return target
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with the stand-ins for programs, and none for Python."""
+    for name, value in stand_in_cann.install(tmp_path / "host").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("ASCEND_TOOLKIT_HOME", raising=False)
+    return tmp_path / "host"
+
+
+@pytest.fixture
+def exported(world: World, tmp_path: Path) -> Exported:
+    return Exported(world.model_card, "ascend", path=at_opset(world.onnx, tmp_path / "tiny.onnx"))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from conformance.meta import stand_in_cann
 from conformance.meta.stand_in_runtimes import Acl, InferSession, module
 from conformance.meta.tiny import World
-from harness.convert.ascend import atc
 from harness.convert.ascend.npu_smi import find_npus
 from harness.devices.ascend_runtimes import AisBench, AisBenchCommand, BenchmarkCommand, PyAcl, Runtime, find_runtime
 from harness.devices.base import Artifact, Exported
@@ -27,31 +24,6 @@ from harness.heads import check_contract
 from harness.types import Float32, Outputs
 
 pytestmark = pytest.mark.numerics
-
-
-def at_opset(model: Path, target: Path, opset: int = 11) -> Path:
-    """The tiny network in an opset that ATC reads; its operators are the same in all of them."""
-    graph = onnx.load(model)
-    graph.opset_import[0].version = opset
-    graph.ir_version = 6
-    onnx.save(graph, target)
-    return target
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host with the stand-ins for programs, and none for Python."""
-    for name, value in stand_in_cann.install(tmp_path / "host").items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("ASCEND_TOOLKIT_HOME", raising=False)
-    return tmp_path / "host"
-
-
-@pytest.fixture
-def exported(world: World, tmp_path: Path) -> Exported:
-    return Exported(world.model_card, "ascend", path=at_opset(world.onnx, tmp_path / "tiny.onnx"))
 
 
 @pytest.fixture
@@ -243,89 +215,3 @@ def test_conversion_is_cached_by_its_content(host: Path, exported: Exported) -> 
     assert len(list((host.parent / "cache" / "om").glob("*/model.om"))) == 1
     device.convert(exported, 1, "fp16")
     assert len(list((host.parent / "cache" / "om").glob("*/model.om"))) == 2
-
-
-def converted(exported: Exported, folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    assert exported.path is not None
-    return atc.compile_om(atc.Order(exported.path, folder / "m", "Ascend310P3", 1), folder)
-
-
-def test_om_counts_and_not_the_word_success(
-    host: Path, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(stand_in_cann.MISTAKES, "no success word")
-    om = converted(exported, tmp_path / "out")
-    assert om.is_file()
-    monkeypatch.setenv(stand_in_cann.MISTAKES, "success without om")
-    os.utime(om, (time.time() - 60, time.time() - 60))
-    with pytest.raises(HarnessError, match="it ended with status 0, and the om is as old as before"):
-        converted(exported, tmp_path / "out")
-    with pytest.raises(HarnessError, match="it ended with status 0, and the om is not there"):
-        converted(exported, tmp_path / "other")
-
-
-def test_compiler_that_fails_without_a_word_is_an_error(
-    host: Path, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(stand_in_cann.MISTAKES, "silent")
-    with pytest.raises(HarnessError, match="ended with status 1; it printed nothing"):
-        converted(exported, tmp_path / "out")
-
-
-def processes() -> list[str]:
-    """Command lines of all processes."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(path.read_text())
-        except OSError:  # it has ended
-            continue
-    return found
-
-
-def test_compiler_that_hangs_is_killed_with_its_children(
-    host: Path, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(stand_in_cann.MISTAKES, "hang")
-    monkeypatch.setattr(atc, "LIMIT_S", 1.5)
-    with pytest.raises(HarnessError, match=r"did not end within 1\.5 s, and was killed"):
-        converted(exported, tmp_path / "out")
-    for _ in range(50):  # what is killed takes a moment to go
-        if not any("child of the stand-in" in line for line in processes()):
-            return
-        time.sleep(0.1)
-    raise AssertionError("what the tool had started is still at work")
-
-
-def with_two_domains(model: onnx.ModelProto) -> None:
-    model.opset_import.append(onnx.helper.make_opsetid("custom", 1))
-
-
-def with_a_new_opset(model: onnx.ModelProto) -> None:
-    model.opset_import[0].version = 17
-
-
-@pytest.mark.parametrize(
-    ("change", "told", "explained"),
-    [
-        (with_a_new_opset, "No parser is registered for Op", "EZ9010: the opset is newer than this ATC reads"),
-        (with_two_domains, "only one is allowed", "E16005: the ONNX has two opset domains, and ATC takes one"),
-    ],
-)
-def test_model_that_atc_does_not_read_is_explained(
-    host: Path,
-    exported: Exported,
-    tmp_path: Path,
-    change: Callable[[onnx.ModelProto], None],
-    told: str,
-    explained: str,
-) -> None:
-    model = onnx.load(exported.path)
-    change(model)
-    onnx.save(model, exported.path)
-    with pytest.raises(HarnessError) as caught:
-        converted(exported, tmp_path / "out")
-    assert told in str(caught.value)
-    assert explained in str(caught.value)
-    assert "the dialect 'ascend'" in str(caught.value.remedy)
