@@ -1,6 +1,8 @@
 """What the harness's own stages cost, against the bare work that nobody can do without. One thread."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from conformance.output_folders import dataset, write_image
 from harness.cards import ModelCard, load_model_card
 from harness.decode import decode, to_image_space
 from harness.exchange import write_raw
+from harness.outputs.folder import detect_outputs, open_outputs
 from harness.preprocess import place, preprocess
 from harness.timing import time_ratio
 from harness.types import Detections, Float32, Heads, UInt8
@@ -20,6 +24,8 @@ pytestmark = pytest.mark.perf
 PREPROCESS_LIMIT = 1.35
 DECODE_LIMIT = 1.7
 WRITE_LIMIT = 1.25
+SCORE_LIMIT = 1.6
+OUTPUTS = 40
 TOP_K = 100
 
 
@@ -107,6 +113,34 @@ def test_writing_inputs_costs_little_more_than_their_bare_writes(benchmark: Benc
     benchmark.extra_info.update(limit=WRITE_LIMIT, files="8 of 3 MiB", ratio=str(ratio))
     benchmark.pedantic(stage, rounds=10, warmup_rounds=1)
     assert ratio.low <= WRITE_LIMIT, str(ratio)
+
+
+def test_scoring_outputs_costs_little_more_than_to_read_and_decode_them(
+    benchmark: BenchmarkFixture, card: ModelCard, heads: Heads, tmp_path: Path
+) -> None:
+    """Two threads each; what is beside is finding, checking and collecting."""
+    stems = [f"{index:012}" for index in range(OUTPUTS)]
+    for index, stem in enumerate(stems):
+        write_image(tmp_path / "out", stem, replace(heads, hm=heads.hm + np.float32(index / 1024)))
+    images = dataset(tmp_path, stems)
+
+    def read(stem: str) -> Detections:
+        files = (np.fromfile(tmp_path / "out" / f"{stem}_{index}.bin", np.float32) for index in range(3))
+        hm, wh, reg = (values.reshape(1, -1, 128, 128) for values in files)
+        return whole_decode(card, Heads(hm, wh, reg))
+
+    def bare() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(read, stems))
+
+    def stage() -> None:
+        detect_outputs(open_outputs(card, images, tmp_path / "out"))
+
+    ratio = time_ratio(stage, bare, pairs=20)
+    benchmark.pedantic(stage, rounds=5, warmup_rounds=1)
+    rate = OUTPUTS / benchmark.stats.stats.median
+    benchmark.extra_info.update(limit=SCORE_LIMIT, images_per_second=rate, threads=2, ratio=str(ratio))
+    assert ratio.low <= SCORE_LIMIT, str(ratio)
 
 
 def test_a_stage_that_is_slower_than_its_limit_would_fail(card: ModelCard, heads: Heads) -> None:
