@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from conformance.plugin.bench import GOLDEN, Bench
-from harness.devices.base import Artifact
+from harness.devices.base import Artifact, run_batch
 from harness.faults import CATALOGUE, Setting
 from harness.faults.chain import Chain
 from harness.faults.diagnose import Diagnosis, Hypothesis
@@ -54,7 +54,7 @@ def _as_given(bench: Bench, name: str, batch_size: int) -> list[Arrays]:
     card, device, artifact = bench.card, bench.device(name), bench.artifact(name, batch_size)
     found: list[Arrays] = []
     for batch in batches(card, bench.dataset, batch_size, bench.sample_ids):
-        outputs = {key: np.asarray(value) for key, value in device.run(artifact, batch.images).items()}
+        outputs = {key: np.asarray(value) for key, value in run_batch(device, artifact, batch).items()}
         if any(key not in outputs for key in card.output.names):
             return []
         named = dict(zip(card.output.heads, (outputs[key] for key in card.output.names), strict=False))
