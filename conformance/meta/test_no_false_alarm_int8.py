@@ -29,7 +29,7 @@ from harness.synthetic import embedded_dataset_root
 pytestmark = pytest.mark.catalogue
 
 SIDE = 256
-IMAGES = 24
+IMAGES = 16
 CALIBRATION = 4
 SPREAD = 0.002
 """Of the weights about the trained ones, in shares of each."""

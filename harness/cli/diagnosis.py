@@ -14,6 +14,7 @@ from harness.cli.progress import signs_of_life
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.compare import Comparison
     from harness.divergence.locate import Located, Port
 
 
@@ -74,6 +75,10 @@ def _show(located: Located, port: Port, where: str) -> None:
     print(f"  found in {found.runs} runs of up to {len(port.graph)} nodes on {where}")
     if located.alone is not None:
         verdict = "right: it is wrong only in company" if located.alone.problem is None else "wrong as well"
-        print(f"  alone on the device, fed with what is right: {verdict}: {located.alone}")
+        print(f"  alone on the device, fed with what is right: {verdict} ({_figures(located.alone)})")
     host = "right: look at the device" if located.on_host.problem is None else "wrong as well: look at the ONNX"
-    print(f"  alone by ONNX Runtime on the host: {host}: {located.on_host}")
+    print(f"  alone by ONNX Runtime on the host: {host} ({_figures(located.on_host)})")
+
+
+def _figures(comparison: Comparison) -> str:
+    return f"measured {comparison.measured:.3g}, allowed {comparison.allowed:.3g}"
