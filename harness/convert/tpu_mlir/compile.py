@@ -32,6 +32,7 @@ FORM = 4
 """Counts up when what is kept of a conversion, or how it is made, changes."""
 RECORD = "record.json"
 BMODEL = "model.bmodel"
+DEPLOY_LOG = "model_deploy.log"
 RANGES = "calibration_table"
 
 
@@ -155,24 +156,28 @@ class _Making:
         table = float_operators(graph, MODES[order.precision], order.chip_float)
         if order.precision == "int8":
             table |= {operation.name: order.chip_float for operation in named_operators(graph, order.int8.keep_float)}
-        self._deploy(table, spec.name, shape[0])
-        lowered = next(work.glob("*_tpu.mlir"), None)
-        if lowered is None:
-            raise tool_failed(f"{order.what}: model_deploy", "left no lowered model", work / "model_deploy.log")
+        losses: dict[str, float] = {}
+        if order.lowered or order.precision == "int8":
+            self._deploy(table, spec.name, shape[0], "--not_gen_bmodel")
+        if order.precision == "int8":  # now, for a bmodel takes the weights of the lowered model with it
+            losses = self._losses(graph, self._lowered(), shape[0])
+        if not order.lowered:
+            self._deploy(table, spec.name, shape[0])
+        lowered = self._lowered()
         record = Conversion(
             outputs=output_names(order, graph),
             input=spec.name,
             shape=shape,
             host_operators=tuple(host_operators(lowered)),
             float_operators=table,
-            losses=self._losses(graph, lowered, shape[0]) if order.precision == "int8" else {},
+            losses=losses,
         )
         if order.lowered:
             for path in (lowered, *work.glob("*_tpu*_weights.npz")):
                 path.replace(self.folder / path.name)
         else:
             if not (work / "m.bmodel").is_file():
-                raise tool_failed(f"{order.what}: model_deploy", "left no bmodel", work / "model_deploy.log")
+                raise tool_failed(f"{order.what}: model_deploy", "left no bmodel", work / DEPLOY_LOG)
             estimate = read_estimate(work, order.chip)
             record = record.model_copy(
                 update={
@@ -185,13 +190,19 @@ class _Making:
         (self.folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
         shutil.rmtree(work)
 
+    def _lowered(self) -> Path:
+        found = next(self.work.glob("*_tpu.mlir"), None)
+        if found is None:
+            raise tool_failed(f"{self.order.what}: model_deploy", "left no lowered model", self.work / DEPLOY_LOG)
+        return found
+
     def _losses(self, graph: Graph, lowered: Path, batch_size: int) -> dict[str, float]:
         inputs = islice(_calibration(self.order).inputs(batch_size), IMAGES)
         what = f"{self.order.what}: comparing every tensor with float"
         errors = tensor_errors(self.environment, self.work, "m.mlir", lowered.name, inputs, what)
         return {name.rpartition("_")[0]: loss for name, loss in own_losses(graph, errors).items()}
 
-    def _deploy(self, table: dict[str, str], input_name: str, batch_size: int) -> None:
+    def _deploy(self, table: dict[str, str], input_name: str, batch_size: int, *options: str) -> None:
         order = self.order
         arguments: list[str | Path] = ["--mlir", "m.mlir", "--quantize", MODES[order.precision]]
         arguments += ["--chip", order.chip, "--model", "m.bmodel"]
@@ -201,9 +212,7 @@ class _Making:
             arguments += ["--quantize_table", "qtable"]
         if order.precision == "int8":
             arguments += ["--calibration_table", self._ranges(input_name, batch_size)]
-        if order.lowered:
-            arguments.append("--not_gen_bmodel")
-        self._tool("model_deploy", arguments)
+        self._tool("model_deploy", [*arguments, *options])
 
     def _ranges(self, input_name: str, batch_size: int) -> Path:
         """The ranges of every tensor, which serve every chip."""
