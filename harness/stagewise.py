@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare import Comparison, head_scales, load_tolerance
+from harness.compare import Comparison
 from harness.dataset import Dataset
 from harness.decode import NonFiniteHeadError
 from harness.exchange import file_stems, read_heads_file
 from harness.heads import DeviceOutputError, read_heads
+from harness.limits import head_limits
 from harness.port_files import Rows, judge_claim, judge_detections, judge_heads, judge_input, read_input
 from harness.preprocess import preprocess
 from harness.speed_log import SpeedLog, judge_speed
@@ -36,7 +37,7 @@ class Golden:
     """
 
     def __init__(self, subject: Subject, precision: str = "fp32") -> None:
-        self.subject, self.precision, self.tolerance = subject, precision, load_tolerance(precision)
+        self.subject, self.precision = subject, precision
         device = subject.reference
         with TemporaryDirectory() as folder:
             exported = subject.exported(device.card, Path(folder), subject.card.batch_sizes[0])
@@ -53,9 +54,7 @@ class Golden:
 
     def allowed(self, images: NDArray[np.generic], heads: Heads) -> dict[str, float]:
         """Largest absolute difference of each head on these images."""
-        length = self.subject.accumulation_length
-        scales = head_scales(heads, self.subject.second_opinion(images), load_tolerance("fp32"), length)
-        return {name: self.tolerance.allowed(length, scale) for name, scale in scales.items()}
+        return head_limits(self.subject, self.precision, images, heads, self.subject.second_opinion(images))
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from onnx import numpy_helper
 
 from conformance.recipe import recipe_weight
 from conformance.small_model import SIDES, small_card
-from harness.compare import Comparison, compare_decisions, compare_heads, head_scales, load_tolerance
+from harness.compare import Comparison, compare_decisions, compare_heads
 from harness.devices.base import Device, Exported
 from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.devices.torch import TorchDevice
 from harness.export import export_standard
 from harness.export.fold import fold_every_batch_norm
 from harness.heads import read_heads
+from harness.limits import head_limits
 from harness.models import HeadedNetwork, create_model
 from harness.subject import Subject
 from harness.types import Float32, Heads
@@ -141,10 +142,8 @@ class Judge:
 
     def compare(self, port: Port) -> Iterator[Comparison]:
         """Heads and decisions of each image, by the tolerance of the port's precision."""
-        length, tolerance = self.subject.accumulation_length, load_tolerance(port.precision)
-        for heads, golden, exact in zip(self.heads(port), self.golden, self.exact, strict=True):
-            scales = head_scales(golden, exact, load_tolerance("fp32"), length)
-            allowed = {name: tolerance.allowed(length, scale) for name, scale in scales.items()}
+        for image, heads, golden, exact in zip(self.images, self.heads(port), self.golden, self.exact, strict=True):
+            allowed = head_limits(self.subject, port.precision, image[None], golden, exact)
             yield from compare_heads(heads, golden, allowed, "image")
             yield from compare_decisions(CARD, heads, golden, allowed, "image")
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from conformance.plugin.config import SuiteConfig
 from conformance.plugin.progress import Progress
 from harness.bootstrap import Difference, paired_bootstrap
 from harness.calibration import Calibration
-from harness.compare import Tolerance, head_scales, load_tolerance
+from harness.compare import Tolerance, load_tolerance
 from harness.dataset import Dataset, load_coco
 from harness.devices.base import Artifact, Device, run_batch
 from harness.devices.outputs import OutputsDevice
@@ -24,6 +25,7 @@ from harness.evaluate import Metrics, evaluate
 from harness.export.load import load_onnx_checked, stated_by
 from harness.faults.diagnose import Explanation
 from harness.heads import check_contract, read_heads
+from harness.limits import head_limits
 from harness.matching import Matches, match
 from harness.outputs.folder import open_outputs
 from harness.pipeline import Timing, batches, detect
@@ -202,24 +204,16 @@ class Bench:
     @cached_property
     def second_opinion(self) -> list[Heads]:
         """Heads of the sample images, computed in another way than the reference does."""
-        found = []
-        for image_id in self.sample_ids:
-            images, _ = preprocess(self.card, self.dataset.read_image(image_id))
-            found.append(self.subject.second_opinion(images[None]))
-        return found
+        return [self.subject.second_opinion(images) for images in self._sample_inputs()]
+
+    def _sample_inputs(self) -> list[NDArray[np.generic]]:
+        return [preprocess(self.card, self.dataset.read_image(image_id))[0][None] for image_id in self.sample_ids]
 
     @cached_property
     def allowed(self) -> tuple[dict[str, float], ...]:
-        """Largest absolute difference of each head, by sample image.
-
-        How far rounding carries depends on the image as much as on the network (a factor of 8 between images of the
-        embedded set), and float32's own error on that very image says how far.
-        """
-        length = self.subject.accumulation_length
-        fp32 = load_tolerance("fp32")
-        pairs = zip(self.reference_heads, self.second_opinion, strict=True)
-        scales = [head_scales(heads, exact, fp32, length) for heads, exact in pairs]
-        return tuple({name: self.tolerance.allowed(length, scale) for name, scale in s.items()} for s in scales)
+        """Largest absolute difference of each head, by sample image."""
+        samples = zip(self._sample_inputs(), self.reference_heads, self.second_opinion, strict=True)
+        return tuple(head_limits(self.subject, self.config.precision, *sample) for sample in samples)
 
     def moved(self, name: str) -> tuple[dict[str, float], ...]:
         """By how much the precision of the run moves each head of each sample image, on a device and alone.
