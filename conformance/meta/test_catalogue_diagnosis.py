@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conformance.meta.by_hand import SPOILT
 from conformance.meta.clinic import Clinic, named
 from conformance.meta.fault_world import cases
 from conformance.meta.scorecard import KEY
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.numerics
 Note = Callable[[str, object], None]
 BY_ID = {fault.id: fault for fault in CATALOGUE}
 PAIRS = 16
-LEFT_OUT = 3
+LEFT_OUT = 4
 """Every n-th fault is left out of the catalogue, in turn."""
 
 
@@ -115,6 +116,18 @@ def test_right_ports_are_given_no_name(tmp_path: Path, record_property: Note, na
         right = not any(one.faults for one in found)
         _note(record_property, "nothing", name, right, 0.0, right)
         assert right
+
+
+@pytest.mark.catalogue
+@pytest.mark.parametrize("what", SPOILT)
+def test_ports_that_were_spoilt_by_hand_are_named(
+    official: Clinic, tmp_path: Path, record_property: Note, what: str
+) -> None:
+    fault_id, edit = SPOILT[what]
+    found = official.explain(edit(official, tmp_path))
+    right = named(found)[:1] == [{fault_id}]
+    _note(record_property, "hand", what, right, found[0].confidence, right)
+    assert right, named(found)
 
 
 def _tells_apart(clinic: Clinic, evidence: object, forms: Forms) -> bool:

@@ -13,6 +13,7 @@ from conformance.meta.tiny import IMAGES, World
 from harness.devices.base import Exported
 from harness.devices.torch import TorchDevice
 from harness.evaluate import evaluate
+from harness.faults import CATALOGUE
 from harness.pipeline import detect
 from harness.subject import load_subject
 
@@ -134,6 +135,17 @@ def test_wrong_device_deviates_where_it_is_wrong(mixed: Ended, device: str) -> N
     assert re.search(message, detail or ""), detail
     assert f"stage heads, device {device}, precision fp32, batch size 4: " in mixed.output
     assert f"{device}: stage heads at batch size 4: failed: {detail}" in mixed.output
+
+
+@pytest.mark.parametrize(("device", "fault"), [("swapped", "wh-axes-swapped"), ("permuted", "batch-permuted")])
+def test_wrong_device_is_diagnosed(mixed: Ended, device: str, fault: str) -> None:
+    first, *_ = mixed.run_of(device).diagnosis
+    assert first.faults == (fault,)
+    assert first.confidence >= 0.9
+    [description] = [known.description for known in CATALOGUE if known.id == fault]
+    assert f"{device} (stand-in): diagnosis: {description}: the reference with that mistake matches" in mixed.output
+    assert mixed.run_of("right").diagnosis == ()
+    assert [answer.faults for answer in mixed.run_of("slight").diagnosis] == [()]
 
 
 def test_one_value_of_one_channel_of_one_sample_is_enough(mixed: Ended) -> None:

@@ -102,6 +102,7 @@ class Diagnosis:
         setting: What mistakes hang on.
         catalogue: The mistakes that are known.
         seconds: That the search may take.
+        most_pairs: How many pairs are tried at most.
     """
 
     chain: Chain
@@ -109,6 +110,7 @@ class Diagnosis:
     setting: Setting
     catalogue: Sequence[Fault]
     seconds: float = SECONDS
+    most_pairs: int = 10_000
     tried: dict[Hypothesis, Distance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -140,7 +142,7 @@ class Diagnosis:
             if any(worst <= SURE for _, worst, _ in self.found):
                 return self._ranked()
         if not self.found and self.right[self.first].worst > FEW:
-            pairs = self._pairs()
+            pairs = itertools.islice(self._pairs(), self.most_pairs)
             self._try_until_found(itertools.islice(pairs, PROMISING))
             if not self.found:
                 for hypothesis in self._fits():
@@ -173,7 +175,7 @@ class Diagnosis:
         for fault in self._applicable():
             if fault.starts and time.monotonic() < self.end:
                 starts = [*(h.params[0] for h in self.tried if h.faults == (fault,)), *fault.starts]
-                params = fitted(self.chain, self.evidence, self.first, fault, starts)
+                params = fitted(self.chain, self.evidence, self.first, fault, starts, self.end)
                 if params is not None:
                     yield Hypothesis((fault,), (params,), len(params))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,7 +24,9 @@ ENOUGH = 0.25
 """Mean square of the differences, in units of what they may be, that needs no other start."""
 
 
-def fitted(chain: Chain, evidence: Evidence, index: int, fault: Fault, starts: Sequence[Params]) -> Params | None:
+def fitted(
+    chain: Chain, evidence: Evidence, index: int, fault: Fault, starts: Sequence[Params], end: float
+) -> Params | None:
     """The parameters with which a mistake comes closest to what came; None where differences make no sense.
 
     Args:
@@ -32,6 +35,7 @@ def fitted(chain: Chain, evidence: Evidence, index: int, fault: Fault, starts: S
         index: The image to look at.
         fault: The mistake.
         starts: Parameters to begin at; the best few are taken.
+        end: On the monotonic clock, when to be content with what is found.
     """
 
     def off(params: Vector) -> Vector | None:
@@ -48,7 +52,7 @@ def fitted(chain: Chain, evidence: Evidence, index: int, fault: Fault, starts: S
     for _, start in sorted(begun)[:STARTS]:
         error, params = _descend(off, np.array(start))
         ends.append((error, tuple(params.tolist())))
-        if error <= ENOUGH * VALUES:
+        if error <= ENOUGH * VALUES or time.monotonic() > end:
             break
     return min(ends)[1]
 

@@ -35,7 +35,7 @@ def answers(found: Sequence[Diagnosis]) -> list[str]:
         elif place == 0 or one.confidence >= BELIEVED:
             what = "; and ".join(by_id[fault] for fault in one.faults)
             with_it = "that mistake" if len(one.faults) == 1 else "these mistakes"
-            left = "" if one.residual is None else f" to {one.residual:.0e}"
+            left = "" if one.residual is None else f" to {one.residual:.0e}" if one.residual else " exactly"
             ids = ", ".join(one.faults)
             lines.append(f"{what}: the reference with {with_it} matches{left} (confidence {one.confidence:.2f}; {ids})")
     return lines
