@@ -76,7 +76,8 @@ class Court:
     def bench(self) -> Bench:
         """That of the device tests, over this model."""
         values = {"card": self.case.card, "precision": self.precision, "batch_sizes": BATCHES, "limit": None}
-        config = cast(SuiteConfig, SimpleNamespace(**values, devices=(), coco=self.dataset.folder.parent, workers=0))
+        nothing = {"devices": (), "outputs": None, "made_by": None, "onnx": None, "weights": None, "workers": 0}
+        config = cast(SuiteConfig, SimpleNamespace(**values, **nothing, coco=self.dataset.folder.parent))
         bench = Bench(config, self.root, lambda text: None)
         bench.__dict__["subject"] = self.case.subject
         return bench
