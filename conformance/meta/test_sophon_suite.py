@@ -174,6 +174,7 @@ def test_estimated_speed_says_so_and_nobody_clocks_a_simulator(sophon: SophonSui
             "perf": "not-applicable",
             "pipeline": "not-applicable",
             "harness-overhead": "not-applicable",
+            "stated speed": "not-applicable",
         }
     assert re.search(rf"^{X} \(simulated\) .*400\.00 .*estimated: ", ended.output, re.MULTILINE)
 
