@@ -22,7 +22,7 @@ from harness.stagewise import Golden
 BATCH = 4
 SECONDS = 120.0
 """Never reached on a quiet machine: what a diagnosis finds here must not hang on how fast it is."""
-MOST_PAIRS = 6000
+MOST_PAIRS = 40_000
 LATE = ("decode", "results")
 SHOWING = 1.0
 """Mean deviation, in units of what may differ, below which a port of its precision hardly shows a mistake."""

@@ -110,7 +110,7 @@ class Diagnosis:
     setting: Setting
     catalogue: Sequence[Fault]
     seconds: float = SECONDS
-    most_pairs: int = 10_000
+    most_pairs: int = 40_000
     tried: dict[Hypothesis, Distance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
