@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 
 class HarnessError(Exception):
     """Something that the user gave (file, card, option, tool) is missing or wrong.
@@ -35,6 +37,20 @@ class HarnessError(Exception):
         where = ": ".join(part for part in (self.file, self.field) if part)
         text = f"{where}: {self.cause}" if where else self.cause
         return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
+
+
+def not_valid(what: str, error: ValidationError, *, file: Path, remedy: str) -> HarnessError:
+    """The error of a JSON file that is not what it should be: the first thing that is wrong with it.
+
+    Args:
+        what: What it is not, such as "a speed log".
+        error: From the validation.
+        file: The file.
+        remedy: What it should hold.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or None
+    return HarnessError(f"not {what}: {first['msg']}", file=file, field=field, remedy=remedy)
 
 
 def _rebuild(cause: str, file: str | None, field: str | None, remedy: str | None) -> HarnessError:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.cards import ModelCard
 from harness.devices.base import Artifact, TensorSpec, require_batch_size
@@ -65,6 +67,11 @@ def output_specs(card: ModelCard, batch: int | None) -> tuple[TensorSpec, ...]:
     )
 
 
+def split_heads(card: ModelCard, joined: NDArray[Any]) -> list[NDArray[Any]]:
+    """Heads that lie behind one another along the channels (N, sum of channels, h, w), in the card's order."""
+    return np.split(joined, np.cumsum(list(card.head_channels.values()))[:-1], axis=1)
+
+
 def read_heads(card: ModelCard, outputs: Outputs, batch: int) -> Heads:
     """The heads among a device's outputs; outputs that the card does not name are ignored.
 
@@ -86,7 +93,7 @@ def read_heads(card: ModelCard, outputs: Outputs, batch: int) -> Heads:
         tensors.append(outputs[spec.name])
         _check_tensor(spec, outputs[spec.name], label)
     if card.output.concatenated:
-        tensors = np.split(tensors[0], np.cumsum(list(card.head_channels.values()))[:-1], axis=1)
+        tensors = split_heads(card, tensors[0])
     heads = dict(zip(card.output.heads, tensors, strict=True))
     grids = {head: tensor.shape[2:] for head, tensor in heads.items()}
     if len(set(grids.values())) > 1:

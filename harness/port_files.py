@@ -21,8 +21,7 @@ from harness.dataset import Dataset, Instances
 from harness.decode import decode, possible_detections, to_image_space
 from harness.errors import HarnessError
 from harness.evaluate import evaluate_records
-from harness.exchange import file_stems
-from harness.preprocess import input_shape, place, preprocess
+from harness.preprocess import input_shape, place
 from harness.types import Detections, Float64, Heads
 
 GREY_LEVELS = 1.5
@@ -38,13 +37,12 @@ CLAIM_ALLOWED = 0.0005
 Rows = Sequence[Mapping[str, Any]]
 
 
-def read_input(card: ModelCard, dataset: Dataset, folder: Path, image_id: int) -> NDArray[Any]:
-    """The network input that a port wrote for an image: STEM.bin, raw, little-endian, in the card's dtype and layout.
+def read_input(card: ModelCard, dataset: Dataset, file: Path, image_id: int) -> NDArray[Any]:
+    """The network input that a port wrote for an image: raw, little-endian, in the card's dtype and layout.
 
     Raises:
         HarnessError: The file is missing, or has another size than the card says.
     """
-    file = folder / f"{file_stems(dataset)[image_id]}.bin"
     shape = input_shape(card, place(card, dataset.size(image_id)))
     dtype = np.dtype(card.input.dtype).newbyteorder("<")
     if not file.is_file():
@@ -59,12 +57,11 @@ def read_input(card: ModelCard, dataset: Dataset, folder: Path, image_id: int) -
     return np.fromfile(file, dtype).reshape(shape).astype(card.input.dtype)
 
 
-def judge_input(card: ModelCard, dataset: Dataset, image_id: int, theirs: NDArray[Any]) -> Comparison:
+def judge_input(card: ModelCard, image_id: int, theirs: NDArray[Any], own: NDArray[np.generic]) -> Comparison:
     """The network input of one image against the suite's own, in grey levels."""
-    own = preprocess(card, dataset.read_image(image_id))[0].astype(np.float64)
     level = np.array([card.input.scale / std for std in card.input.std])
     level = level.reshape((3, 1, 1) if card.input.layout == "NCHW" else 3)
-    difference = np.abs(theirs.astype(np.float64) - own) / level
+    difference = np.abs(theirs.astype(np.float64) - own.astype(np.float64)) / level
     difference = np.where(np.isfinite(difference), difference, math.inf)
     measured, share = float(difference.max()), float((difference > GREY_LEVELS).mean())
     problem = None if measured <= GREY_LEVELS else f"{share:.1%} of the values are beyond, in grey levels"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, not_valid
 from harness.files import whole_file
 from harness.types import Detections
 
@@ -103,13 +103,8 @@ def read_coco_json(file: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise HarnessError(f"cannot be read: {error.strerror}", file=file, remedy="check the path") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise HarnessError(
-            f"not a COCO results file: {first['msg']}",
-            file=file,
-            field=".".join(str(part) for part in first["loc"]) or None,
-            remedy="give a JSON list of image_id, category_id, bbox (x, y, width, height) and score",
-        ) from error
+        remedy = "give a JSON list of image_id, category_id, bbox (x, y, width, height) and score"
+        raise not_valid("a COCO results file", error, file=file, remedy=remedy) from error
     records: list[dict[str, Any]] = json.loads(data)
     return records
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.cards.schema import Record
 from harness.compare import Comparison
-from harness.errors import HarnessError
+from harness.errors import HarnessError, not_valid
 
 ALLOWED = 0.01
 """Of the speed: what rounding of times to tenths of a millisecond and of the speed itself amounts to."""
@@ -72,13 +72,8 @@ def read_speed_log(file: Path) -> SpeedLog:
     except OSError as error:
         raise HarnessError(f"cannot be read: {error.strerror}", file=file, remedy="check the path") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise HarnessError(
-            f"not a speed log: {first['msg']}",
-            file=file,
-            field=".".join(str(part) for part in first["loc"]) or None,
-            remedy="give batch_size, chips, warm_up, fps, and images, start_ms, enqueued_ms, done_ms of each batch",
-        ) from error
+        remedy = "give batch_size, chips, warm_up, fps, and images, start_ms, enqueued_ms, done_ms of each batch"
+        raise not_valid("a speed log", error, file=file, remedy=remedy) from error
 
 
 def judge_speed(log: SpeedLog) -> Comparison:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.cards import ModelCard
 from harness.compare import Comparison
 from harness.dataset import Dataset
 from harness.decode import NonFiniteHeadError
@@ -92,9 +93,10 @@ def judge_files(golden: Golden, dataset: Dataset, files: PortFiles) -> Judged:
     Raises:
         HarnessError: A file is missing or damaged.
     """
+    stems = file_stems(dataset)
     judged: Judged = {name: [] for name in ("preprocess", "heads", "detections", "evaluate", "speed")}
     for image_id in dataset.image_ids:
-        for stage, comparison in _judge_image(golden, dataset, files, image_id):
+        for stage, comparison in _judge_image(golden, dataset, files, image_id, stems[image_id]):
             judged[stage].append(comparison)
     if files.results is not None:
         unknown = files.by_image.keys() - set(dataset.image_ids)
@@ -108,17 +110,19 @@ def judge_files(golden: Golden, dataset: Dataset, files: PortFiles) -> Judged:
     return {stage: comparisons for stage, comparisons in judged.items() if comparisons}
 
 
-def _judge_image(golden: Golden, dataset: Dataset, files: PortFiles, image_id: int) -> Iterator[tuple[str, Comparison]]:
+def _judge_image(
+    golden: Golden, dataset: Dataset, files: PortFiles, image_id: int, stem: str
+) -> Iterator[tuple[str, Comparison]]:
     card = golden.subject.card
     array, _ = preprocess(card, dataset.read_image(image_id))
     if files.inputs is not None:
-        array = read_input(card, dataset, files.inputs, image_id)
-        yield "preprocess", judge_input(card, dataset, image_id, array)
+        own, array = array, read_input(card, dataset, files.inputs / f"{stem}.bin", image_id)
+        yield "preprocess", judge_input(card, image_id, array, own)
     heads: Heads | None = None
     margin = box_margin = 0.0
     if files.heads is not None:
         try:
-            heads = _read_heads(golden, dataset, files.heads, image_id)
+            heads = _read_heads(card, files.heads / f"{stem}.npz")
         except DeviceOutputError as error:
             yield "heads", Comparison(f"image {image_id}", math.inf, 0, 0, str(error))
             return
@@ -139,9 +143,8 @@ def _judge_image(golden: Golden, dataset: Dataset, files: PortFiles, image_id: i
             yield "heads", Comparison(f"image {image_id}", math.inf, 0, 0, str(error))
 
 
-def _read_heads(golden: Golden, dataset: Dataset, folder: Path, image_id: int) -> Heads:
-    card = golden.subject.card
-    heads = read_heads_file(card, folder / f"{file_stems(dataset)[image_id]}.npz").named()
+def _read_heads(card: ModelCard, file: Path) -> Heads:
+    heads = read_heads_file(card, file).named()
     if card.output.concatenated:
         outputs = {card.output.names[0]: np.concatenate([heads[name] for name in card.output.heads], axis=1)}
     else:

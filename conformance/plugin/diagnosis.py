@@ -12,6 +12,7 @@ from harness.faults.diagnose import SECONDS, Diagnosis, Hypothesis
 from harness.faults.evidence import HeadsEvidence
 from harness.faults.port import Arrays, OutputsRunner, Runner, TorchRunner
 from harness.faults.words import as_records
+from harness.heads import split_heads
 from harness.pipeline import batches
 from harness.report import records
 
@@ -61,8 +62,7 @@ def _as_given(bench: Bench, name: str, batch_size: int) -> list[Arrays]:
             return []
         named = dict(zip(card.output.heads, (outputs[key] for key in card.output.names), strict=False))
         if card.output.concatenated:
-            parts = np.cumsum(list(card.head_channels.values()))[:-1]
-            named = dict(zip(card.output.heads, np.split(outputs[card.output.names[0]], parts, axis=1), strict=True))
+            named = dict(zip(card.output.heads, split_heads(card, outputs[card.output.names[0]]), strict=True))
         if any(len(values) != len(batch.images) for values in named.values()):
             return []
         found += [{key: v[i : i + 1] for key, v in named.items()} for i in range(len(batch.image_ids))]

@@ -63,19 +63,19 @@ def explain_stage(
 
 
 def _evidence(stage: str, golden: Golden, some: Dataset, files: PortFiles, chain: Chain) -> Evidence:
-    card, ids = golden.subject.card, some.image_ids
+    card, ids, stems = golden.subject.card, some.image_ids, file_stems(some)
+    folder = files.inputs
+    own = None if folder is None else [read_input(card, some, folder / f"{stems[i]}.bin", i) for i in ids]
     if stage == "preprocess":
-        assert files.inputs is not None
-        return InputEvidence([read_input(card, some, files.inputs, image_id) for image_id in ids])
-    own = None if files.inputs is None else [read_input(card, some, files.inputs, i) for i in ids]
+        assert own is not None
+        return InputEvidence(own)
     chain.inputs = own
     fed = own or [preprocess(card, image)[0] for image in chain.images]
     allowed = [golden.allowed(array[None], golden.heads(array[None])) for array in fed]
     stages = SOURCE if own is None else tuple(s for s in SOURCE if s != "preprocess")
     given = None
     if files.heads is not None:
-        folder, stems = files.heads, file_stems(some)
-        given = [dict(read_heads_file(card, folder / f"{stems[i]}.npz").named()) for i in ids]
+        given = [dict(read_heads_file(card, files.heads / f"{stems[i]}.npz").named()) for i in ids]
     if stage == "heads":
         assert given is not None
         return HeadsEvidence(given, allowed, stages)

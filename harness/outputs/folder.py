@@ -17,6 +17,7 @@ from harness.dataset import Dataset, read_instances
 from harness.decode import NonFiniteHeadError, decode, to_image_space
 from harness.errors import HarnessError
 from harness.exchange import file_stems
+from harness.heads import split_heads
 from harness.outputs.layout import Layout, find_results
 from harness.outputs.summary import Summary, find_summary, refuse_stale
 from harness.outputs.tensors import Array, Order, find_order, head_shapes, holds_probabilities, read_head, require_size
@@ -73,8 +74,7 @@ class OutputFolder:
             named[head] = read_head(self.card, head, self.path(image_id, head), self.order.dtype)[None]
         if self.card.output.concatenated:
             joined = next(iter(named.values()))
-            ends = np.cumsum(list(self.card.head_channels.values()))[:-1]
-            named = dict(zip(self.card.output.heads, np.split(joined, ends, axis=1), strict=True))
+            named = dict(zip(self.card.output.heads, split_heads(self.card, joined), strict=True))
         self._check_activation(image_id, named["hm"])
         return Heads(named["hm"], named["wh"], named.get("reg"))
 
