@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from conformance.small_model import SHA256, small_card, small_images, tiny_network
 from harness.compare import load_tolerance
 from harness.export import export_standard
-from harness.limits import ROUNDED, head_limits, with_parameters_as
+from harness.limits import ROUNDED, HeadLimits, with_parameters_as
 from harness.models import HeadedNetwork
 from harness.ops import DCNv2
 from harness.subject import Subject
@@ -37,9 +37,9 @@ def heads_of(module: torch.nn.Module) -> Heads:
 
 
 def rounded_heads(model: Subject, kind: torch.dtype) -> dict[str, Float32]:
-    found = with_parameters_as(kind, model, IMAGES)
-    assert found is not None
-    return found.named()
+    run = with_parameters_as(kind, model)
+    assert run is not None
+    return run(IMAGES).named()
 
 
 def folded_by_hand() -> HeadedNetwork:
@@ -91,7 +91,7 @@ def test_an_onnx_without_weights_has_its_constants_rounded(tmp_path: Path) -> No
 
 def limits(model: Subject, precision: str) -> dict[str, float]:
     assert model.module is not None
-    return head_limits(model, precision, IMAGES, heads_of(model.module), model.second_opinion(IMAGES))
+    return HeadLimits(model, precision).of(IMAGES, heads_of(model.module), model.second_opinion(IMAGES))
 
 
 def largest_scale(model: Subject, draws: list[dict[str, Float32]]) -> dict[str, float]:
@@ -127,6 +127,6 @@ def test_parameters_that_overflow_allow_nothing() -> None:
     plain = limits(subject(network), "fp16")
     network.stages[0].weight.data = network.stages[0].weight * 1e6
     network.stages[1].weight.data = network.stages[1].weight * 1e-6
-    assert with_parameters_as(torch.float16, subject(network), IMAGES) is None
+    assert with_parameters_as(torch.float16, subject(network)) is None
     found = limits(subject(network), "fp16")
     assert all(0 < found[name] <= 1.1 * limit for name, limit in plain.items())

@@ -18,7 +18,7 @@ from harness.dataset import Dataset
 from harness.decode import NonFiniteHeadError
 from harness.exchange import file_stems, read_heads_file
 from harness.heads import DeviceOutputError, read_heads
-from harness.limits import head_limits
+from harness.limits import HeadLimits
 from harness.port_files import Rows, judge_claim, judge_detections, judge_heads, judge_input, read_input
 from harness.preprocess import preprocess
 from harness.speed_log import SpeedLog, judge_speed
@@ -39,6 +39,7 @@ class Golden:
 
     def __init__(self, subject: Subject, precision: str = "fp32") -> None:
         self.subject, self.precision = subject, precision
+        self._limits = HeadLimits(subject, precision)
         device = subject.reference
         with TemporaryDirectory() as folder:
             exported = subject.exported(device.card, Path(folder), subject.card.batch_sizes[0])
@@ -55,7 +56,7 @@ class Golden:
 
     def allowed(self, images: NDArray[np.generic], heads: Heads) -> dict[str, float]:
         """Largest absolute difference of each head on these images."""
-        return head_limits(self.subject, self.precision, images, heads, self.subject.second_opinion(images))
+        return self._limits.of(images, heads, self.subject.second_opinion(images))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from harness.devices.torch import TorchDevice
 from harness.export import export_standard
 from harness.export.fold import fold_every_batch_norm
 from harness.heads import read_heads
-from harness.limits import head_limits
+from harness.limits import HeadLimits
 from harness.models import HeadedNetwork, create_model
 from harness.subject import Subject
 from harness.types import Float32, Heads
@@ -142,8 +142,9 @@ class Judge:
 
     def compare(self, port: Port) -> Iterator[Comparison]:
         """Heads and decisions of each image, by the tolerance of the port's precision."""
+        limits = HeadLimits(self.subject, port.precision)
         for image, heads, golden, exact in zip(self.images, self.heads(port), self.golden, self.exact, strict=True):
-            allowed = head_limits(self.subject, port.precision, image[None], golden, exact)
+            allowed = limits.of(image[None], golden, exact)
             yield from compare_heads(heads, golden, allowed, "image")
             yield from compare_decisions(CARD, heads, golden, allowed, "image")
 

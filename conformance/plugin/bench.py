@@ -25,7 +25,7 @@ from harness.evaluate import Metrics, evaluate
 from harness.export.load import load_onnx_checked, stated_by
 from harness.faults.diagnose import Explanation
 from harness.heads import check_contract, read_heads
-from harness.limits import head_limits
+from harness.limits import HeadLimits
 from harness.matching import Matches, match
 from harness.outputs.folder import open_outputs
 from harness.pipeline import Timing, batches, detect
@@ -204,16 +204,18 @@ class Bench:
     @cached_property
     def second_opinion(self) -> list[Heads]:
         """Heads of the sample images, computed in another way than the reference does."""
-        return [self.subject.second_opinion(images) for images in self._sample_inputs()]
+        return [self.subject.second_opinion(images) for images in self._sample_inputs]
 
+    @cached_property
     def _sample_inputs(self) -> list[NDArray[np.generic]]:
         return [preprocess(self.card, self.dataset.read_image(image_id))[0][None] for image_id in self.sample_ids]
 
     @cached_property
     def allowed(self) -> tuple[dict[str, float], ...]:
         """Largest absolute difference of each head, by sample image."""
-        samples = zip(self._sample_inputs(), self.reference_heads, self.second_opinion, strict=True)
-        return tuple(head_limits(self.subject, self.config.precision, *sample) for sample in samples)
+        limits = HeadLimits(self.subject, self.config.precision)
+        samples = zip(self._sample_inputs, self.reference_heads, self.second_opinion, strict=True)
+        return tuple(limits.of(*sample) for sample in samples)
 
     def moved(self, name: str) -> tuple[dict[str, float], ...]:
         """By how much the precision of the run moves each head of each sample image, on a device and alone.

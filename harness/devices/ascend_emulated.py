@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -13,7 +12,7 @@ from onnx import ModelProto
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
 from harness.devices.base import Artifact, Exported, require_batch_size, require_request
-from harness.devices.onnxruntime import open_unoptimised
+from harness.devices.onnxruntime import open_unoptimised, run_artifact
 from harness.emulation.ascend import runnable
 from harness.errors import HarnessError
 from harness.export.load import is_deformable_conv2d, load_onnx_checked, stated_by
@@ -61,9 +60,7 @@ class EmulatedAscend:
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch."""
-        session: Any = artifact.payload
-        outputs = session.run(None, {artifact.inputs[0].name: images})
-        return {spec.name: output for spec, output in zip(artifact.outputs, outputs, strict=True)}
+        return run_artifact(artifact, images)
 
     def _artifact(
         self, exported: Exported, model: ModelProto, stated: Artifact, precision: str, *, fp16_coordinates: bool

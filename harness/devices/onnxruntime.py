@@ -102,9 +102,7 @@ class OnnxRuntimeDevice:
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch; C-contiguous images are not copied."""
-        session: Any = artifact.payload
-        outputs = session.run(None, {artifact.inputs[0].name: images})
-        return {spec.name: output for spec, output in zip(artifact.outputs, outputs, strict=True)}
+        return run_artifact(artifact, images)
 
 
 def _options(provider: str, threads: int) -> ort.SessionOptions:
@@ -137,6 +135,19 @@ def _open(model: Path | bytes, path: Path, provider: str, options: ort.SessionOp
     return session
 
 
+def run_artifact(artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
+    """Outputs of a batch by an artifact whose payload is a session, as the artifact calls them."""
+    session: Any = artifact.payload
+    outputs = session.run(None, {artifact.inputs[0].name: images})
+    return {spec.name: output for spec, output in zip(artifact.outputs, outputs, strict=True)}
+
+
+def run_session(session: ort.InferenceSession, name: str, images: NDArray[np.generic]) -> Outputs:
+    """Every output of a session on a batch, by its own names; `name` is that of the input."""
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {name: images}), strict=True))
+
+
 def open_unoptimised(model: ModelProto) -> ort.InferenceSession:
     """A session on the CPU that runs every node as it is written: none fused, none rearranged, no cast dropped."""
     options = ort.SessionOptions()
@@ -152,6 +163,4 @@ def run_unoptimised(path: Path, name: str, images: NDArray[np.generic]) -> Outpu
         name: Of the input.
         images: One batch.
     """
-    session = open_unoptimised(runnable_on_host(onnx.load(path), path))
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {name: images}), strict=True))
+    return run_session(open_unoptimised(runnable_on_host(onnx.load(path), path)), name, images)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.cards import ModelCard
 from harness.compare import Comparison, Tolerance, compare_values, head_scales, load_tolerance
+from harness.devices.onnxruntime import open_unoptimised, run_session
 from harness.divergence.graph import CutGraph
 from harness.export.network import CardNetwork
 from harness.heads import read_heads
@@ -31,11 +31,8 @@ SAME = 1e-4
 
 def run_on_host(graph: CutGraph, images: NDArray[np.generic]) -> Arrays:
     """Every tensor that depends on the input, by ONNX Runtime on the CPU with each node run as it is written."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     names = [name for name in graph.made_by if name in graph.types]
-    session = ort.InferenceSession(graph.until(names).SerializeToString(), options, ["CPUExecutionProvider"])
-    return dict(zip(names, session.run(names, {graph.inputs[0]: images}), strict=True))
+    return dict(run_session(open_unoptimised(graph.until(names)), graph.inputs[0], images))
 
 
 def layer_of(graph: CutGraph, place: int) -> str | None:
