@@ -18,7 +18,7 @@ class Divergence:
     """Where a device first goes wrong.
 
     Attributes:
-        start: Place of the first node that may be at fault; all that crosses to it is right.
+        start: Place of the first node that may be at fault; all that crosses to it is right, or something right was made of it.
         end: Place behind the last; all nodes between are at fault where nothing between them could be compared.
         worst: Of what crosses behind them, the comparison that is furthest beyond its limit.
         tensor: That it is of.
@@ -35,8 +35,8 @@ class Divergence:
 def first_divergence(graph: CutGraph, known: set[str], measure: Measure) -> tuple[Divergence | None, int]:
     """Find the first nodes whose inputs are right and whose outputs are not.
 
-    Every answer is certain by what was measured: of the nodes found, what goes in was right and what comes out was
-    wrong. That it is the *first* such place takes for granted that what is wrong stays wrong down to the outputs. So
+    Every answer is certain by what was measured: of the nodes found, what goes in was right, or something right was
+    made of it, and what comes out was wrong. That it is the *first* such place takes for granted that what is wrong stays wrong down to the outputs. So
     the search ends with a run that shows everything before it, and begins anew there where something was wrong before
     and healed.
 
@@ -63,11 +63,13 @@ def first_divergence(graph: CutGraph, known: set[str], measure: Measure) -> tupl
                 right = middle
             else:
                 last, wrong = middle, found
-        start = 0 if right < 0 else cuts[right]
-        earlier = search.first_wrong_before(start)
+        place = 0 if right < 0 else cuts[right]
+        earlier = search.first_wrong_before(place)
         if earlier is None:
             tensor, comparison = wrong
-            start = min(start, graph.made_by[tensor])  # earlier only where a device does not give the same twice
+            start = min(
+                search.last_certain_cut(place), graph.made_by[tensor]
+            )  # earlier only where a device does not give the same twice
             return Divergence(start, cuts[last], comparison, tensor, search.runs), search.runs
         # It was wrong already, and what came after hid it.
         tensor, comparison = wrong = earlier
@@ -88,8 +90,29 @@ class _Search:
     runs: int = 0
 
     def wrong_at(self, place: int) -> tuple[str, Comparison] | None:
-        """The worst of what crosses a cut; None where all of it is right."""
-        return self._worst([name for name in self.graph.crossing(place) if name in self.known])
+        """The worst of what crosses a cut; None where all of it is right.
+
+        In the place of a tensor that is not known stand the known ones that it was made of.
+        """
+        needed = set(self.graph.crossing(place))
+        for node in reversed(self.graph.nodes[:place]):
+            if needed.intersection(node.output) - self.known:
+                needed.update(node.input)
+        return self._worst([name for name in self.graph.values if name in needed & self.known])
+
+    def last_certain_cut(self, place: int) -> int:
+        """The last cut up to `place`, all before which was right where it is known, that nothing wrong can cross.
+
+        A tensor that is not known is taken for right where something right was made of it.
+        """
+        for cut in range(place, 0, -1):
+            certain = set(self.known)
+            for node in reversed(self.graph.nodes[:cut]):
+                if certain.intersection(node.output):
+                    certain.update(node.input)
+            if certain.issuperset(set(self.graph.crossing(cut)).intersection(self.graph.values)):
+                return cut
+        return 0
 
     def first_wrong_before(self, place: int) -> tuple[str, Comparison] | None:
         """The first tensor that is wrong of all before a cut."""
