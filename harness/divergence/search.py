@@ -18,7 +18,8 @@ class Divergence:
     """Where a device first goes wrong.
 
     Attributes:
-        start: Place of the first node that may be at fault; all that crosses to it is right, or something right was made of it.
+        start: Place of the first node that may be at fault; all that crosses to it is right, or something right was
+            made of it.
         end: Place behind the last; all nodes between are at fault where nothing between them could be compared.
         worst: Of what crosses behind them, the comparison that is furthest beyond its limit.
         tensor: That it is of.
@@ -36,9 +37,9 @@ def first_divergence(graph: CutGraph, known: set[str], measure: Measure) -> tupl
     """Find the first nodes whose inputs are right and whose outputs are not.
 
     Every answer is certain by what was measured: of the nodes found, what goes in was right, or something right was
-    made of it, and what comes out was wrong. That it is the *first* such place takes for granted that what is wrong stays wrong down to the outputs. So
-    the search ends with a run that shows everything before it, and begins anew there where something was wrong before
-    and healed.
+    made of it, and what comes out was wrong. That it is the *first* such place takes for granted that what is wrong
+    stays wrong down to the outputs. So the search ends with a run that shows everything before it, and begins anew
+    there where something was wrong before and healed.
 
     Args:
         graph: What the device runs.
