@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from harness.cards import ModelCard
 from harness.dataset import Dataset
@@ -21,6 +22,9 @@ from harness.types import Batch, Outputs
 LOOK_AHEAD = 2
 """Batches that are prepared before the device asks for them, and results that may wait for decoding: what bounds the
 memory."""
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and their total."""
@@ -73,17 +77,21 @@ def batches(card: ModelCard, dataset: Dataset, batch_size: int, image_ids: Seque
     def prepare(chunk: tuple[int, ...]) -> Batch:
         return make_batch(card, [(id_, dataset.read_image(id_)) for id_ in chunk], slots=batch_size)
 
-    chunks = _chunks(image_ids or dataset.image_ids, batch_size)
-    waiting: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(LOOK_AHEAD, "prepare") as pool:
+    return _in_threads(prepare, _chunks(image_ids or dataset.image_ids, batch_size), LOOK_AHEAD)
+
+
+def _in_threads(function: Callable[[_Item], _Made], items: Iterator[_Item], threads: int) -> Iterator[_Made]:
+    """What a function makes of each item, in order; each thread works on one item ahead of what is asked for."""
+    waiting: deque[Future[_Made]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            for chunk in itertools.islice(chunks, LOOK_AHEAD):
-                waiting.append(pool.submit(prepare, chunk))
+            for item in itertools.islice(items, threads):
+                waiting.append(pool.submit(function, item))
             while waiting:
-                batch = waiting.popleft().result()
-                for chunk in itertools.islice(chunks, 1):
-                    waiting.append(pool.submit(prepare, chunk))
-                yield batch
+                made = waiting.popleft().result()
+                for item in itertools.islice(items, 1):
+                    waiting.append(pool.submit(function, item))
+                yield made
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -95,6 +103,7 @@ def detect(
     dataset: Dataset,
     batch_size: int,
     progress: Progress | None = None,
+    at_once: int = 1,
 ) -> tuple[Results, Timing]:
     """Run a data set through a device.
 
@@ -105,6 +114,8 @@ def detect(
         dataset: The images.
         batch_size: Images given to the device at a time.
         progress: Told after every batch.
+        at_once: Batches that the device works on at the same time. Of more than one the results come sooner where the
+            device leaves processors idle, and the times of the device say nothing.
 
     Returns:
         Detections of every image in image pixels, and where the time went.
@@ -123,12 +134,16 @@ def detect(
         for image_id, placement, found in zip(batch.image_ids, batch.placements, decode(card, heads), strict=False):
             results.add(image_id, to_image_space(card, found, placement))
 
+    def run(batch: Batch) -> tuple[Batch, Outputs, float]:
+        before = time.perf_counter()
+        outputs = run_batch(device, artifact, batch)
+        return batch, outputs, time.perf_counter() - before
+
     start = time.perf_counter()
+    prepared = batches(card, dataset, batch_size)
     with ThreadPoolExecutor(1, "decode") as pool:
-        for batch in batches(card, dataset, batch_size):
-            before = time.perf_counter()
-            outputs = run_batch(device, artifact, batch)
-            latency.append(time.perf_counter() - before)
+        for batch, outputs, took in map(run, prepared) if at_once == 1 else _in_threads(run, prepared, at_once):
+            latency.append(took)
             waiting.append(pool.submit(finish, batch, outputs))
             while len(waiting) > LOOK_AHEAD or (waiting and waiting[0].done()):
                 waiting.popleft().result()

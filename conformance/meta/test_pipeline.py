@@ -105,6 +105,15 @@ def test_named_images_alone_are_read_in_the_order_given(chosen: list[int], batch
     assert sorted(images.read) == sorted(ids)
 
 
+def test_device_may_work_on_several_batches_at_once() -> None:
+    images, together = Images(12), threading.Barrier(2, timeout=60)
+    device = Reading(lambda number, images: cast(None, together.wait()))
+    results, _ = detect(cast(Device, device), ARTIFACT, card(), cast(Dataset, images), 2, at_once=2)
+    assert tuple(results) == images.image_ids
+    widths = [round(float(found.boxes[0, 2] - found.boxes[0, 0])) for found in results.values()]
+    assert widths == list(range(1, 13))
+
+
 def test_speed_counts_images_and_not_slots() -> None:
     _, timing, _ = run(Images(5), Reading(lambda number, images: time.sleep(0.01)), 4)
     assert timing.images == 5

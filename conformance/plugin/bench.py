@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -41,6 +42,9 @@ Ran = tuple[str, int, str]
 
 GOLDEN = "fp32"
 """Precision of the golden heads, whatever the device that gives them is asked for."""
+
+UNTIMED_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Batches that the reference works on at a time: torchvision's deformable convolution uses one thread of the host."""
 
 HEAD_SAMPLES = 8
 """Images whose heads are compared one by one; every image enters by its detections."""
@@ -248,7 +252,8 @@ class Bench:
             progress = Progress(f"{name}, batch size {batch_size}{reading and f', {reading}'}", self.say)
             device, artifact = self.device(name), self.artifact(*key[:3])
             artifact = artifact.readings[reading] if reading else artifact
-            results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress)
+            at_once = 1 if name in self.config.devices else UNTIMED_AT_ONCE
+            results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress, at_once)
             save_results(results, path)
             self._timings[key] = timing
             return results, timing
