@@ -5,7 +5,8 @@ starts in a fraction of a second and is otherwise one from the command line. ONN
 starts a thread when it is imported, and a forked process would wait for it in vain.
 
 A line is a JSON object: ``arguments``, ``environment``, ``path`` (folders put on the module path), ``output`` (the file
-that takes what is printed). The answer is a line with the exit status.
+that takes what is printed), ``bytecode`` (a folder for compiled modules where Python is told to write none: pytest
+would compile the suite anew in every run). The answer is a line with the exit status.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def start(request: dict[str, Any]) -> int:
     # Where this file lies is on the path of a script; it is not on that of `python -m pytest`.
     sys.path[:1] = [str(Path.cwd()), *request["path"]]
     sys.argv = ["pytest", *request["arguments"]]
+    if sys.dont_write_bytecode:
+        sys.dont_write_bytecode, sys.pycache_prefix = False, request["bytecode"]
     try:
         runpy.run_module("pytest", run_name="__main__", alter_sys=True)
     except SystemExit as end:

@@ -111,6 +111,7 @@ class Suite:
             "environment": self.environment,
             "path": [str(self.world.vendor)],
             "output": str(folder / "output"),
+            "bytecode": str(self.world.root / "bytecode"),
         }
         (folder / "output").write_text("")
         assert self._forker.stdin is not None
