@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 from torch import Tensor, nn
 
-import harness
 from conformance.command_line import run as run_verb
 from conformance.meta.tiny import CARD as TINY_WORLD
 from conformance.meta.tiny import tiny_network as tiny_world_network
 from conformance.small_model import SHA256, SIDES, small_card, small_images, tiny_network
+from conformance.written_onnx import assert_computes, assert_names_no_path, run_onnx
 from harness.cards import ModelCard, load_model_card
 from harness.devices.base import Exported
 from harness.emulation.ascend import runnable
 from harness.errors import HarnessError
-from harness.export import export_ascend, load_onnx_checked
+from harness.export import export_ascend
 from harness.export.ascend import out_nodes
-from harness.export.ascend_parser import Deformable, read_deformable, require_readable
 from harness.export.check import check_export
-from harness.export.network import CardNetwork
 from harness.models import DETECTION_HEADS, HeadedNetwork
 from harness.ops import DCNv2
 
 pytestmark = pytest.mark.export
 
-ABSOLUTE_PATH = re.compile(rb"/(?:home|root|tmp|usr|opt|var|mnt|Users)/|site-packages|[A-Za-z]:\\")
-ALLOWED = 1e-4
-"""Of each output's largest magnitude."""
 OUTPUTS = ("output1", "output2", "output3")
 
 Arrays = dict[str, NDArray[Any]]
@@ -48,24 +39,6 @@ Arrays = dict[str, NDArray[Any]]
 def write(network: HeadedNetwork, card: ModelCard, path: Path, batch_size: int | None = None) -> ModelProto:
     export_ascend(network, card, path, batch_size=batch_size, weights_sha256=SHA256)
     return onnx.load(path)
-
-
-def run(model: ModelProto, images: NDArray[Any]) -> Arrays:
-    """What ONNX Runtime computes of the graph, without this project's device."""
-    content = runnable(model, fp16=False).SerializeToString()
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: images}), strict=True))
-
-
-def assert_equal(found: Arrays, network: HeadedNetwork, card: ModelCard, images: NDArray[Any]) -> None:
-    with torch.inference_mode():
-        golden = CardNetwork(network, card)(torch.from_numpy(images))
-    assert list(found) == list(card.output.names)
-    for (name, values), expected in zip(found.items(), golden, strict=True):
-        assert values.shape == expected.shape, name
-        difference = float(np.abs(values - expected.numpy()).max() / expected.abs().max())
-        assert difference <= ALLOWED, f"{name}: off by {difference:.2e}"
 
 
 def deformable_nodes(model: ModelProto) -> list[onnx.NodeProto]:
@@ -131,12 +104,12 @@ def test_dcns_of_any_geometry_are_run_and_equal_the_network_at_any_batch_size(ex
         asked = dcn.conv_offset_mask(maps)
         offsets = asked[:, : asked.shape[1] // 3 * 2]
         assert float((offsets[:, 0::2] - offsets[:, 1::2]).abs().mean()) > 0.5
-    assert_equal(run(exported, images), network, CARD, images)
+    assert_computes(runnable(exported, fp16=False), network, CARD, images)
 
 
 def test_batch_norm_behind_a_dcn_is_folded_into_it(tiny: ModelProto) -> None:
     assert "BatchNormalization" not in {node.op_type for node in tiny.graph.node}
-    assert_equal(run(tiny, small_images(2)), tiny_network(), small_card(), small_images(2))
+    assert_computes(runnable(tiny, fp16=False), tiny_network(), small_card(), small_images(2))
 
 
 def test_nodes_are_as_the_parser_of_atc_reads_them(exported: ModelProto) -> None:
@@ -214,14 +187,16 @@ def test_network_without_dcn_takes_the_same_road(tmp_path: Path) -> None:
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 11)]
     onnx.checker.check_model(model, full_check=True)
     images = small_images(2)[:, :, :, :64]
-    assert_equal(run(model, images), tiny_world_network(), load_model_card(card), images)
+    assert_computes(runnable(model, fp16=False), tiny_world_network(), load_model_card(card), images)
 
 
 def test_file_has_the_form_that_its_card_states(tmp_path: Path) -> None:
     output = {"names": ("all",), "heads": ("reg", "hm", "wh"), "concatenated": True, "hm": "probability"}
     card = small_card(image={"name": "pixels", "layout": "NHWC", "dtype": "uint8"}, output=output)
     images = np.random.default_rng(0).integers(0, 4, (2, *SIDES, 3), np.uint8)
-    assert_equal(run(write(tiny_network(), card, tmp_path / "m.onnx"), images), tiny_network(), card, images)
+    assert_computes(
+        runnable(write(tiny_network(), card, tmp_path / "m.onnx"), fp16=False), tiny_network(), card, images
+    )
 
 
 def test_static_file_gives_heads_under_the_names_of_others(tmp_path: Path) -> None:
@@ -229,7 +204,7 @@ def test_static_file_gives_heads_under_the_names_of_others(tmp_path: Path) -> No
     card = small_card(output={"names": ("hm", "wh", "reg"), "heads": ("hm", "reg", "wh")})
     model = write(tiny_network(), card, tmp_path / "m.onnx", 1)
     assert [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, *SIDES]
-    found = run(model, small_images(1))
+    found = run_onnx(runnable(model, fp16=False), small_images(1))
     with torch.inference_mode():
         heads = tiny_network()(torch.from_numpy(small_images(1)))
     np.testing.assert_allclose(found["wh"], heads["reg"], rtol=0, atol=1e-4)
@@ -237,14 +212,7 @@ def test_static_file_gives_heads_under_the_names_of_others(tmp_path: Path) -> No
 
 
 def test_no_path_of_the_exporting_machine_is_in_the_file(exported: ModelProto) -> None:
-    model = ModelProto()
-    model.CopyFrom(exported)
-    for tensor in model.graph.initializer:
-        tensor.ClearField("raw_data")  # weights hold any bytes by chance
-    content = model.SerializeToString()
-    assert not ABSOLUTE_PATH.findall(content)
-    assert str(Path(harness.__file__).parent.parent).encode() not in content
-    assert b"stack_trace" not in content
+    assert_names_no_path(exported)
 
 
 def test_two_exports_are_the_same_to_the_byte_and_silent_and_leave_the_network_as_it_was(
@@ -291,158 +259,3 @@ def test_file_is_held_to_its_network(tiny: ModelProto, tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(HarnessError, match="the ascend export computes 'hm' otherwise than the network"):
         check_export(subject, 1)
-
-
-class RecipeDCN(nn.Module):
-    """A DCNv2 as the published recipes trace it: offsets parted by a reshape, and the operator by its symbol only."""
-
-    def __init__(self, dcn: DCNv2, batch: int | None) -> None:
-        super().__init__()
-        self.dcn = dcn
-        self.batch = batch
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second, mask = torch.chunk(self.dcn.conv_offset_mask(x), 3, dim=1)
-        offset = torch.cat((first, second), 1)
-        n = offset.shape[0] if self.batch is None else self.batch
-        pairs = offset.reshape(n, -1, 2, *offset.shape[2:])
-        sides = (n, offset.shape[1] // 2, *offset.shape[2:])
-        blocks = [pairs[:, :, i].reshape(sides) for i in (1, 0)]
-        joined = torch.cat((*blocks, torch.sigmoid(mask)), 1)
-        result: Tensor = BySymbol.apply(x, self.dcn.weight, joined, self.dcn.bias)  # type: ignore[no-untyped-call]
-        return result
-
-
-class BySymbol(torch.autograd.Function):
-    @staticmethod
-    def forward(_: Any, x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
-        del offset, bias
-        return x.new_zeros(len(x), len(weight), *x.shape[2:])
-
-    @staticmethod
-    def symbolic(g: Any, *inputs: Any) -> Any:  # noqa: ANN401
-        pairs = {f"{name}_i": [1, 1] for name in ("strides", "pads", "dilations")}
-        return g.op("DeformableConv2D", *inputs, **pairs, groups_i=1, deformable_groups_i=1).setType(inputs[0].type())
-
-
-@pytest.mark.parametrize(("batch", "names"), [(None, OUTPUTS), (1, ("hm", "wh", "reg"))], ids=["contrib", "built-in"])
-def test_model_that_was_made_by_a_published_recipe_runs_here(
-    tmp_path: Path, batch: int | None, names: tuple[str, ...]
-) -> None:
-    """By PyTorch's older exporter at opset 11, batch norm and shapes computed in the graph."""
-    network, path = tiny_network(), tmp_path / "theirs.onnx"
-    traced = CardNetwork(network, small_card())
-    traced.network.stages[1] = RecipeDCN(traced.network.stages[1], batch)  # type: ignore[index, operator, union-attr]
-    axes = None if batch else {"actual_input": {0: "-1"}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            traced.eval(),
-            (torch.from_numpy(small_images(1)),),
-            path,
-            dynamo=False,
-            opset_version=11,
-            input_names=["actual_input"],
-            output_names=list(names),
-            dynamic_axes=axes,
-        )
-    model = load_onnx_checked(path)
-    assert {"Reshape", "BatchNormalization"} <= {node.op_type for node in model.graph.node}
-    card = small_card(image={"name": "actual_input"}, output={"names": names})
-    for count in (1,) if batch else (1, 3):
-        assert_equal(run(model, small_images(count)), network, card, small_images(count))
-
-
-Change = Callable[[ModelProto], object]
-
-
-def rename(name: str, other: str) -> Change:
-    def change(model: ModelProto) -> None:
-        [node] = deformable_nodes(model)
-        [attribute] = [attribute for attribute in node.attribute if attribute.name == name]
-        attribute.name = other
-
-    return change
-
-
-def set_ints(name: str, *values: int) -> Change:
-    def change(model: ModelProto) -> None:
-        [node] = deformable_nodes(model)
-        [attribute] = [attribute for attribute in node.attribute if attribute.name == name]
-        attribute.ints[:] = values
-
-    return change
-
-
-def without(name: str) -> Change:
-    def change(model: ModelProto) -> None:
-        [node] = deformable_nodes(model)
-        kept = [attribute for attribute in node.attribute if attribute.name != name]
-        node.ClearField("attribute")
-        node.attribute.extend(kept)
-
-    return change
-
-
-def opset(version: int) -> Change:
-    def change(model: ModelProto) -> None:
-        model.opset_import[0].version = version
-
-    return change
-
-
-REFUSED: dict[str, tuple[Change, str, str]] = {
-    "groups left out": (without("groups"), "groups", "lacks 'groups', for which ATC takes 0"),
-    "pads left out": (without("pads"), "pads", "lacks 'pads'"),
-    "pads of ONNX": (set_ints("pads", 1, 1, 1, 1), "pads", "has 4 'pads', and ATC reads 1 or 2"),
-    "misspelt": (
-        rename("deformable_groups", "defomable_groups"),
-        "defomable_groups",
-        "an attribute 'defomable_groups', which ATC ignores without a word",
-    ),
-    "opset 8": (opset(8), "opset_import", r"no parser for DeformableConv2D of opset 8 \(E19010\)"),
-    "opset 17": (opset(17), "opset_import", r"no parser for DeformableConv2D of opset 17 \(E19010\)"),
-    "second domain": (
-        lambda model: model.opset_import.append(helper.make_opsetid("mmcv", 1)),
-        "opset_import",
-        r"2 opset domains, '', 'mmcv': ATC takes one only \(E16005\)",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_graph_that_atc_would_refuse_or_read_otherwise_is_refused_here(tiny: ModelProto, case: str) -> None:
-    change, field, message = REFUSED[case]
-    model = ModelProto()
-    model.CopyFrom(tiny)
-    require_readable(model)
-    change(model)
-    for use in (require_readable, lambda graph, file: runnable(graph, fp16=False, file=file)):
-        with pytest.raises(HarnessError, match=message) as caught:
-            use(model, Path("theirs.onnx"))  # type: ignore[operator]
-        assert (caught.value.file, caught.value.field) == ("theirs.onnx", field)
-        assert caught.value.remedy
-
-
-@pytest.mark.parametrize("version", [9, 11, 13, 16])
-def test_one_number_stands_for_both_axes_and_every_readable_opset_is_read(tiny: ModelProto, version: int) -> None:
-    model = ModelProto()
-    model.CopyFrom(tiny)
-    for name in ("strides", "pads", "dilations"):
-        set_ints(name, 1)(model)
-    opset(version)(model)
-    require_readable(model)
-    [node] = deformable_nodes(model)
-    assert read_deformable(node) == Deformable((1, 1), (1, 1), (1, 1), 1, 1)
-
-
-def test_checker_judges_all_but_the_operator_that_only_atc_knows(tiny: ModelProto, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    onnx.save(tiny, path)
-    assert len(load_onnx_checked(path).graph.node) == len(tiny.graph.node)
-    broken = ModelProto()
-    broken.CopyFrom(tiny)
-    broken.graph.node[0].op_type = "Convolve"
-    onnx.save(broken, path)
-    with pytest.raises(HarnessError, match="not a valid ONNX model: No Op registered for Convolve"):
-        load_onnx_checked(path)

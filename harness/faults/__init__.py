@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from harness.faults.base import STAGES, Fault, Setting, compatible
 from harness.faults.early import NETWORK, PREPROCESS
+from harness.faults.figures import EVALUATE, PERF, RESULTS
 from harness.faults.forms import Forms
-from harness.faults.late import BATCH, DECODE, EVALUATE, HEADS, NUMERIC, PERF, RESULTS
+from harness.faults.late import BATCH, DECODE, HEADS, NUMERIC
 
 CATALOGUE: tuple[Fault, ...] = (
     *PREPROCESS, *NETWORK, *HEADS, *NUMERIC, *BATCH, *DECODE, *RESULTS, *EVALUATE, *PERF,
