@@ -20,7 +20,6 @@ from pathlib import Path
 
 from harness.cards import DeviceCard, ModelCard
 from harness.errors import HarnessError
-from harness.models.macs import card_gmacs
 from harness.outputs.summary import Summary, find_summary
 
 NUMBER = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
@@ -212,6 +211,8 @@ def describe(speed: Speed, device: DeviceCard | None, model: ModelCard) -> str:
 
 def beside(speed: Speed, device: DeviceCard, model: ModelCard) -> list[str]:
     """What is published for this network and batch size on this device, and how much of the chip a speed uses."""
+    from harness.models.macs import card_gmacs  # PyTorch takes longer to load than a folder of outputs to read
+
     parts = []
     published = [device.published_fps(model, precision, speed.batch_size) for precision in device.precisions]
     parts += [f"published: {fps:g}" for fps in published if fps is not None]
