@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import faster_coco_eval
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -23,6 +24,8 @@ _EVALUATORS: dict[Evaluator, tuple[type[Any], type[Any]]] = {
     "pycocotools": (COCO, COCOeval),
     "faster-coco-eval": (faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster),
 }
+
+CATEGORIES_AT_ONCE = 4
 
 _NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order in which the evaluators summarise."""
@@ -95,8 +98,10 @@ def evaluate(
         )
     _check_known("images", set(results), {image.id for image in instances.images})
     _check_known("categories", set(category_ids), {category.id for category in instances.categories})
-    records = to_coco_json(results, category_ids, rounding=rounding)
-    return replace(evaluate_records(instances, records, evaluator=evaluator), rounded=rounding)
+    metrics = _evaluate(
+        instances, lambda some: to_coco_json(results, category_ids, rounding=rounding, of=some), evaluator
+    )
+    return replace(metrics, rounded=rounding)
 
 
 def evaluate_records(
@@ -112,24 +117,41 @@ def evaluate_records(
     _check_known("images", {record["image_id"] for record in records}, {image.id for image in instances.images})
     categories = {category.id for category in instances.categories}
     _check_known("categories", {record["category_id"] for record in records}, categories)
+    return _evaluate(instances, lambda some: [one for one in records if one["category_id"] in some], evaluator)
+
+
+def _evaluate(
+    instances: Instances, records_of: Callable[[frozenset[int]], Sequence[Mapping[str, Any]]], evaluator: Evaluator
+) -> Metrics:
+    """Evaluate some categories at a time, so that the evaluators' records of a few are in memory and not of all."""
     if all(annotation.iscrowd for annotation in instances.annotations):
         raise HarnessError(
             f"no object is annotated in the {len(instances.images)} images, so there is no AP",
             field="--limit",
             remedy="evaluate more images",
         )
-    # The evaluators write marks into what they are given, so they get copies.
-    found = [
-        {**record, "id": number, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
-        for number, record in enumerate(records, start=1)
-    ]
     coco, coco_eval = _EVALUATORS[evaluator]
+    images, truth = [image.id for image in instances.images], truth_records(instances)
+    categories = sorted(category.id for category in instances.categories)
+    curves: list[dict[str, Any]] = []
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress and a table
-        ids = [image.id for image in instances.images], [category.id for category in instances.categories]
-        truth = coco_index(coco, *ids, truth_records(instances))
-        evaluation = coco_eval(truth, coco_index(coco, *ids, found), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
+        for start in range(0, len(categories), CATEGORIES_AT_ONCE):
+            some = categories[start : start + CATEGORIES_AT_ONCE]
+            wanted = frozenset(some)
+            # The evaluators write marks into what they are given, so they get copies.
+            found = [
+                {**record, "id": number, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
+                for number, record in enumerate(records_of(wanted), start=1)
+            ]
+            objects = [record for record in truth if record["category_id"] in wanted]
+            evaluation = coco_eval(
+                coco_index(coco, images, some, objects), coco_index(coco, images, some, found), "bbox"
+            )
+            evaluation.evaluate()
+            evaluation.accumulate()
+            curves.append(evaluation.eval)
+        for name, axis in (("precision", 2), ("recall", 1)):  # the axis of the categories
+            evaluation.eval[name] = np.concatenate([part[name] for part in curves], axis=axis)
         evaluation.summarize()
     stats = [None if value < 0 else float(value) for value in evaluation.stats]
     numbers: dict[str, Any] = dict(zip(_NUMBERS, stats, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,20 @@ class Results(Mapping[int, Detections]):
         return len(self._by_image)
 
 
-def to_coco_json(results: Results, category_ids: Sequence[int], *, rounding: bool = False) -> list[dict[str, Any]]:
+def to_coco_json(
+    results: Results, category_ids: Sequence[int], *, rounding: bool = False, of: Collection[int] | None = None
+) -> list[dict[str, Any]]:
     """The detections as COCO's results format: image_id, category_id, bbox (x, y, width, height), score.
 
     With `rounding`, coordinates and scores have two decimals and width and height are subtracted in float32 before,
-    as CenterNet's tools write their results (src/lib/datasets/dataset/coco.py, convert_eval_format).
+    as CenterNet's tools write their results (src/lib/datasets/dataset/coco.py, convert_eval_format). With `of`, only
+    those of these categories.
 
     Raises:
         HarnessError: A class is not among `category_ids`.
     """
     records = []
+    wanted = np.isin(category_ids, list(category_ids if of is None else of))
     for image_id in sorted(results):
         detections = results[image_id]
         beyond = detections.classes[(detections.classes < 0) | (detections.classes >= len(category_ids))]
@@ -69,13 +73,15 @@ def to_coco_json(results: Results, category_ids: Sequence[int], *, rounding: boo
                 field="category_ids",
                 remedy="give the card one category for each heatmap channel",
             )
-        boxes = detections.boxes if rounding else detections.boxes.astype(np.float64)
-        rows = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], detections.scores]).astype(np.float64)
+        chosen = wanted[detections.classes]
+        boxes = detections.boxes[chosen] if rounding else detections.boxes[chosen].astype(np.float64)
+        scores = detections.scores[chosen]
+        rows = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], scores]).astype(np.float64)
         if rounding:
             rows = rows.round(2)  # as "{:.2f}" does it: a float32 times 100 is exact in float64
         records += [
             {"image_id": image_id, "category_id": category_ids[index], "bbox": row[:4], "score": row[4]}
-            for index, row in zip(detections.classes.tolist(), rows.tolist(), strict=True)
+            for index, row in zip(detections.classes[chosen].tolist(), rows.tolist(), strict=True)
         ]
     return records
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.cards import ModelCard
     from harness.dataset import Dataset
     from harness.outputs.folder import OutputFolder
+    from harness.results import Results
 
 
 def decode(
@@ -72,7 +73,7 @@ def score(
     Example: python -m harness score --model dla_34 --outputs result/dumpout_bs1 --coco PATH/TO/COCO
     """
     from harness.cards import load_model_card
-    from harness.evaluate import Evaluator, evaluate_records
+    from harness.evaluate import evaluate, evaluate_records
     from harness.results import read_coco_json
 
     if (results is None) == (outputs is None):
@@ -81,21 +82,24 @@ def score(
     if outputs is None:
         assert results is not None
         records = read_coco_json(results)
+        metrics = evaluate_records(images.instances, records)
+        found = len({record["image_id"] for record in records})
     else:
-        records = _detected(load_model_card(model), images, outputs, device)
-    # Outputs are scored as fast as they are read, and so by the faster of two evaluators that agree.
-    evaluator: Evaluator = "pycocotools" if outputs is None else "faster-coco-eval"
-    metrics = asdict(evaluate_records(images.instances, records, evaluator=evaluator))
-    del metrics["rounded"]  # how the file was written, which it does not say
-    for name, value in metrics.items():
+        card = load_model_card(model)
+        detected = _detected(card, images, outputs, device)
+        # Outputs are scored as fast as they are read, and so by the faster of two evaluators that agree.
+        metrics = evaluate(images.instances, detected, card.category_ids, evaluator="faster-coco-eval")
+        found = sum(len(one) > 0 for one in detected.values())
+    numbers = asdict(metrics)
+    del numbers["rounded"]  # how the file was written, which it does not say
+    for name, value in numbers.items():
         print(f"{name:<7} {'-' if value is None else value if name == 'images' else format(value, '.4f')}")
-    print(f"{len({record['image_id'] for record in records})} of the images have detections")
+    print(f"{found} of the images have detections")
 
 
-def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None) -> list[dict[str, Any]]:
-    """Records of a folder of outputs, once what they are has been said."""
+def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None) -> Results:
+    """Detections of a folder of outputs, once what they are has been said."""
     from harness.outputs.folder import detect_outputs, open_outputs
-    from harness.results import to_coco_json
 
     with deviations_end_with_1():
         found = open_outputs(card, images, folder)
@@ -104,8 +108,7 @@ def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None
         for line in _speeds(card, found, device):
             print(f"speed measured elsewhere: {line}")
         with progress("decoding") as report:
-            results = detect_outputs(found, report)
-    return to_coco_json(results, card.category_ids)
+            return detect_outputs(found, report)
 
 
 def _speeds(card: ModelCard, outputs: OutputFolder, device: str | None) -> list[str]:
