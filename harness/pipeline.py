@@ -96,6 +96,27 @@ def _in_threads(function: Callable[[_Item], _Made], items: Iterator[_Item], thre
             pool.shutdown(cancel_futures=True)
 
 
+def run_batches(
+    device: Device, artifact: Artifact, prepared: Iterator[Batch], at_once: int = 1
+) -> Iterator[tuple[Batch, Outputs, float]]:
+    """Each batch with its outputs and the seconds that the device took, in order.
+
+    Args:
+        device: Where to run.
+        artifact: What `device.convert` made.
+        prepared: The batches.
+        at_once: Batches that the device works on at the same time. Of more than one the results come sooner where the
+            device leaves processors idle, and the seconds say nothing.
+    """
+
+    def run(batch: Batch) -> tuple[Batch, Outputs, float]:
+        before = time.perf_counter()
+        outputs = run_batch(device, artifact, batch)
+        return batch, outputs, time.perf_counter() - before
+
+    return map(run, prepared) if at_once == 1 else _in_threads(run, prepared, at_once)
+
+
 def detect(
     device: Device,
     artifact: Artifact,
@@ -114,8 +135,7 @@ def detect(
         dataset: The images.
         batch_size: Images given to the device at a time.
         progress: Told after every batch.
-        at_once: Batches that the device works on at the same time. Of more than one the results come sooner where the
-            device leaves processors idle, and the times of the device say nothing.
+        at_once: Batches that the device works on at the same time, see `run_batches`.
 
     Returns:
         Detections of every image in image pixels, and where the time went.
@@ -134,15 +154,10 @@ def detect(
         for image_id, placement, found in zip(batch.image_ids, batch.placements, decode(card, heads), strict=False):
             results.add(image_id, to_image_space(card, found, placement))
 
-    def run(batch: Batch) -> tuple[Batch, Outputs, float]:
-        before = time.perf_counter()
-        outputs = run_batch(device, artifact, batch)
-        return batch, outputs, time.perf_counter() - before
-
     start = time.perf_counter()
     prepared = batches(card, dataset, batch_size)
     with ThreadPoolExecutor(1, "decode") as pool:
-        for batch, outputs, took in map(run, prepared) if at_once == 1 else _in_threads(run, prepared, at_once):
+        for batch, outputs, took in run_batches(device, artifact, prepared, at_once):
             latency.append(took)
             waiting.append(pool.submit(finish, batch, outputs))
             while len(waiting) > LOOK_AHEAD or (waiting and waiting[0].done()):

@@ -19,7 +19,7 @@ from harness.bootstrap import Difference, paired_bootstrap
 from harness.calibration import Calibration
 from harness.compare import Tolerance, load_tolerance
 from harness.dataset import Dataset, load_coco
-from harness.devices.base import Artifact, Device, run_batch
+from harness.devices.base import Artifact, Device
 from harness.devices.outputs import OutputsDevice
 from harness.devices.registry import create_device
 from harness.errors import HarnessError
@@ -30,7 +30,7 @@ from harness.heads import check_contract, read_heads
 from harness.limits import HeadLimits
 from harness.matching import Matches, match
 from harness.outputs.folder import open_outputs
-from harness.pipeline import Timing, batches, detect
+from harness.pipeline import Timing, batches, detect, run_batches
 from harness.preprocess import preprocess
 from harness.report.records import Data
 from harness.results import Results, load_results, save_results
@@ -177,11 +177,15 @@ class Bench:
         if key not in self._heads:
             device, artifact = self.device(name), self.artifact(*key)
             found: list[Heads] = []
-            for batch in batches(self.card, self.dataset, batch_size, self.sample_ids):
-                heads = read_heads(self.card, run_batch(device, artifact, batch), len(batch.images))
+            prepared = batches(self.card, self.dataset, batch_size, self.sample_ids)
+            for batch, outputs, _ in run_batches(device, artifact, prepared, self._at_once(name)):
+                heads = read_heads(self.card, outputs, len(batch.images))
                 found += [_sample(heads, i) for i in range(len(batch.image_ids))]
             self._heads[key] = found
         return self._heads[key]
+
+    def _at_once(self, name: str) -> int:
+        return 1 if name in self.config.devices else UNTIMED_AT_ONCE
 
     @cached_property
     def reference_heads(self) -> list[Heads]:
@@ -254,8 +258,9 @@ class Bench:
             progress = Progress(f"{name}, batch size {batch_size}{reading and f', {reading}'}", self.say)
             device, artifact = self.device(name), self.artifact(*key[:3])
             artifact = artifact.readings[reading] if reading else artifact
-            at_once = 1 if name in self.config.devices else UNTIMED_AT_ONCE
-            results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress, at_once)
+            results, timing = detect(
+                device, artifact, self.card, self.dataset, batch_size, progress, self._at_once(name)
+            )
             save_results(results, path)
             self._timings[key] = timing
             return results, timing
