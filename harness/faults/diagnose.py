@@ -148,6 +148,8 @@ class Diagnosis:
                 for hypothesis in self._fits():
                     self._try(hypothesis)
             if not self.found:
+                self._try_until_found(self._read_off())
+            if not self.found:
                 self._try_until_found(pairs)
         return self._ranked()
 
@@ -155,8 +157,7 @@ class Diagnosis:
         """Whether certain mistakes explain all images."""
         with np.errstate(all="ignore"):
             found = [self.evidence.distance(self.chain, hypothesis.forms, i).worst for i in range(len(self.evidence))]
-        right = float(np.mean([one.worst for one in self.right]))
-        return float(np.mean(found)) <= min(EXPLAINED, REMOVED * right)
+        return float(np.mean(found)) <= min(EXPLAINED, REMOVED * _mean(self.right))
 
     def _applicable(self) -> list[Fault]:
         return [f for f in self.catalogue if f.stage in self.evidence.stages and f.applies(self.setting)]
@@ -167,7 +168,7 @@ class Diagnosis:
                 continue
             guesses = list(fault.guesses)
             if fault.estimate is not None:
-                guesses += ESTIMATES[fault.estimate](self.chain, self.evidence, self.first)
+                guesses += ESTIMATES[fault.estimate](self.chain, self.evidence, self.first, Forms())
             for params in dict.fromkeys(guesses):
                 yield Hypothesis((fault,), (params,))
 
@@ -190,6 +191,17 @@ class Diagnosis:
         pairs = (pair for pair in itertools.combinations(tried, 2) if compatible(pair[0].faults + pair[1].faults))
         for a, b in sorted(pairs, key=promise):
             yield Hypothesis(a.faults + b.faults, a.params + b.params)
+
+    def _read_off(self) -> Iterator[Hypothesis]:
+        """Two mistakes, the parameters of one read off what came beside what the other alone would give."""
+        others = dict(self._best_params())
+        for fault in self._applicable():
+            if fault.estimate is None:
+                continue
+            for other in others:
+                if compatible((fault, *other.faults)):
+                    for params in ESTIMATES[fault.estimate](self.chain, self.evidence, self.first, other.forms):
+                        yield Hypothesis((fault, *other.faults), (params, *other.params))
 
     def _try_until_found(self, hypotheses: Iterable[Hypothesis]) -> None:
         """Those that come soon after one that explains may explain better."""
@@ -214,23 +226,29 @@ class Diagnosis:
         distance = self.evidence.distance(self.chain, forms, self.first)
         if len(hypothesis.faults) == 1:
             self.tried[hypothesis] = distance
-        if not self._explains(distance, self.right[self.first]) or not self._each_counts(hypothesis, distance):
+        if not self._explains(distance, self.right[self.first]):
             return
-        everything = [distance, *(self.evidence.distance(self.chain, forms, index) for index in self.order[1:])]
-        worst = float(np.mean([one.worst for one in everything]))
-        if worst > min(EXPLAINED, REMOVED * float(np.mean([one.worst for one in self.right]))):
+        everything = [distance, *self._others(hypothesis)]
+        worst = _mean(everything)
+        if worst > min(EXPLAINED, REMOVED * _mean(self.right)) or not self._each_counts(hypothesis, worst):
             return
         self.found.append((hypothesis, worst, max(one.residual for one in everything)))
 
-    def _each_counts(self, hypothesis: Hypothesis, distance: Distance) -> bool:
-        """Whether two mistakes explain far more than one of them."""
+    def _others(self, hypothesis: Hypothesis) -> list[Distance]:
+        """From all images but the first."""
+        return [self.evidence.distance(self.chain, hypothesis.forms, index) for index in self.order[1:]]
+
+    def _each_counts(self, hypothesis: Hypothesis, worst: float) -> bool:
+        """Whether two mistakes explain far more than one of them, which may be the right thing for some images."""
         if len(hypothesis.faults) == 1:
             return True
-        alone = [
-            self.tried[Hypothesis((fault,), (params,))].worst
-            for fault, params in zip(hypothesis.faults, hypothesis.params, strict=True)
-        ]
-        return distance.worst <= REMOVED * min(alone)
+        for fault, params in zip(hypothesis.faults, hypothesis.params, strict=True):
+            alone = Hypothesis((fault,), (params,))
+            if alone not in self.tried:
+                self.tried[alone] = self.evidence.distance(self.chain, alone.forms, self.first)
+            if worst > REMOVED * _mean([self.tried[alone], *self._others(alone)]):
+                return False
+        return True
 
     @staticmethod
     def _explains(distance: Distance, right: Distance) -> bool:
@@ -254,6 +272,10 @@ class Diagnosis:
                 confidence = min(confidence, (1 - explanations[0].confidence) if not rivals else confidence)
             explanations.append(Explanation(hypothesis.faults, hypothesis.params, residual, round(confidence, 2)))
         return explanations[:SHOWN]
+
+
+def _mean(distances: Sequence[Distance]) -> float:
+    return float(np.mean([one.worst for one in distances]))
 
 
 def _confidence(worst: float, rivals: int, faults: int, free: int) -> float:
