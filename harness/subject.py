@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,7 +120,7 @@ class Subject:
         """
         outputs: Outputs
         if self.module is not None:
-            network = CardNetwork(copy.deepcopy(self.module).double(), self.card).eval()
+            network = CardNetwork(self.module, self.card).double()
             with torch.inference_mode():
                 tensors = network(torch.from_numpy(images).double())
             outputs = {name: tensor.numpy() for name, tensor in zip(self.card.output.names, tensors, strict=True)}

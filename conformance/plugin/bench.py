@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from hashlib import sha256
@@ -302,9 +302,3 @@ class Bench:
 def _sample(heads: Heads, index: int) -> Heads:
     keep = slice(index, index + 1)
     return Heads(heads.hm[keep], heads.wh[keep], None if heads.reg is None else heads.reg[keep])
-
-
-def worst(values: Sequence[float]) -> float | None:
-    """The largest finite value; None where there is none that JSON could hold."""
-    finite = [value for value in values if np.isfinite(value)]
-    return max(finite) if finite and len(finite) == len(values) else None

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from conformance.plugin.bench import worst
 from harness.compare import Comparison
 from harness.decode import NonFiniteHeadError
 from harness.devices.base import Artifact, Estimate
@@ -92,7 +91,7 @@ class Recorder:
     def _judged(self, name: str, outcome: Outcome, comparisons: Sequence[Comparison], detail: str | None) -> Stage:
         # The comparison that comes closest to its limit, or is furthest beyond.
         closest = max(comparisons, key=lambda c: c.measured / c.allowed if c.allowed else c.measured, default=None)
-        measured = None if closest is None else worst([closest.measured])
+        measured = None if closest is None else _worst([closest.measured])
         allowed = None if closest is None else closest.allowed
         return Stage(
             name=name,
@@ -131,7 +130,7 @@ class Recorder:
                 name=name,
                 batch_size=self.batch_size,
                 outcome="not-applicable",
-                measured=worst(list(largest.values())),
+                measured=_worst(list(largest.values())),
                 allowed=None,
                 comparisons=len(comparisons),
                 detail=f"largest difference of {shown}; {reason}",
@@ -197,3 +196,9 @@ class Recorder:
         if isinstance(record, Stage | Diagnosis):
             record = Reported(device=self.device, precision=self.precision, record=record)
         self.item.user_properties.append((PROPERTY, pack(record)))
+
+
+def _worst(values: Sequence[float]) -> float | None:
+    """The largest finite value; None where there is none that JSON could hold."""
+    finite = [value for value in values if np.isfinite(value)]
+    return max(finite) if finite and len(finite) == len(values) else None

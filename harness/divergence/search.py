@@ -68,9 +68,8 @@ def first_divergence(graph: CutGraph, known: set[str], measure: Measure) -> tupl
         earlier = search.first_wrong_before(place)
         if earlier is None:
             tensor, comparison = wrong
-            start = min(
-                search.last_certain_cut(place), graph.made_by[tensor]
-            )  # earlier only where a device does not give the same twice
+            # Earlier than what is certain only where a device does not give the same twice.
+            start = min(search.last_certain_cut(place), graph.made_by[tensor])
             return Divergence(start, cuts[last], comparison, tensor, search.runs), search.runs
         # It was wrong already, and what came after hid it.
         tensor, comparison = wrong = earlier

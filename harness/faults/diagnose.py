@@ -156,8 +156,8 @@ class Diagnosis:
     def explained_by(self, hypothesis: Hypothesis) -> bool:
         """Whether certain mistakes explain all images."""
         with np.errstate(all="ignore"):
-            found = [self.evidence.distance(self.chain, hypothesis.forms, i).worst for i in range(len(self.evidence))]
-        return float(np.mean(found)) <= min(EXPLAINED, REMOVED * _mean(self.right))
+            found = [self.evidence.distance(self.chain, hypothesis.forms, i) for i in range(len(self.evidence))]
+        return _mean(found) <= min(EXPLAINED, REMOVED * _mean(self.right))
 
     def _applicable(self) -> list[Fault]:
         return [f for f in self.catalogue if f.stage in self.evidence.stages and f.applies(self.setting)]
@@ -194,7 +194,7 @@ class Diagnosis:
 
     def _read_off(self) -> Iterator[Hypothesis]:
         """Two mistakes, the parameters of one read off what came beside what the other alone would give."""
-        others = dict(self._best_params())
+        others = [hypothesis for hypothesis, _ in self._best_params()]
         for fault in self._applicable():
             if fault.estimate is None:
                 continue
