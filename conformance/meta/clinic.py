@@ -13,8 +13,9 @@ import numpy as np
 from conformance.meta.fault_world import Case, make_images, rows_of_port
 from harness.faults import CATALOGUE, Fault, Forms
 from harness.faults.chain import Chain
-from harness.faults.diagnose import Diagnosis, Explanation
+from harness.faults.diagnose import Diagnosis
 from harness.faults.evidence import Evidence, HeadsEvidence, RowsEvidence
+from harness.faults.explanation import Explanation
 from harness.faults.port import Port, TorchRunner
 from harness.faults.writing import Rows
 from harness.stagewise import Golden

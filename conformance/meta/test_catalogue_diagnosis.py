@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from conformance.meta.by_hand import SPOILT
 from conformance.meta.clinic import Clinic, named
 from conformance.meta.fault_world import cases
 from conformance.meta.scorecard import KEY
 from harness.decode import NonFiniteHeadError
+from harness.errors import HarnessError
 from harness.faults import CATALOGUE, Fault, Forms
 from harness.faults.base import Params
 
@@ -23,11 +25,6 @@ pytestmark = pytest.mark.numerics
 Note = Callable[[str, object], None]
 BY_ID = {fault.id: fault for fault in CATALOGUE}
 PAIRS = 16
-CLOSE_CALLS = pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="a results file of an fp16 port hardly shows mistakes of close calls: 65 of 69, 95 % are aimed at",
-)
 SURE = 0.9
 RIGHT_OF_SURE = 0.85
 LEFT_OUT = 4
@@ -36,6 +33,15 @@ LEFT_OUT = 4
 
 def drawn(fault: Fault, salt: str) -> Params:
     return fault.draw(np.random.default_rng(zlib.crc32(f"{fault.id} {salt}".encode())))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks as small as these are slower on several, and a hundred times so where processes share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_what_no_known_mistake_gives_is_unknown(official: Clinic) -> None:
         pytest.param("official", False, id="official-fp32"),
         pytest.param("official", True, id="official-fp16"),
         pytest.param("ltrb", False, id="ltrb-fp32"),
-        pytest.param("ltrb", True, id="ltrb-fp16", marks=CLOSE_CALLS),
+        pytest.param("ltrb", True, id="ltrb-fp16"),
     ],
 )
 def test_one_mistake_is_first_in_95_of_100(tmp_path: Path, record_property: Note, name: str, half: bool) -> None:
@@ -93,11 +99,6 @@ def test_one_mistake_is_first_in_95_of_100(tmp_path: Path, record_property: Note
 
 
 @pytest.mark.catalogue
-@pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="parameters that must be fitted are sought for one mistake at a time: 28 of 32 pairs, 90 % are aimed at",
-)
 @pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
 def test_two_mistakes_are_among_three_in_90_of_100(tmp_path: Path, record_property: Note, half: bool) -> None:
     clinic, right, answers = Clinic(cases()["official"], tmp_path, half=half), [], []
@@ -107,7 +108,7 @@ def test_two_mistakes_are_among_three_in_90_of_100(tmp_path: Path, record_proper
         try:
             with np.errstate(all="ignore"):  # what one mistake leaves may be no numbers for the other
                 evidence = clinic.evidence(both)
-        except (NonFiniteHeadError, ValueError):
+        except (HarnessError, NonFiniteHeadError, ValueError):
             continue  # the second mistake cannot be made in what the first one leaves
         # One that leaves no trace of the other is no pair.
         if len(right) == PAIRS or not all(_tells_apart(clinic, evidence, forms) for forms in alone):
@@ -159,7 +160,7 @@ def test_ports_that_were_spoilt_by_hand_are_named(
 
 
 def _require_calibrated(answers: Sequence[tuple[float, bool]]) -> None:
-    """Of the answers given at 0.9 or more, 85 of 100 are right; this no expected failure covers."""
+    """Of the answers given at 0.9 or more, 85 of 100 are right."""
     sure = [right for confidence, right in answers if confidence >= SURE]
     if sure and np.mean(sure) < RIGHT_OF_SURE:
         pytest.fail(f"{sum(sure)} of {len(sure)} answers given at a confidence of {SURE} or more are right")

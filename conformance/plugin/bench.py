@@ -25,7 +25,7 @@ from harness.devices.registry import create_device
 from harness.errors import HarnessError
 from harness.evaluate import Metrics, evaluate
 from harness.export.load import load_onnx_checked, stated_by
-from harness.faults.diagnose import Explanation
+from harness.faults.explanation import Explanation
 from harness.heads import check_contract, read_heads
 from harness.limits import HeadLimits
 from harness.matching import Matches, match

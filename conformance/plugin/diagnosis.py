@@ -8,8 +8,9 @@ from conformance.plugin.bench import GOLDEN, Bench
 from harness.devices.base import Artifact, run_batch
 from harness.faults import CATALOGUE, Setting
 from harness.faults.chain import Chain
-from harness.faults.diagnose import SECONDS, Diagnosis, Hypothesis
+from harness.faults.diagnose import SECONDS, Diagnosis
 from harness.faults.evidence import HeadsEvidence
+from harness.faults.explanation import Hypothesis
 from harness.faults.port import Arrays, OutputsRunner, Runner, TorchRunner
 from harness.faults.words import as_records
 from harness.heads import split_heads

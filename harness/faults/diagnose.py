@@ -14,17 +14,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.faults.base import Fault, FaultStage, Params, Setting, compatible
+from harness.faults.base import Fault, FaultStage, Setting, compatible
 from harness.faults.chain import Chain
 from harness.faults.estimates import ESTIMATES
 from harness.faults.evidence import Distance, Evidence
-from harness.faults.fit import fitted
+from harness.faults.explanation import (
+    EXPLAINED,
+    REMOVED,
+    Explanation,
+    Hypothesis,
+    accounts_for,
+    confidence_of,
+    mean_of,
+)
+from harness.faults.fit import Fit
 from harness.faults.forms import Forms
 
-EXPLAINED = 2.5
-"""Mean distance in units of what may differ: precision leaves 0.1 to 0.5, and 1 to 2.5 where decisions hang on it."""
-REMOVED = 0.2
-"""Share of the deviation that may be left, too: what hardly deviates is not explained by what hardly changes it."""
 SURE = 0.5
 """Distance at which no dearer mistake is tried any more."""
 FEW = 0.5
@@ -34,6 +39,8 @@ PARAMS_IN_PAIRS = 2
 """Of one fault, how many parameters are tried together with other faults."""
 PROMISING = 250
 """Pairs that are tried before parameters are looked for."""
+JOINT = ((40, 2), (8, 20))
+"""Of how many pairs the parameters of one are looked for beside the other, and in how many rounds, in turn."""
 AFTER_FIRST = 40
 """Pairs that are still tried after one explains."""
 SECONDS = 45.0
@@ -44,52 +51,6 @@ COSTS: tuple[tuple[FaultStage, ...], ...] = (
     ("network",),
 )
 """Stages by what it costs to try their mistakes: arithmetic, a run of the network, a run of a slower one."""
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """Mistakes, with parameters, that may explain what came.
-
-    Attributes:
-        faults: One or two.
-        params: Of each.
-        free: How many parameters were looked for.
-    """
-
-    faults: tuple[Fault, ...]
-    params: tuple[Params, ...]
-    free: int = 0
-
-    @property
-    def forms(self) -> Forms:
-        """The port that makes them."""
-        forms = Forms()
-        for fault, params in zip(self.faults, self.params, strict=True):
-            forms = fault.apply(forms, params)
-        return forms
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Of the faults."""
-        return tuple(fault.id for fault in self.faults)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """An answer of the diagnosis.
-
-    Attributes:
-        faults: The mistakes; none where nothing known explains what came.
-        params: Of each.
-        residual: Difference that remains, which 99 of 100 values do not exceed; for detections, the share without an
-            equal.
-        confidence: That it is right, 0 to 1.
-    """
-
-    faults: tuple[Fault, ...]
-    params: tuple[Params, ...]
-    residual: float
-    confidence: float
 
 
 @dataclass
@@ -125,6 +86,11 @@ class Diagnosis:
         """The image that deviates most."""
         return self.order[0]
 
+    @property
+    def richest(self) -> int:
+        """The image whose pixels vary most: one of few colours leaves parameters open that have to be found."""
+        return max(self.order, key=lambda index: float(np.std(self.chain.images[index], axis=(0, 1)).min()))
+
     def explain(self) -> list[Explanation]:
         """The best explanations, best first; one without faults where nothing known explains what came.
 
@@ -144,20 +110,23 @@ class Diagnosis:
         if not self.found and self.right[self.first].worst > FEW:
             pairs = itertools.islice(self._pairs(), self.most_pairs)
             self._try_until_found(itertools.islice(pairs, PROMISING))
-            if not self.found:
-                for hypothesis in self._fits():
-                    self._try(hypothesis)
+            for part in (None, *self.evidence.parts):
+                if not self.found:
+                    for hypothesis in self._fits(part):
+                        self._try(hypothesis)
             if not self.found:
                 self._try_until_found(self._read_off())
             if not self.found:
                 self._try_until_found(pairs)
+            if not self.found:
+                self._try_until_found(self._joint_fits())
         return self._ranked()
 
     def explained_by(self, hypothesis: Hypothesis) -> bool:
         """Whether certain mistakes explain all images."""
         with np.errstate(all="ignore"):
-            found = [self.evidence.distance(self.chain, hypothesis.forms, i) for i in range(len(self.evidence))]
-        return _mean(found) <= min(EXPLAINED, REMOVED * _mean(self.right))
+            found = [self.evidence.distance(self.chain, hypothesis.forms, i) for i in self.order]
+        return accounts_for(found, [self.right[i] for i in self.order])
 
     def _applicable(self) -> list[Fault]:
         return [f for f in self.catalogue if f.stage in self.evidence.stages and f.applies(self.setting)]
@@ -172,13 +141,27 @@ class Diagnosis:
             for params in dict.fromkeys(guesses):
                 yield Hypothesis((fault,), (params,))
 
-    def _fits(self) -> Iterator[Hypothesis]:
+    def _fits(self, part: str | None) -> Iterator[Hypothesis]:
         for fault in self._applicable():
             if fault.starts and time.monotonic() < self.end:
                 starts = [*(h.params[0] for h in self.tried if h.faults == (fault,)), *fault.starts]
-                params = fitted(self.chain, self.evidence, self.first, fault, starts, self.end)
+                fit = Fit(self.chain, self.evidence, self.richest, fault, self.end, part)
+                params = fit.fitted(starts)
                 if params is not None:
                     yield Hypothesis((fault,), (params,), len(params))
+
+    def _joint_fits(self) -> Iterator[Hypothesis]:
+        """Two mistakes, the parameters of one sought beside what the other alone would give, first where it is easy."""
+        others, begun = [other for other, _ in self._best_params() if not other.free], []
+        for fault, other in itertools.product([fault for fault in self._applicable() if fault.starts], others):
+            if compatible((fault, *other.faults)) and time.monotonic() < self.end:
+                fit = Fit(self.chain, self.evidence, self.richest, fault, self.end, base=other.forms)
+                begun += [(error, params, fit, other) for error, params in fit.begun(fault.starts)[:1]]
+        for count, rounds in JOINT:
+            begun = sorted(begun, key=lambda one: one[0])[:count]
+            begun = [(*fit.descended(params, rounds), fit, other) for _, params, fit, other in begun]
+        for _, params, fit, other in sorted(begun, key=lambda one: one[0]):
+            yield Hypothesis((fit.fault, *other.faults), (params, *other.params), len(params))
 
     def _pairs(self) -> Iterator[Hypothesis]:
         """Two mistakes together, first those of which one explains a part of the heads."""
@@ -213,12 +196,13 @@ class Diagnosis:
             self._try(hypothesis)
 
     def _best_params(self) -> Iterator[tuple[Hypothesis, Distance]]:
-        """Of each fault alone the parameters that came closest."""
+        """Of each fault alone the parameters that came closest, as a whole and in one part."""
         by_fault: dict[str, list[tuple[Hypothesis, Distance]]] = {}
         for hypothesis, distance in self.tried.items():
             by_fault.setdefault(hypothesis.ids[0], []).append((hypothesis, distance))
         for some in by_fault.values():
-            yield from sorted(some, key=lambda one: one[1].worst)[:PARAMS_IN_PAIRS]
+            closest = sorted(some, key=lambda one: one[1].worst)[:PARAMS_IN_PAIRS]
+            yield from dict([*closest, min(some, key=lambda one: one[1].best)]).items()
 
     def _try(self, hypothesis: Hypothesis) -> None:
         """Compare with the image that deviates most, and where that is explained with the others."""
@@ -229,16 +213,16 @@ class Diagnosis:
         if not self._explains(distance, self.right[self.first]):
             return
         everything = [distance, *self._others(hypothesis)]
-        worst = _mean(everything)
-        if worst > min(EXPLAINED, REMOVED * _mean(self.right)) or not self._each_counts(hypothesis, worst):
+        right = [self.right[index] for index in self.order]
+        if not accounts_for(everything, right) or not self._each_counts(hypothesis, everything):
             return
-        self.found.append((hypothesis, worst, max(one.residual for one in everything)))
+        self.found.append((hypothesis, mean_of(everything), max(one.residual for one in everything)))
 
     def _others(self, hypothesis: Hypothesis) -> list[Distance]:
         """From all images but the first."""
         return [self.evidence.distance(self.chain, hypothesis.forms, index) for index in self.order[1:]]
 
-    def _each_counts(self, hypothesis: Hypothesis, worst: float) -> bool:
+    def _each_counts(self, hypothesis: Hypothesis, both: Sequence[Distance]) -> bool:
         """Whether two mistakes explain far more than one of them, which may be the right thing for some images."""
         if len(hypothesis.faults) == 1:
             return True
@@ -246,7 +230,7 @@ class Diagnosis:
             alone = Hypothesis((fault,), (params,))
             if alone not in self.tried:
                 self.tried[alone] = self.evidence.distance(self.chain, alone.forms, self.first)
-            if worst > REMOVED * _mean([self.tried[alone], *self._others(alone)]):
+            if not accounts_for(both, [self.tried[alone], *self._others(alone)]):
                 return False
         return True
 
@@ -267,18 +251,8 @@ class Diagnosis:
         for hypothesis, worst, residual in simplest:
             if any(hypothesis.ids == tuple(f.id for f in e.faults) for e in explanations):
                 continue
-            confidence = _confidence(worst, len(rivals), len(hypothesis.faults), hypothesis.free)
+            confidence = confidence_of(worst, len(rivals), len(hypothesis.faults), hypothesis.free)
             if explanations:
                 confidence = min(confidence, (1 - explanations[0].confidence) if not rivals else confidence)
             explanations.append(Explanation(hypothesis.faults, hypothesis.params, residual, round(confidence, 2)))
         return explanations[:SHOWN]
-
-
-def _mean(distances: Sequence[Distance]) -> float:
-    return float(np.mean([one.worst for one in distances]))
-
-
-def _confidence(worst: float, rivals: int, faults: int, free: int) -> float:
-    """How sure an answer is: less where precision alone does not account for the rest, or others explain as much."""
-    sure = 0.98 - 0.15 * max(0.0, worst - 0.5) - 0.03 * (faults - 1) - 0.01 * free
-    return sure / (1 + rivals)

@@ -59,14 +59,21 @@ class Evidence(Protocol):
     def stages(self) -> tuple[FaultStage, ...]:
         """Where mistakes can have been made that show in it."""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Those of which one may be spoilt and another not."""
+
     def __len__(self) -> int:
         """Number of images."""
 
     def distance(self, chain: Chain, forms: Forms, index: int) -> Distance:
         """How far what a port of these forms would give is from what came."""
 
-    def difference(self, chain: Chain, forms: Forms, index: int) -> NDArray[np.float64] | None:
-        """The same value by value, in units of what each may differ by; None where that makes no sense."""
+    def difference(self, chain: Chain, forms: Forms, index: int, part: str | None = None) -> NDArray[np.float64] | None:
+        """The same value by value, in units of what each may differ by; None where that makes no sense.
+
+        Of one part (head) alone where that is asked for and the evidence has such parts.
+        """
 
 
 def _largest(values: NDArray[Any]) -> float:
@@ -108,11 +115,13 @@ class HeadsEvidence:
         heads: Of each image, (1, channels, h, w) by name.
         allowed: By image and head, what they may differ by.
         stages: See `Evidence`.
+        parts: See `Evidence`.
     """
 
     heads: Sequence[Arrays]
     allowed: Sequence[Mapping[str, float]]
     stages: tuple[FaultStage, ...] = ("heads", "numeric", "batch", "preprocess", "network")
+    parts: tuple[str, ...] = ("hm", "wh")
 
     def __len__(self) -> int:
         """Number of images."""
@@ -129,9 +138,11 @@ class HeadsEvidence:
         residual = max(part[1] for part in parts.values())
         return Distance(by_part, residual, any(part[2] for part in parts.values()))
 
-    def difference(self, chain: Chain, forms: Forms, index: int) -> NDArray[np.float64] | None:
+    def difference(self, chain: Chain, forms: Forms, index: int, part: str | None = None) -> NDArray[np.float64] | None:
         """See `Evidence`."""
         got, predicted = self.heads[index], chain.heads_of(forms, index)
+        if part is not None:
+            got = {part: got[part]}
         if any(got[name].shape != predicted[name].shape for name in got):
             return None
         parts = []
@@ -153,10 +164,12 @@ class InputEvidence:
     Attributes:
         inputs: Of each image, in the card's layout.
         stages: See `Evidence`.
+        parts: See `Evidence`.
     """
 
     inputs: Sequence[NDArray[Any]]
     stages: tuple[FaultStage, ...] = ("preprocess",)
+    parts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -169,7 +182,7 @@ class InputEvidence:
         off = np.abs(off)
         return Distance({"input": _mean(off)}, LEVELS * float(np.quantile(off, 0.99)), bool(off.max() > 1))
 
-    def difference(self, chain: Chain, forms: Forms, index: int) -> NDArray[np.float64] | None:
+    def difference(self, chain: Chain, forms: Forms, index: int, part: str | None = None) -> NDArray[np.float64] | None:
         """See `Evidence`."""
         spec = chain.card.input
         level = np.array([LEVELS * spec.scale / std for std in spec.std])
@@ -187,11 +200,13 @@ class RowsEvidence:
         rows: Of each image.
         margins: By image, what scores and (in image pixels) boxes may differ by.
         stages: See `Evidence`.
+        parts: See `Evidence`.
     """
 
     rows: Sequence[Rows]
     margins: Sequence[tuple[float, float]]
     stages: tuple[FaultStage, ...] = ("decode", "results", "heads", "numeric", "batch", "preprocess", "network")
+    parts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -205,9 +220,9 @@ class RowsEvidence:
         share = _unmatched_share(table_of(self.rows[index]), table_of(predicted), self.margins[index])
         return Distance({"rows": share / UNMATCHED}, share, share > 0)
 
-    def difference(self, chain: Chain, forms: Forms, index: int) -> NDArray[np.float64] | None:
+    def difference(self, chain: Chain, forms: Forms, index: int, part: str | None = None) -> NDArray[np.float64] | None:
         """See `Evidence`."""
-        del chain, forms, index
+        del chain, forms, index, part
         return None
 
 

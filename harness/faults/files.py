@@ -9,8 +9,9 @@ from harness.exchange import file_stems, read_heads_file
 from harness.faults import CATALOGUE, Fault, Setting
 from harness.faults.base import FaultStage
 from harness.faults.chain import Chain
-from harness.faults.diagnose import Diagnosis, Explanation
+from harness.faults.diagnose import Diagnosis
 from harness.faults.evidence import Evidence, HeadsEvidence, InputEvidence, RowsEvidence
+from harness.faults.explanation import Explanation
 from harness.faults.forms import Forms
 from harness.faults.port import OutputsRunner, Runner, TorchRunner
 from harness.faults.scoring import score_in

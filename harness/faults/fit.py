@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,49 +20,79 @@ VALUES = 20000
 """Of a difference that enter: every n-th."""
 STEP = 1e-3
 ROUNDS = 25
+PATIENCE = 4
+"""Rounds in which the error is halved, or else there is nothing to be found."""
 STARTS = 4
 ENOUGH = 0.25
 """Mean square of the differences, in units of what they may be, that needs no other start."""
 
 
-def fitted(
-    chain: Chain, evidence: Evidence, index: int, fault: Fault, starts: Sequence[Params], end: float
-) -> Params | None:
-    """The parameters with which a mistake comes closest to what came; None where differences make no sense.
+@dataclass(frozen=True)
+class Fit:
+    """The search for the parameters of one mistake.
 
-    Args:
+    Attributes:
         chain: The reference.
         evidence: What came.
         index: The image to look at.
         fault: The mistake.
-        starts: Parameters to begin at; the best few are taken.
         end: On the monotonic clock, when to be content with what is found.
+        part: What of the evidence to look at, where another mistake may have spoilt the rest; None for everything.
+        base: What the port does besides.
     """
 
-    def off(params: Vector) -> Vector | None:
-        values = evidence.difference(chain, fault.apply(Forms(), tuple(params.tolist())), index)
+    chain: Chain
+    evidence: Evidence
+    index: int
+    fault: Fault
+    end: float
+    part: str | None = None
+    base: Forms = field(default_factory=Forms)
+
+    def begun(self, starts: Sequence[Params]) -> list[tuple[float, Params]]:
+        """How far what parameters give is from what came, closest first; none where differences make no sense."""
+        found: list[tuple[float, Params]] = []
+        for start in starts:
+            if found and time.monotonic() > self.end:
+                break
+            values = self._off(np.array(start))
+            if values is None:
+                return []
+            found.append((float(values @ values), start))
+        return sorted(found)
+
+    def fitted(self, starts: Sequence[Params]) -> Params | None:
+        """The parameters that come closest to what came; None where differences make no sense.
+
+        Args:
+            starts: Parameters to begin at; the best few are taken.
+        """
+        ends: list[tuple[float, Params]] = []
+        for _, start in self.begun(starts)[:STARTS]:
+            ends.append(self.descended(start))
+            if ends[-1][0] <= ENOUGH * VALUES or time.monotonic() > self.end:
+                break
+        return min(ends)[1] if ends else None
+
+    def descended(self, start: Params, rounds: int = ROUNDS) -> tuple[float, Params]:
+        """How far what came is from what some rounds of the search lead to, and the parameters there."""
+        error, params = _descend(self._off, np.array(start), rounds, self.end)
+        return error, tuple(params.tolist())
+
+    def _off(self, params: Vector) -> Vector | None:
+        forms = self.fault.apply(self.base, tuple(params.tolist()))
+        values = self.evidence.difference(self.chain, forms, self.index, self.part)
         return None if values is None else values[:: max(1, len(values) // VALUES)]
 
-    begun = []
-    for start in starts:
-        values = off(np.array(start))
-        if values is None:
-            return None
-        begun.append((float(values @ values), start))
-    ends: list[tuple[float, Params]] = []
-    for _, start in sorted(begun)[:STARTS]:
-        error, params = _descend(off, np.array(start))
-        ends.append((error, tuple(params.tolist())))
-        if error <= ENOUGH * VALUES or time.monotonic() > end:
-            break
-    return min(ends)[1]
 
-
-def _descend(off: Callable[[Vector], Vector | None], params: Vector) -> tuple[float, Vector]:
+def _descend(off: Callable[[Vector], Vector | None], params: Vector, rounds: int, end: float) -> tuple[float, Vector]:
     values = off(params)
     assert values is not None
     error, damping = float(values @ values), 1e-3
-    for _ in range(ROUNDS):
+    errors = [error]
+    for _ in range(rounds):
+        if time.monotonic() > end or (len(errors) > PATIENCE and error > errors[-1 - PATIENCE] / 2):
+            break
         slopes = np.stack([_slope(off, params, values, axis) for axis in range(len(params))], axis=1)
         normal, gradient = slopes.T @ slopes, slopes.T @ values
         for _ in range(6):
@@ -77,10 +108,8 @@ def _descend(off: Callable[[Vector], Vector | None], params: Vector) -> tuple[fl
             damping *= 8
         else:
             return error, params
-        done = error - better < 1e-6 * error
         params, values, error, damping = moved, tried, better, damping / 10
-        if done:
-            break
+        errors.append(error)
     return error, params
 
 

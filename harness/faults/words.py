@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.faults import CATALOGUE
-from harness.faults.diagnose import Explanation
+from harness.faults.explanation import Explanation
 from harness.report.records import Diagnosis
 
 BELIEVED = 0.3
