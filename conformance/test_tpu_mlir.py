@@ -108,6 +108,14 @@ def test_network_without_samplers_has_only_its_heads_apart(tmp_path: Path) -> No
     assert table(tmp_path, mlir(rows, ["all"]), "INT8") == dict.fromkeys(("hm.0", "hm.2", "hm", "wh.0", "wh.2"), "F16")
 
 
+def test_sum_with_a_constant_stays_in_float_under_int8_where_a_relu_is_part_of_it(tmp_path: Path) -> None:
+    sums: list[Row] = [("input", "Input", ()), ("sum", "AddConst", ("input",)), ("with relu", "AddConst", ("sum",))]
+    ends: list[Row] = [("trunk", "Conv", ("with relu",)), ("hm", "Conv", ("trunk",)), ("wh", "Conv", ("trunk",))]
+    lines = mlir([*sums, *ends], ["hm", "wh"]).splitlines()
+    lines = [line.replace("do_relu = false", "do_relu = true") if "loc(#loc3)" in line else line for line in lines]
+    assert table(tmp_path, "\n".join(lines), "INT8") == dict.fromkeys(("with relu", "hm", "wh"), "F16")
+
+
 def test_map_that_two_heads_share_is_no_head(tmp_path: Path) -> None:
     shared: list[Row] = [("input", "Input", ()), ("trunk", "Conv", ("input",)), ("shared", "Conv", ("trunk",))]
     ends: list[Row] = [(name, "Conv", ("shared",)) for name in ("hm", "wh", "reg")]

@@ -28,7 +28,7 @@ from harness.export.load import load_onnx_checked, stated_by
 from harness.models.weights import file_sha256
 
 MODES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "int8": "INT8"}
-FORM = 4
+FORM = 5
 """Counts up when what is kept of a conversion, or how it is made, changes."""
 RECORD = "record.json"
 BMODEL = "model.bmodel"

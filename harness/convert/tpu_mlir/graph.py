@@ -18,6 +18,7 @@ LOCATION = re.compile(r"^(#loc\d+) = loc\((?:fused\[)?\"([^\"]*)\"")
 RETURN = re.compile(r"^\s*return (?P<operands>[^:]*):")
 HOST = re.compile(r'"tpu\.GenericCpu".*?cpu_op_name = "([^"]*)"')
 NO_WORK = ("top.Weight", "top.Input", "top.None")
+RELU = "do_relu = true"
 OFF_CHIP = "tpu.GenericCpu"
 
 
@@ -29,11 +30,13 @@ class Operation:
         name: As qtables and calibration tables name it.
         kind: Such as "top.Conv".
         operands: SSA names of what it takes.
+        relu: Whether a ReLU, with or without a limit, is part of it.
     """
 
     name: str
     kind: str
     operands: tuple[str, ...]
+    relu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ def read_graph(path: Path) -> Graph:
             name = places.get(place, place.strip('"'))
             operands = tuple(part.strip().partition("#")[0] for part in match["operands"].split(",") if part.strip())
             for result in match["results"].split(", "):
-                operations[result.partition(":")[0]] = Operation(name, match["kind"], operands)
+                operations[result.partition(":")[0]] = Operation(name, match["kind"], operands, RELU in line)
         elif match := RETURN.match(line):
             returned = tuple(part.strip().partition("#")[0] for part in match["operands"].split(","))
     if not operations or not returned:
@@ -132,7 +135,8 @@ def float_operators(graph: Graph, mode: str, chip_float: str) -> dict[str, str]:
     last one, which the heads read, that this shows in: in float32 it lifts every head by 10 dB for 1 ms of the whole
     DLA-34 on BM1684X, all the others together by 3 dB more for 9 ms (``reports/sophon.md``). Under INT8 the deformable
     convolutions and the heads stay in float: one scale for 27 channels of offsets in pixels and masks, or for a heatmap
-    of logits, leaves neither exact.
+    of logits, leaves neither exact. So does the sum of a tensor and a constant with a ReLU in it, as in the hard
+    sigmoid: the compiler for BM1684X ends with "tpu_bdc_int_add_C: Assertion" on the first of them.
 
     Args:
         graph: Of the model, before it was lowered to a chip.
@@ -148,6 +152,8 @@ def float_operators(graph: Graph, mode: str, chip_float: str) -> dict[str, str]:
             kept = (*convolutions, *arithmetic, sampler, *graph.product_of(sampler))
             table |= {operation.name: chip_float for operation in kept}
         table |= {operation.name: chip_float for operation in graph.heads()}
+        sums = [operation for operation in graph.operations.values() if operation.kind == "top.AddConst"]
+        table |= {operation.name: chip_float for operation in sums if operation.relu}
     for sampler in graph.samplers[-1:]:
         table |= {operation.name: "F32" for operation in (*graph.grid_of(sampler)[0], sampler)}
     return table
