@@ -109,8 +109,8 @@ GRAPH = """\
 def test_an_operator_loses_what_its_inputs_do_not_explain(tmp_path: Path) -> None:
     (tmp_path / "m.mlir").write_text(GRAPH)
     graph = read_graph(tmp_path / "m.mlir")
-    losses = own_losses(graph, {"images": 0.0, "stem_Conv": 0.03, "body_Conv": 0.05, "sum_Add": 0.04})
-    assert list(losses) == ["body_Conv", "stem_Conv"]
+    losses = own_losses(graph, {"images": 0.0, "stem_Conv": 0.03, "body_Conv": 0.05, "sum_Add": 0.051})
+    assert list(losses) == ["stem_Conv", "body_Conv"], "in the order of the network, without what loses little"
     assert losses["body_Conv"] == pytest.approx(0.04)
     assert losses["stem_Conv"] == pytest.approx(0.03)
     assert [operation.name for operation in named_operators(graph, ["sum", "stem"])] == ["sum_Add", "stem_Conv"]

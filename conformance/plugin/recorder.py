@@ -124,7 +124,8 @@ class Recorder:
         shown = ", ".join(f"{head} {value:.3g}" for head, value in largest.items())
         if losses:
             most = ", ".join(f"{tensor} ({loss:.0%})" for tensor, loss in losses.items())
-            shown += f"; most is lost in {most}: in float ([int8] keep_float of the model card) they lose nothing"
+            shown += f"; the first to lose much are {most}: where some are to stay in float, begin with them"
+            shown += " ([int8] keep_float of the model card)"
         self._emit(
             Stage(
                 name=name,

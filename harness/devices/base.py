@@ -91,7 +91,7 @@ class Artifact:
         executed: What really executes: provider, precision, threads, versions. Stands in the report.
         host_operators: Operators that run on the host's CPU instead of the chip.
         estimate: The compiler's, where there is one.
-        losses: Under int8, the tensors that most is lost in: what each adds to the error of what it is made from, root
+        losses: Under int8, the first tensors that lose much: what each adds to the error of what it is made from, root
             mean square, as a share of its size; empty where the toolchain does not let us look.
         stated: Speeds that tools on another host stated.
         readings: The same model where something about the chip is not known and could be otherwise, by what that is.

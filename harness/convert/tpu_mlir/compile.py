@@ -45,7 +45,7 @@ class Conversion(Record):
         shape: Of the input.
         host_operators: Operators that left the chip for the host's CPU.
         float_operators: Operators that do not take the precision of the rest, and theirs.
-        losses: Under int8, the tensors of the ONNX that most is lost in, and what each adds to the error of what it is
+        losses: Under int8, the first tensors of the ONNX that lose much, and what each adds to the error of what it is
             made from, root mean square, as a share of its size.
         latency_ms: The compiler's estimate for one batch, see `profile`; None where no bmodel was made.
         ddr_bytes: Moved between the chip and its memory.

@@ -15,6 +15,8 @@ from harness.convert.tpu_mlir.graph import Graph
 
 IMAGES = 4
 NAMED = 8
+MUCH = 0.1
+"""Of the size of a tensor; half of the largest where all are less."""
 RESULT = "errors.json"
 
 WORKER = """\
@@ -81,10 +83,12 @@ def tensor_errors(
 
 
 def own_losses(graph: Graph, errors: Mapping[str, float]) -> dict[str, float]:
-    """What operators add to the error of what they are given, the largest first, at most `NAMED`.
+    """What operators add to the error of what they are given: the first in the network that add much, at most `NAMED`.
 
     The errors of an operator's inputs and its own are taken for independent, so their squares add up; what passes
-    through unchanged adds nothing.
+    through unchanged adds nothing. What has little of its own can still multiply what it is given, as a projection
+    does whose terms cancel, so of those that add much the first ones come first: on mb3_centernet, the first three
+    blocks in float bring back five points of AP, the operators with the largest numbers none.
 
     Args:
         graph: Of the model, before it was lowered.
@@ -98,4 +102,5 @@ def own_losses(graph: Graph, errors: Mapping[str, float]) -> dict[str, float]:
         own = errors.get(operation.name, 0.0) ** 2 - max(given, default=0.0) ** 2
         if own > 0:
             added[operation.name] = own**0.5
-    return dict(sorted(added.items(), key=lambda item: -item[1])[:NAMED])
+    much = min(MUCH, max(added.values(), default=0.0) / 2)
+    return dict([(name, loss) for name, loss in added.items() if loss >= much][:NAMED])
