@@ -37,7 +37,7 @@ def drawn(fault: Fault, salt: str) -> Params:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Networks as small as these are slower on several, and a hundred times so where processes share the cores."""
+    """Networks as small as these are slower on several, and tens of times so where processes share the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,8 +1,9 @@
 """Which known mistake explains what a port gave: the catalogue, tried on the reference itself.
 
 Every mistake that can be made is made on our own network and compared with what came: first one at a time, the cheap
-ones (outputs, batches, decoding) before those that need another run of the network, then those with parameters that
-have to be found, then two together. A mistake explains what came where what is left is what precision explains.
+ones (outputs, batches, decoding) before those that need another run of the network, then two together and those with
+parameters that have to be found, the likely ones first, and at last both at once. A mistake explains what came where
+what is left is what precision explains.
 """
 
 from __future__ import annotations
@@ -158,8 +159,11 @@ class Diagnosis:
                 fit = Fit(self.chain, self.evidence, self.richest, fault, self.end, base=other.forms)
                 begun += [(error, params, fit, other) for error, params in fit.begun(fault.starts)[:1]]
         for count, rounds in JOINT:
-            begun = sorted(begun, key=lambda one: one[0])[:count]
-            begun = [(*fit.descended(params, rounds), fit, other) for _, params, fit, other in begun]
+            begun = [
+                (*fit.descended(params, rounds), fit, other)
+                for _, params, fit, other in sorted(begun, key=lambda one: one[0])[:count]
+                if time.monotonic() < self.end
+            ]
         for _, params, fit, other in sorted(begun, key=lambda one: one[0]):
             yield Hypothesis((fit.fault, *other.faults), (params, *other.params), len(params))
 
