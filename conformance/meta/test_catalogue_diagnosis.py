@@ -19,6 +19,8 @@ from harness.decode import NonFiniteHeadError
 from harness.errors import HarnessError
 from harness.faults import CATALOGUE, Fault, Forms
 from harness.faults.base import Params
+from harness.faults.evidence import Distance
+from harness.faults.explanation import accounts_for
 
 pytestmark = pytest.mark.numerics
 
@@ -71,6 +73,13 @@ def test_what_no_known_mistake_gives_is_unknown(official: Clinic) -> None:
     heads = official.port(Forms()).heads(official.images)
     heads[0]["hm"][0, 7, 3, 5] += 0.5
     assert named(official.explain(official.of_heads(heads))) == [frozenset()]
+
+
+def test_images_that_hardly_show_a_mistake_say_nothing_for_it_and_may_not_get_worse() -> None:
+    quiet, loud, explained = (Distance({"rows": value}, 0.0) for value in (0.4, 15.0, 1.0))
+    assert accounts_for([quiet, explained], [quiet, loud])
+    assert not accounts_for([quiet, loud], [quiet, loud])
+    assert not accounts_for([loud, explained], [quiet, loud])
 
 
 @pytest.mark.catalogue
