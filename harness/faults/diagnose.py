@@ -200,13 +200,14 @@ class Diagnosis:
             self._try(hypothesis)
 
     def _best_params(self) -> Iterator[tuple[Hypothesis, Distance]]:
-        """Of each fault alone the parameters that came closest, as a whole and in one part."""
+        """Of each fault alone the parameters that came closest; of those that were looked for also in one part."""
         by_fault: dict[str, list[tuple[Hypothesis, Distance]]] = {}
         for hypothesis, distance in self.tried.items():
             by_fault.setdefault(hypothesis.ids[0], []).append((hypothesis, distance))
         for some in by_fault.values():
             closest = sorted(some, key=lambda one: one[1].worst)[:PARAMS_IN_PAIRS]
-            yield from dict([*closest, min(some, key=lambda one: one[1].best)]).items()
+            fitted = sorted((one for one in some if one[0].free), key=lambda one: one[1].best)[:1]
+            yield from dict([*closest, *fitted]).items()
 
     def _try(self, hypothesis: Hypothesis) -> None:
         """Compare with the image that deviates most, and where that is explained with the others."""
