@@ -40,7 +40,7 @@ PARAMS_IN_PAIRS = 2
 """Of one fault, how many parameters are tried together with other faults."""
 PROMISING = 250
 """Pairs that are tried before parameters are looked for."""
-JOINT = ((40, 2), (8, 20))
+JOINT = ((30, 2), (4, 20))
 """Of how many pairs the parameters of one are looked for beside the other, and in how many rounds, in turn."""
 AFTER_FIRST = 40
 """Pairs that are still tried after one explains."""
