@@ -14,14 +14,22 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         _take_cores(int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    elif config.option.numprocesses:
+        # Torch and NumPy count the cores when they are imported, which in a process yet to start is before it takes
+        # its own; threads that are too many for them wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", str(_share(config.option.numprocesses)))
+
+
+def _share(workers: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)
 
 
 def _take_cores(index: int, workers: int) -> None:
     """Runtimes start one thread a core they may use; with all cores in every process they would fight for them."""
     if not hasattr(os, "sched_setaffinity"):
         return
-    cores = sorted(os.sched_getaffinity(0))
-    share = max(1, len(cores) // workers)
+    cores, share = sorted(os.sched_getaffinity(0)), _share(workers)
     start = index * share % len(cores)
     os.sched_setaffinity(0, cores[start : start + share])
 

@@ -157,7 +157,10 @@ class Diagnosis:
         for fault, other in itertools.product([fault for fault in self._applicable() if fault.starts], others):
             if compatible((fault, *other.faults)) and time.monotonic() < self.end:
                 fit = Fit(self.chain, self.evidence, self.richest, fault, self.end, base=other.forms)
-                begun += [(error, params, fit, other) for error, params in fit.begun(fault.starts)[:1]]
+                # A search for each of many pairs: of the starts, those that take all parameters to be alike.
+                starts = [one.params[0] for one in self.tried if one.faults == (fault,)]
+                starts += [start for start in fault.starts if len(set(start)) == 1]
+                begun += [(error, params, fit, other) for error, params in fit.begun(starts)[:1]]
         for count, rounds in JOINT:
             begun = [
                 (*fit.descended(params, rounds), fit, other)
