@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.meta.suite import CHECKS, Suite
+from conformance.plugin import selection
 from conformance.plugin.rooting import TAKE_PATHS, join_values
 
 pytestmark = pytest.mark.numerics
@@ -78,6 +83,8 @@ def test_no_test_is_an_error(suite: Suite, arguments: Sequence[str], problem: st
     assert "verdict: error" in ended.output
 
 
+CORES = set(range(5))
+
 words = st.one_of(st.sampled_from(TAKE_PATHS), st.sampled_from(["-m", "accuracy", "--limit", "3", "-x", "a/b", "--"]))
 
 
@@ -94,3 +101,22 @@ def test_option_takes_the_path_that_follows_it(option: str) -> None:
     assert join_values(["-m", "accuracy", option, "/data/x", "-q"]) == ["-m", "accuracy", f"{option}=/data/x", "-q"]
     assert join_values([option, "-q"]) == [option, "-q"]
     assert join_values([f"{option}=a", "b"]) == [f"{option}=a", "b"]
+
+
+@pytest.mark.parametrize(("chosen", "threads"), [(None, str(max(1, len(CORES) // 2))), ("3", "3")])
+def test_processes_to_be_started_are_told_of_their_share_of_threads_unless_the_user_said(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, threads: str
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: CORES, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    selection.pytest_configure(cast(pytest.Config, SimpleNamespace(option=SimpleNamespace(numprocesses=2))))
+    assert os.environ["OMP_NUM_THREADS"] == threads
+
+
+def test_this_process_computes_with_no_more_threads_than_it_has_cores() -> None:
+    """Of one process true in any case; of several, by what they were told."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assert torch.get_num_threads() <= max(cores, int(os.environ.get("OMP_NUM_THREADS", "0")))
