@@ -83,8 +83,6 @@ def test_no_test_is_an_error(suite: Suite, arguments: Sequence[str], problem: st
     assert "verdict: error" in ended.output
 
 
-CORES = set(range(5))
-
 words = st.one_of(st.sampled_from(TAKE_PATHS), st.sampled_from(["-m", "accuracy", "--limit", "3", "-x", "a/b", "--"]))
 
 
@@ -103,13 +101,13 @@ def test_option_takes_the_path_that_follows_it(option: str) -> None:
     assert join_values([f"{option}=a", "b"]) == [f"{option}=a", "b"]
 
 
-@pytest.mark.parametrize(("chosen", "threads"), [(None, str(max(1, len(CORES) // 2))), ("3", "3")])
+@pytest.mark.parametrize(("chosen", "threads"), [(None, "2"), ("3", "3")])
 def test_processes_to_be_started_are_told_of_their_share_of_threads_unless_the_user_said(
     monkeypatch: pytest.MonkeyPatch, chosen: str | None, threads: str
 ) -> None:
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: CORES, raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", chosen or "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(5)), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", chosen or "")  # in any case, so that what is set here is taken back
     if chosen is None:
         monkeypatch.delenv("OMP_NUM_THREADS")
     selection.pytest_configure(cast(pytest.Config, SimpleNamespace(option=SimpleNamespace(numprocesses=2))))

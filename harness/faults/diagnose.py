@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.faults.base import Fault, FaultStage, Setting, compatible
+from harness.faults.base import Fault, FaultStage, Params, Setting, compatible
 from harness.faults.chain import Chain
 from harness.faults.estimates import ESTIMATES
 from harness.faults.evidence import Distance, Evidence
@@ -145,22 +145,24 @@ class Diagnosis:
     def _fits(self, part: str | None) -> Iterator[Hypothesis]:
         for fault in self._applicable():
             if fault.starts and time.monotonic() < self.end:
-                starts = [*(h.params[0] for h in self.tried if h.faults == (fault,)), *fault.starts]
                 fit = Fit(self.chain, self.evidence, self.richest, fault, self.end, part)
-                params = fit.fitted(starts)
+                params = fit.fitted([*self._tried_params(fault), *fault.starts])
                 if params is not None:
                     yield Hypothesis((fault,), (params,), len(params))
 
     def _joint_fits(self) -> Iterator[Hypothesis]:
         """Two mistakes, the parameters of one sought beside what the other alone would give, first where it is easy."""
         others, begun = [other for other, _ in self._best_params() if not other.free], []
-        for fault, other in itertools.product([fault for fault in self._applicable() if fault.starts], others):
+        # A search for each of many pairs: of the starts, those that take all parameters to be alike.
+        starts = {
+            fault: [*self._tried_params(fault), *(start for start in fault.starts if len(set(start)) == 1)]
+            for fault in self._applicable()
+            if fault.starts
+        }
+        for fault, other in itertools.product(starts, others):
             if compatible((fault, *other.faults)) and time.monotonic() < self.end:
                 fit = Fit(self.chain, self.evidence, self.richest, fault, self.end, base=other.forms)
-                # A search for each of many pairs: of the starts, those that take all parameters to be alike.
-                starts = [one.params[0] for one in self.tried if one.faults == (fault,)]
-                starts += [start for start in fault.starts if len(set(start)) == 1]
-                begun += [(error, params, fit, other) for error, params in fit.begun(starts)[:1]]
+                begun += [(error, params, fit, other) for error, params in fit.begun(starts[fault])[:1]]
         for count, rounds in JOINT:
             begun = [
                 (*fit.descended(params, rounds), fit, other)
@@ -169,6 +171,10 @@ class Diagnosis:
             ]
         for _, params, fit, other in sorted(begun, key=lambda one: one[0]):
             yield Hypothesis((fit.fault, *other.faults), (params, *other.params), len(params))
+
+    def _tried_params(self, fault: Fault) -> list[Params]:
+        """With which one mistake alone was made."""
+        return [one.params[0] for one in self.tried if one.faults == (fault,)]
 
     def _pairs(self) -> Iterator[Hypothesis]:
         """Two mistakes together, first those of which one explains a part of the heads."""
