@@ -15,18 +15,16 @@ from pathlib import Path
 import onnx
 import pytest
 
-from conformance.command_line import run
-from conformance.meta import stand_in_cann
-from conformance.meta.suite import CHECKS, Suite
-from conformance.meta.tiny import World
+from conformance.support.command_line import run
+from conformance.support.stand_ins import cann as stand_in_cann
+from conformance.support.suite import CHECKS, Suite
+from conformance.support.tiny import World
 from harness.cards import load_model_card
-from harness.devices.base import Exported
+from harness.checks.evaluate import evaluate
+from harness.devices.artifact import Exported
 from harness.devices.registry import create_device
-from harness.evaluate import evaluate
-from harness.outputs.folder import detect_outputs, open_outputs
-from harness.pipeline import detect
-
-pytestmark = pytest.mark.numerics
+from harness.exchange.output_folder import detect_outputs, open_outputs
+from harness.run.pipeline import detect
 
 STEMS = [
     "000000000139", "000000000176", "000000000213", "000000000250", "000000000287", "000000000324", "000000000361",
@@ -201,7 +199,7 @@ def test_suite_checks_what_came_back_against_the_reference(suite: Suite, returne
 def test_suite_reports_the_speed_that_the_tool_states_and_times_nothing_itself(suite: Suite, returned: Path) -> None:
     outputs = returned / "bs4" / "result" / BY_FOUR
     asked = ("--batch-sizes=4", "--device=ascend310p", "--precision=fp16")
-    ended = suite.run("conformance/test_perf.py", f"--outputs={outputs}", *asked)
+    ended = suite.run("conformance/device/test_perf.py", f"--outputs={outputs}", *asked)
     assert ended.status == 0, ended.output
     [perf] = ended.run_of("ascend310p:outputs").perf
     assert perf.fps == pytest.approx(11 / 0.024)

@@ -12,13 +12,11 @@ import onnx
 import pytest
 import torch
 
-from conformance.meta.suite import CHECKS, Suite
-from conformance.meta.tiny import ARCH, WIDTH, World
+from conformance.support.suite import CHECKS, Suite
+from conformance.support.tiny import ARCH, WIDTH, World
 from harness.cards.model import COCO_CATEGORY_IDS
-from harness.dataset import load_coco
-from harness.models import create_model
-
-pytestmark = pytest.mark.numerics
+from harness.centernet.networks import create_model
+from harness.data.dataset import load_coco
 
 Made = tuple[str, Path, str, str]
 """Option, the file that is wrong, what is said of it, and the remedy."""

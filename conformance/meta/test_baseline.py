@@ -11,13 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.meta.made_up import accuracy, document, run, stage
-from conformance.meta.suite import Suite
+from conformance.support.example_records import accuracy, document, run, stage
+from conformance.support.suite import Suite
 from harness.errors import HarnessError
 from harness.report.baseline import AP_DROP_ALLOWED, check_matches, read_document, regressions
 from harness.report.records import Outcome, to_json
-
-pytestmark = pytest.mark.numerics
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -121,7 +119,7 @@ def other_model(text: dict[str, Any]) -> None:
 
 def test_gate_as_a_whole(suite: Suite, tmp_path: Path) -> None:
     """A device against its own earlier runs: as it was, worse within what is allowed, worse, and another model's."""
-    checks, file = ("--device=right", "--batch-sizes=4", "conformance/test_accuracy.py"), tmp_path / "old.json"
+    checks, file = ("--device=right", "--batch-sizes=4", "conformance/device/test_accuracy.py"), tmp_path / "old.json"
     assert suite.run(*checks, results=file).status == 0
     earlier = json.loads(file.read_text())
 
@@ -150,7 +148,7 @@ def test_gate_as_a_whole(suite: Suite, tmp_path: Path) -> None:
 
 
 def test_stage_that_was_green_and_is_red_is_said_to_have_been_green(suite: Suite, tmp_path: Path) -> None:
-    file, checks = tmp_path / "old.json", ("--batch-sizes=1", "conformance/test_heads.py")
+    file, checks = tmp_path / "old.json", ("--batch-sizes=1", "conformance/device/test_heads.py")
     assert suite.run("--device=right", *checks, results=file).status == 0
     file.write_text(file.read_text().replace('"device": "right"', '"device": "swapped"'))
     ended = suite.run("--device=swapped", *checks, f"--baseline={file}")

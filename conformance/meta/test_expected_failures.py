@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from conformance.meta.suite import CHECKS, Ended, Suite
-from conformance.meta.vendor import ENTRY, HEADS, NEVER, line_of
+from conformance.support.suite import CHECKS, Ended, Suite
+from conformance.support.vendor import ENTRY, HEADS, NEVER, line_of
 from harness.cards.expectations import load_expectations
 from harness.errors import HarnessError
 
-pytestmark = pytest.mark.numerics
-
-ONLY_HEADS = "conformance/test_heads.py::test_device_heads_equal_reference"
+ONLY_HEADS = "conformance/device/test_heads.py::test_device_heads_equal_reference"
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +76,7 @@ def test_any_of_them_keeps_the_run_from_conforming(unexpected: Ended) -> None:
 
 @pytest.mark.parametrize("device", ["stray", "expired"])
 def test_entry_that_does_not_hold_fails_also_where_all_else_is_right(suite: Suite, device: str) -> None:
-    ended = suite.run(f"--device={device}", "--batch-sizes=1", "conformance/test_heads.py")
+    ended = suite.run(f"--device={device}", "--batch-sizes=1", "conformance/device/test_heads.py")
     assert (ended.status, ended.result.verdict) == (1, "deviates")
     assert problem(ended, device)
 
@@ -92,7 +90,7 @@ def test_refusal_of_the_toolchain_is_stage_conversion(suite: Suite) -> None:
 
 
 def test_part_of_a_module_calls_no_entry_stale(suite: Suite) -> None:
-    ended = suite.run("--device=excused", "--batch-sizes=1", ONLY_HEADS, "conformance/test_conversion.py")
+    ended = suite.run("--device=excused", "--batch-sizes=1", ONLY_HEADS, "conformance/device/test_conversion.py")
     assert (ended.status, ended.result.problems) == (0, ())
 
 

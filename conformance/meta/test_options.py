@@ -12,11 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.meta.suite import CHECKS, Suite
 from conformance.plugin import selection
 from conformance.plugin.rooting import TAKE_PATHS, join_values
-
-pytestmark = pytest.mark.numerics
+from conformance.support.suite import CHECKS, Suite
 
 REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "unknown device": (

@@ -10,14 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from conformance.meta.suite import Suite
 from conformance.plugin.recorder import Recorder, StageFailure, StageUndecided
-from harness.compare import Comparison
-from harness.decode import NonFiniteHeadError
-from harness.heads import DeviceOutputError
+from conformance.support.suite import Suite
+from harness.centernet.decode import NonFiniteHeadError
+from harness.centernet.heads import DeviceOutputError
+from harness.checks.comparison import Comparison
 from harness.report.records import Reported, Stage, unpack
-
-pytestmark = pytest.mark.numerics
 
 
 class Kept:
@@ -106,7 +104,7 @@ def test_other_errors_pass_through() -> None:
 def test_speed_alone_is_recorded_and_decides_nothing(suite: Suite, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     options = ("-m", "perf", f"--benchmark-json={file}", "--batch-sizes=4", "-k", "fps_of_the_device")
-    ended = suite.run("--device=right", *options, "conformance/test_perf.py")
+    ended = suite.run("--device=right", *options, "conformance/device/test_perf.py")
     assert (ended.status, ended.result.verdict) == (1, "undecided")
     assert "1 passed" in ended.output
     [perf] = ended.run_of("right").perf

@@ -11,21 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.meta import fake_tpu_mlir
-from conformance.meta.made_up import document, run
-from conformance.meta.suite import CHECKS, Ended, Suite
-from conformance.meta.tiny import IMAGES, World
-from harness.compare import load_tolerance
+from conformance.support.example_records import document, run
+from conformance.support.stand_ins import tpu_mlir as fake_tpu_mlir
+from conformance.support.suite import CHECKS, Ended, Suite
+from conformance.support.tiny import IMAGES, World
+from harness.cards.tolerances import load_tolerance
 from harness.report.baseline import regressions
 from harness.report.records import Latency, Perf, Run
 
-pytestmark = pytest.mark.numerics
-
 X, OLD = "bm1684x:simulated", "bm1684:simulated"
 CONVERSION, HEADS, SPEED = (
-    "conformance/test_conversion.py",
-    "conformance/test_heads.py",
-    "conformance/test_perf.py::test_compiler_estimates_the_speed",
+    "conformance/device/test_conversion.py",
+    "conformance/device/test_heads.py",
+    "conformance/device/test_perf.py::test_compiler_estimates_the_speed",
 )
 
 
@@ -124,7 +122,7 @@ def test_nan_deviates_even_at_int8_and_a_missing_output_does(sophon: SophonSuite
 
 
 def test_heads_of_int8_are_measured_and_the_verdict_is_by_ap(sophon: SophonSuite) -> None:
-    checks = (HEADS, "conformance/test_accuracy.py", "--precision=int8", "--calibration-images=2")
+    checks = (HEADS, "conformance/device/test_accuracy.py", "--precision=int8", "--calibration-images=2")
     ended = sophon.check(X, *checks, f"--limit={IMAGES}")
     assert (ended.status, ended.run_of(X).verdict) == (0, "conforms"), ended.output
     heads = ended.stage(X, "heads", 1)
@@ -161,7 +159,7 @@ def test_only_int8_has_no_tolerance_of_its_heads() -> None:
 
 
 def test_estimated_speed_says_so_and_nobody_clocks_a_simulator(sophon: SophonSuite) -> None:
-    ended = sophon.check(f"{X},{OLD}", "conformance/test_perf.py", "-m", "perf")
+    ended = sophon.check(f"{X},{OLD}", "conformance/device/test_perf.py", "-m", "perf")
     assert ended.status == 0, ended.output
     for device in (X, OLD):
         [speed] = ended.run_of(device).perf
@@ -194,7 +192,7 @@ def test_estimate_that_falls_at_all_is_worse_than_the_baseline(sophon: SophonSui
 
 
 def test_two_images_decide_nothing_where_ap_alone_decides(sophon: SophonSuite) -> None:
-    ended = sophon.check(X, HEADS, "conformance/test_accuracy.py", "--precision=int8", "--calibration-images=2")
+    ended = sophon.check(X, HEADS, "conformance/device/test_accuracy.py", "--precision=int8", "--calibration-images=2")
     assert (ended.status, ended.result.verdict, ended.run_of(X).verdict) == (1, "undecided", "undecided")
     stage = ended.stage(X, "accuracy", 1)
     assert stage.outcome == "undecided"

@@ -8,16 +8,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from conformance.meta.suite import CHECKS, Ended, Suite
-from conformance.meta.tiny import IMAGES, World
-from harness.devices.base import Exported
+from conformance.support.suite import CHECKS, Ended, Suite
+from conformance.support.tiny import IMAGES, World
+from harness.checks.evaluate import evaluate
+from harness.devices.artifact import Exported
 from harness.devices.torch import TorchDevice
-from harness.evaluate import evaluate
 from harness.faults import CATALOGUE
-from harness.pipeline import detect
-from harness.subject import load_subject
-
-pytestmark = pytest.mark.numerics
+from harness.run.pipeline import detect
+from harness.run.subject import load_subject
 
 EVERY_STAGE = {"contract", "heads", "batch", "detections", "accuracy"}
 ALONE = {"heads", "detections", "accuracy"}
@@ -180,7 +178,7 @@ def test_messages_of_the_suite_come_without_traceback(mixed: Ended) -> None:
 
 def test_document_is_the_same_from_two_processes_but_for_the_speed(suite: Suite, mixed: Ended) -> None:
     some = ("right", "swapped", "nan", "crashing")
-    both = suite.run(f"--device={','.join(some)}", "-n", "2", *CHECKS, "conformance/test_perf.py")
+    both = suite.run(f"--device={','.join(some)}", "-n", "2", *CHECKS, "conformance/device/test_perf.py")
     assert both.status == mixed.status
     assert "perf tests: deselected under -n, run them alone with: pytest -m perf" in both.output
     one, two = (end.result.model_dump() for end in (mixed, both))
@@ -212,13 +210,13 @@ def test_onnx_without_weights_is_its_own_reference(suite: Suite, world: World) -
 
 def test_nothing_compared_is_undecided(suite: Suite) -> None:
     """The AP of the reference is all that was asked for, and it is not compared with itself."""
-    ended = suite.run("--device=torch", "--batch-sizes=1", "conformance/test_accuracy.py")
+    ended = suite.run("--device=torch", "--batch-sizes=1", "conformance/device/test_accuracy.py")
     assert (ended.status, ended.result.verdict) == (1, "undecided")
     assert "1 passed" in ended.output
     assert "0 comparisons over 11 images on torch" in ended.output
 
 
 def test_tests_of_the_suite_itself_say_nothing_of_a_device(suite: Suite) -> None:
-    ended = suite.run("--device=right", "conformance/test_results.py", "-k", "keep_their_own_copy")
+    ended = suite.run("--device=right", "conformance/harness/data/test_detections.py", "-k", "keep_their_own_copy")
     assert "1 passed" in ended.output
     assert (ended.status, ended.result.verdict, ended.run_of("right").verdict) == (1, "undecided", "undecided")

@@ -15,27 +15,28 @@ from numpy.typing import NDArray
 
 from conformance.plugin.config import SuiteConfig
 from conformance.plugin.progress import Progress
-from harness.bootstrap import Difference, paired_bootstrap
-from harness.calibration import Calibration
-from harness.compare import Tolerance, load_tolerance
-from harness.dataset import Dataset, load_coco
-from harness.devices.base import Artifact, Device
+from harness.cards.tolerances import Tolerance, load_tolerance
+from harness.centernet.heads import check_contract, read_heads
+from harness.centernet.preprocess import preprocess
+from harness.checks.bootstrap import Difference, paired_bootstrap
+from harness.checks.evaluate import Metrics, evaluate
+from harness.checks.matching import Matches, match
+from harness.data.calibration import Calibration
+from harness.data.dataset import Dataset, load_coco
+from harness.data.detections import Results, load_results, save_results
+from harness.data.synthetic import embedded_dataset_root, load_spec
+from harness.devices.artifact import Artifact
+from harness.devices.base import Device
 from harness.devices.outputs import OutputsDevice
 from harness.devices.registry import create_device
 from harness.errors import HarnessError
-from harness.evaluate import Metrics, evaluate
+from harness.exchange.output_folder import open_outputs
 from harness.export.load import load_onnx_checked, stated_by
-from harness.faults.explanation import Explanation
-from harness.heads import check_contract, read_heads
-from harness.limits import HeadLimits
-from harness.matching import Matches, match
-from harness.outputs.folder import open_outputs
-from harness.pipeline import Timing, batches, detect, run_batches
-from harness.preprocess import preprocess
+from harness.faults.diagnosis.explanation import Explanation
 from harness.report.records import Data
-from harness.results import Results, load_results, save_results
-from harness.subject import Subject, load_subject
-from harness.synthetic import embedded_dataset_root, load_spec
+from harness.run.limits import HeadLimits
+from harness.run.pipeline import Timing, batches, detect, run_batches
+from harness.run.subject import Subject, load_subject
 from harness.types import Heads
 
 Ran = tuple[str, int, str]

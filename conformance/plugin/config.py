@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.calibration import DEFAULT_IMAGES
 from harness.cards import ModelCard, load_model_card, model_card_names
-from harness.compare import load_tolerance
+from harness.cards.tolerances import load_tolerance
+from harness.data.calibration import DEFAULT_IMAGES
 from harness.devices.outputs import NAME
 from harness.devices.registry import create_device, device_names
 from harness.errors import HarnessError

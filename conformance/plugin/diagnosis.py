@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from conformance.plugin.bench import GOLDEN, Bench
-from harness.devices.base import Artifact, run_batch
+from harness.centernet.heads import split_heads
+from harness.devices.artifact import Artifact
+from harness.devices.base import run_batch
 from harness.faults import CATALOGUE, Setting
-from harness.faults.chain import Chain
-from harness.faults.diagnose import SECONDS, Diagnosis
-from harness.faults.evidence import HeadsEvidence
-from harness.faults.explanation import Hypothesis
+from harness.faults.diagnosis.evidence import HeadsEvidence
+from harness.faults.diagnosis.explanation import Hypothesis
+from harness.faults.diagnosis.predict import Chain
+from harness.faults.diagnosis.search import SECONDS, Diagnosis
+from harness.faults.diagnosis.text import as_records
 from harness.faults.port import Arrays, OutputsRunner, Runner, TorchRunner
-from harness.faults.words import as_records
-from harness.heads import split_heads
-from harness.pipeline import batches
 from harness.report import records
+from harness.run.pipeline import batches
 
 
 def diagnose(bench: Bench, name: str, batch_size: int) -> list[records.Diagnosis]:

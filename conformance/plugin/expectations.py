@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Find the entries that match nothing, before any test is deselected."""
     suite = config.stash[CONFIG]
     modules = {item.path.name for item in items}
-    known = {path.name for path in Path(__file__).parent.parent.glob("test_*.py")}
+    known = {path.name for path in (Path(__file__).parent.parent / "device").glob("test_*.py")}
     sizes = {None, *suite.batch_sizes}
     whole = not any("::" in argument for argument in config.args)  # else a module's other tests are not collected
     stale = []

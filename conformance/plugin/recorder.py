@@ -8,12 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from harness.compare import Comparison
-from harness.decode import NonFiniteHeadError
-from harness.devices.base import Artifact, Estimate
-from harness.faults.words import answers
-from harness.heads import DeviceOutputError
-from harness.pipeline import Timing
+from harness.centernet.decode import NonFiniteHeadError
+from harness.centernet.heads import DeviceOutputError
+from harness.checks.comparison import Comparison
+from harness.devices.artifact import Artifact, Estimate
+from harness.faults.diagnosis.text import answers
 from harness.report.records import (
     ESTIMATED,
     Accuracy,
@@ -27,6 +26,7 @@ from harness.report.records import (
     Stage,
     pack,
 )
+from harness.run.pipeline import Timing
 
 PROPERTY = "centernet_conformance"
 SHOWN = 6

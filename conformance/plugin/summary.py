@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from harness.faults.words import answers
+from harness.faults.diagnosis.text import answers
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 WIDTH = 140

@@ -11,7 +11,7 @@ from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.stagewise import Judged
+    from harness.checks.files import Judged
 
 Folder = Annotated[Path | None, typer.Option(metavar="DIR", help="STEM.bin of every image, as 'preprocess' writes.")]
 HeadsFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="STEM.npz of every image, as 'infer' writes.")]
@@ -19,7 +19,9 @@ Results = Annotated[Path | None, typer.Option(metavar="FILE", help="COCO results
 Claim = Annotated[
     Path | None, typer.Option(metavar="FILE", help='Your figures of them: {"AP": 0.364, "images": 5000}.')
 ]
-Speed = Annotated[Path | None, typer.Option(metavar="FILE", help="Log of your benchmark (harness/speed_log.py).")]
+Speed = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Log of your benchmark; see harness/exchange/speed_log.py.")
+]
 
 
 def compare(
@@ -42,12 +44,12 @@ def compare(
     Example: python -m harness compare --results results.json
     """
     from harness.cards import load_model_card
-    from harness.faults.files import diagnose_files
-    from harness.port_files import read_claim
-    from harness.results import read_coco_json
-    from harness.speed_log import read_speed_log
-    from harness.stagewise import Golden, PortFiles, judge_files
-    from harness.subject import load_subject
+    from harness.checks.files import Golden, PortFiles, judge_files
+    from harness.checks.port_files import read_claim
+    from harness.data.detections import read_coco_json
+    from harness.exchange.speed_log import read_speed_log
+    from harness.faults.diagnosis.files import diagnose_files
+    from harness.run.subject import load_subject
 
     if not any((inputs, heads, results, speed)):
         raise HarnessError("nothing to compare", remedy="give --inputs, --heads, --results or --speed")

@@ -34,7 +34,7 @@ def convert(
     from harness.cards import load_model_card
     from harness.convert.ascend.bundle import choose_soc, write_bundle
     from harness.devices.registry import create_device
-    from harness.subject import load_subject
+    from harness.run.subject import load_subject
 
     chip, card = create_device(device).card, load_model_card(model)
     chosen, subject = choose_soc(chip, soc), load_subject(card, weights, onnx)

@@ -28,7 +28,7 @@ def dataset(
 
     Example: python -m harness dataset --split val --output data
     """
-    from harness.synthetic import load_spec, materialise
+    from harness.data.synthetic import load_spec, materialise
 
     with progress(f"embedded data set, {split.value}") as report:
         folder = materialise(load_spec(), split.value, output, limit=limit, progress=report)
@@ -49,8 +49,9 @@ def preprocess(
     Example: python -m harness preprocess --model embedded --output inputs
     """
     from harness.cards import load_model_card
-    from harness.dataset import first_few
-    from harness.exchange import stems_cut_alike, write_inputs
+    from harness.data.dataset import first_few
+    from harness.exchange.inputs import write_inputs
+    from harness.exchange.stems import stems_cut_alike
 
     card, images = load_model_card(model), chosen_dataset(coco, limit)
     with progress("preprocessing") as report:

@@ -16,9 +16,9 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.cards import ModelCard
-    from harness.dataset import Dataset
-    from harness.outputs.folder import OutputFolder
-    from harness.results import Results
+    from harness.data.dataset import Dataset
+    from harness.data.detections import Results
+    from harness.exchange.output_folder import OutputFolder
 
 
 def decode(
@@ -36,9 +36,9 @@ def decode(
     Example: python -m harness decode --heads heads --output results.json
     """
     from harness.cards import load_model_card
-    from harness.exchange import decode_folder
+    from harness.data.detections import to_coco_json
+    from harness.exchange.heads import decode_folder
     from harness.files import whole_file
-    from harness.results import to_coco_json
 
     card, images = load_model_card(model), chosen_dataset(coco, limit)
     with deviations_end_with_1(), progress("decoding") as report:
@@ -73,8 +73,8 @@ def score(
     Example: python -m harness score --model dla_34 --outputs result/dumpout_bs1 --coco PATH/TO/COCO
     """
     from harness.cards import load_model_card
-    from harness.evaluate import evaluate, evaluate_records
-    from harness.results import read_coco_json
+    from harness.checks.evaluate import evaluate, evaluate_records
+    from harness.data.detections import read_coco_json
 
     if (results is None) == (outputs is None):
         raise HarnessError("give one of --results and --outputs", field="--outputs", remedy="see 'score --help'")
@@ -99,7 +99,7 @@ def score(
 
 def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None) -> Results:
     """Detections of a folder of outputs, once what they are has been said."""
-    from harness.outputs.folder import detect_outputs, open_outputs
+    from harness.exchange.output_folder import detect_outputs, open_outputs
 
     with deviations_end_with_1():
         found = open_outputs(card, images, folder)
@@ -113,7 +113,7 @@ def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None
 
 def _speeds(card: ModelCard, outputs: OutputFolder, device: str | None) -> list[str]:
     from harness.devices.registry import create_device
-    from harness.outputs.speed import describe, read_speeds
+    from harness.exchange.tool_speed import describe, read_speeds
 
     chip = None if device is None else create_device(device).card
     return [describe(speed, chip, card) for speed in read_speeds(outputs.layout.folders, len(outputs.dataset))]

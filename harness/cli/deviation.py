@@ -12,8 +12,8 @@ import typer
 @contextmanager
 def deviations_end_with_1() -> Iterator[None]:
     """End the verb with a message and status 1 where tensors in the block are not those of the card, or not finite."""
-    from harness.decode import NonFiniteHeadError
-    from harness.heads import DeviceOutputError
+    from harness.centernet.decode import NonFiniteHeadError
+    from harness.centernet.heads import DeviceOutputError
 
     try:
         yield

@@ -14,7 +14,7 @@ from harness.cli.progress import signs_of_life
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.compare import Comparison
+    from harness.checks.comparison import Comparison
     from harness.divergence.locate import Located, Port
 
 
@@ -42,10 +42,10 @@ def diagnose(
     Example: python -m harness diagnose --onnx port.onnx --weights port.pth --output reproduction
     """
     from harness.cards import load_model_card
+    from harness.centernet.preprocess import preprocess
     from harness.devices.registry import create_device
     from harness.divergence.locate import Port
-    from harness.preprocess import preprocess
-    from harness.subject import load_subject
+    from harness.run.subject import load_subject
 
     card, runner = load_model_card(model), create_device(device)
     runner.check()

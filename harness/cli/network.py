@@ -43,7 +43,7 @@ def export(
     from harness.cards import load_model_card
     from harness.export import DIALECTS
     from harness.export.check import check_export
-    from harness.subject import load_subject
+    from harness.run.subject import load_subject
 
     size = _batch_size(batch_size)
     subject = load_subject(load_model_card(model), weights, None)
@@ -76,12 +76,12 @@ def infer(
 
     Example: python -m harness infer --device onnxruntime --output heads
     """
-    from harness.calibration import Calibration
     from harness.cards import load_model_card
+    from harness.centernet.heads import check_contract
+    from harness.data.calibration import Calibration
     from harness.devices.registry import create_device
-    from harness.exchange import write_heads
-    from harness.heads import check_contract
-    from harness.subject import load_subject
+    from harness.exchange.heads import write_heads
+    from harness.run.subject import load_subject
 
     card, runner = load_model_card(model), create_device(device)
     runner.check()

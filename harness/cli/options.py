@@ -11,7 +11,7 @@ from harness.cards import model_card_names
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.dataset import Dataset
+    from harness.data.dataset import Dataset
 
 Model = Annotated[
     str, typer.Option(metavar="CARD", help=f"Model card: a .toml file, or one of {', '.join(model_card_names())}.")
@@ -32,9 +32,9 @@ Weights = Annotated[
 def chosen_dataset(coco: Path | None, limit: int | None = None, split: str = "val2017") -> Dataset:
     """The data set of ``--coco``, or the embedded one, which is written to the cache on first use."""
     from harness.cli.progress import progress
-    from harness.dataset import load_coco
+    from harness.data.dataset import load_coco
+    from harness.data.synthetic import load_spec, materialise
     from harness.paths import cache_path
-    from harness.synthetic import load_spec, materialise
 
     if coco is not None:
         return load_coco(coco, limit=limit, split=split)

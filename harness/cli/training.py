@@ -32,7 +32,7 @@ def train(
     Example: python -m harness train --iterations 5000 --output runs/embedded
     """
     from harness.cards import load_model_card
-    from harness.models.weights import read_state_dict
+    from harness.centernet.networks.weights import read_state_dict
     from harness.training.loop import Settings, save_weights
     from harness.training.loop import train as run_training
 

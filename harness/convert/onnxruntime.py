@@ -21,12 +21,12 @@ from onnx import GraphProto, NodeProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from harness.cache import cached_folder, content_key
-from harness.calibration import Calibration
 from harness.cards.schema import Record
-from harness.devices.base import Exported
+from harness.centernet.networks.weights import file_sha256
+from harness.data.calibration import Calibration
+from harness.devices.artifact import Exported
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked
-from harness.models.weights import file_sha256
 
 FORM = 1
 """Counts up when how a model is quantised changes."""

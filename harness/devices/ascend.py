@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from harness.cache import cached_folder, content_key
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
+from harness.centernet.networks.weights import file_sha256
 from harness.convert.ascend.atc import Order, compile_om, find_atc, out_nodes
 from harness.convert.ascend.npu_smi import Npu, find_npus
+from harness.devices.artifact import Artifact, Exported, require_batch_size
 from harness.devices.ascend_runtimes import Runtime, find_runtime
-from harness.devices.base import Artifact, Exported, require_batch_size, require_request
+from harness.devices.base import require_request
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked, stated_by
-from harness.models.weights import file_sha256
 from harness.types import Outputs
 
 OM = "model"

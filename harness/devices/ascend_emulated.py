@@ -11,7 +11,8 @@ from onnx import ModelProto
 
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
-from harness.devices.base import Artifact, Exported, require_batch_size, require_request
+from harness.devices.artifact import Artifact, Exported, require_batch_size
+from harness.devices.base import require_request
 from harness.devices.onnxruntime import open_unoptimised, run_artifact
 from harness.emulation.ascend import runnable
 from harness.errors import HarnessError

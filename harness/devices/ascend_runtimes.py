@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from harness.convert.ascend.atc import explained
 from harness.convert.ascend.codes import explain, explain_status
 from harness.convert.process import run_tool
-from harness.devices.base import TensorSpec
+from harness.devices.artifact import TensorSpec
 from harness.errors import HarnessError
-from harness.outputs.layout import find_results
-from harness.outputs.tensors import read_file
+from harness.exchange.layout import find_results
+from harness.exchange.tensors import read_file
 
 Array = NDArray[Any]
 LIMIT_S = 600.0

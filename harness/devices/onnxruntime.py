@@ -16,7 +16,8 @@ from onnx import ModelProto
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
 from harness.convert.onnxruntime import PRECISE, quantise
-from harness.devices.base import Artifact, Exported, require_batch_size, require_request
+from harness.devices.artifact import Artifact, Exported, require_batch_size
+from harness.devices.base import require_request
 from harness.emulation.ascend import runnable_on_host
 from harness.emulation.rounding import rounded_to_fp16
 from harness.errors import HarnessError

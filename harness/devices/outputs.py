@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from harness.cards import DeviceCard, ModelCard
 from harness.cards.device import Limit
-from harness.devices.base import Artifact, Exported, StatedSpeed, require_request
+from harness.centernet.heads import input_spec, output_specs
+from harness.centernet.networks.macs import card_gmacs
+from harness.devices.artifact import Artifact, Exported, StatedSpeed
+from harness.devices.base import require_request
 from harness.errors import HarnessError
-from harness.heads import input_spec, output_specs
-from harness.models.macs import card_gmacs
-from harness.outputs.folder import OutputFolder
-from harness.outputs.speed import beside, read_speeds
+from harness.exchange.output_folder import OutputFolder
+from harness.exchange.tool_speed import beside, read_speeds
 from harness.types import Batch, Outputs
 
 NAME = "outputs"

@@ -18,7 +18,8 @@ from harness.convert.tpu_mlir.compile import Conversion, Order, convert
 from harness.convert.tpu_mlir.environment import VERSION, find_environment
 from harness.convert.tpu_mlir.profile import ddr_floor_ms
 from harness.convert.tpu_mlir.simulate import simulate
-from harness.devices.base import Artifact, Estimate, Exported, TensorSpec, require_batch_size, require_request
+from harness.devices.artifact import Artifact, Estimate, Exported, TensorSpec, require_batch_size
+from harness.devices.base import require_request
 from harness.errors import HarnessError
 from harness.types import Outputs
 

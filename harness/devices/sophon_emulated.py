@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from harness.convert.tpu_mlir.compile import convert
 from harness.convert.tpu_mlir.environment import VERSION, find_environment
 from harness.convert.tpu_mlir.interpreter import Interpreter
-from harness.devices.base import Artifact, Exported, TensorSpec
+from harness.devices.artifact import Artifact, Exported, TensorSpec
 from harness.devices.sophon import SophonDevice, by_name, counted, own_name
 from harness.types import Outputs
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
-from harness.devices.base import Artifact, Exported, TensorSpec, require_batch_size, require_request
+from harness.centernet.heads import output_specs
+from harness.centernet.ops import DCNv2
+from harness.devices.artifact import Artifact, Exported, TensorSpec, require_batch_size
+from harness.devices.base import require_request
 from harness.errors import HarnessError
 from harness.export.fold import fold_every_batch_norm
 from harness.export.network import CardNetwork
-from harness.heads import output_specs
-from harness.ops import DCNv2
 from harness.types import Outputs
 
 

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.cards import ModelCard
-from harness.compare import Comparison, Tolerance, compare_values, head_scales, load_tolerance
+from harness.cards.tolerances import Tolerance, load_tolerance
+from harness.centernet.heads import read_heads
+from harness.centernet.networks import HeadedNetwork
+from harness.checks.comparison import Comparison, compare_values
+from harness.checks.heads import head_scales
 from harness.devices.onnxruntime import open_unoptimised, run_session
 from harness.divergence.graph import CutGraph
 from harness.export.network import CardNetwork
-from harness.heads import read_heads
-from harness.models import HeadedNetwork
-from harness.subject import Subject
+from harness.run.subject import Subject
 
 Arrays = dict[str, NDArray[Any]]
 PARAMETER = re.compile(r"^(?:network\.|module\.|model\.)*(?P<layer>.+)\.(?:weight|bias)(?:_bias)?$")

@@ -10,8 +10,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from harness.compare import Comparison, load_tolerance
-from harness.devices.base import Artifact, Device, Exported, require_batch_size
+from harness.cards.tolerances import load_tolerance
+from harness.checks.comparison import Comparison
+from harness.devices.artifact import Artifact, Exported, require_batch_size
+from harness.devices.base import Device
 from harness.divergence.expected import (
     Arrays,
     Expected,
@@ -28,7 +30,7 @@ from harness.divergence.reproduction import Reproduction
 from harness.divergence.search import Divergence, first_divergence
 from harness.errors import HarnessError
 from harness.export.load import stated_by
-from harness.subject import Subject
+from harness.run.subject import Subject
 
 
 @dataclass(frozen=True, slots=True)

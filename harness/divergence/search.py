@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.compare import Comparison
+from harness.checks.comparison import Comparison
 from harness.divergence.graph import CutGraph
 
 Measure = Callable[[Sequence[str]], Mapping[str, Comparison]]

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.cards import ModelCard
-from harness.devices.base import Exported
+from harness.centernet.networks import HeadedNetwork
+from harness.devices.artifact import Exported
 from harness.export.ascend import export_ascend
 from harness.export.decomposed import export_decomposed
 from harness.export.load import load_onnx_checked
 from harness.export.standard import export_standard
 from harness.export.torchscript import export_torchscript
-from harness.models import HeadedNetwork
 
 
 class Exporter(Protocol):

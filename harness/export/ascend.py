@@ -10,11 +10,11 @@ from onnx import ModelProto, NodeProto, helper
 from torch import nn
 
 from harness.cards import ModelCard
-from harness.devices.base import Exported
+from harness.centernet.networks import HeadedNetwork
+from harness.centernet.ops import DCNv2
+from harness.devices.artifact import Exported
 from harness.errors import HarnessError
 from harness.export.trace import export_form, trace_onnx, write_onnx
-from harness.models import HeadedNetwork
-from harness.ops import DCNv2
 
 DIALECT = "ascend"
 

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from harness.devices.base import Exported
+from harness.devices.artifact import Exported
 from harness.emulation.ascend import runnable_on_host
 from harness.errors import HarnessError
 from harness.export.network import CardNetwork

@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cards import ModelCard
-from harness.devices.base import Exported
+from harness.centernet.networks import HeadedNetwork
+from harness.centernet.ops.sampled import sampled_form
+from harness.devices.artifact import Exported
 from harness.errors import HarnessError
 from harness.export.trace import example_input, export_form, trace_onnx, write_onnx
-from harness.models import HeadedNetwork
-from harness.ops.sampled import sampled_form
 
 DIALECT = "decomposed"
 

@@ -7,8 +7,8 @@ import itertools
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from harness.models.dla_dcn import DeformConv
-from harness.ops import DCNv2
+from harness.centernet.networks.dla_dcn import DeformConv
+from harness.centernet.ops import DCNv2
 
 
 def fold_batch_norm(network: nn.Module) -> None:

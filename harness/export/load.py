@@ -8,7 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from harness.devices.base import Artifact, TensorSpec
+from harness.devices.artifact import Artifact, TensorSpec
 from harness.errors import HarnessError
 
 PRECISIONS = {

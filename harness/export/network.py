@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.cards import ModelCard
+from harness.centernet.networks import HeadedNetwork
 from harness.errors import HarnessError
-from harness.models import HeadedNetwork
 
 
 class CardNetwork(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cards import ModelCard
-from harness.devices.base import Exported
+from harness.centernet.networks import HeadedNetwork
+from harness.devices.artifact import Exported
 from harness.export.trace import export_form, trace_onnx, write_onnx
-from harness.models import HeadedNetwork
 
 DIALECT = "standard"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from harness.cards import ModelCard
-from harness.devices.base import Exported
+from harness.centernet.networks import HeadedNetwork
+from harness.devices.artifact import Exported
 from harness.export.trace import example_input, export_form
 from harness.files import whole_file
-from harness.models import HeadedNetwork
 
 DIALECT = "torchscript"
 

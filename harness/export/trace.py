@@ -13,14 +13,14 @@ from onnx import ModelProto
 
 import harness
 from harness.cards import ModelCard
+from harness.centernet.heads import check_contract
+from harness.centernet.networks import HeadedNetwork
+from harness.centernet.ops import DCNv2
 from harness.errors import HarnessError
 from harness.export.fold import fold_batch_norm
 from harness.export.load import checkable, stated_by
 from harness.export.network import CardNetwork
 from harness.files import whole_file
-from harness.heads import check_contract
-from harness.models import HeadedNetwork
-from harness.ops import DCNv2
 
 
 def export_form(module: HeadedNetwork, card: ModelCard, dialect: str) -> CardNetwork:

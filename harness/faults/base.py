@@ -10,8 +10,8 @@ import numpy as np
 from torch import nn
 
 from harness.cards import ModelCard
+from harness.centernet.ops import DCNv2
 from harness.faults.forms import Forms
-from harness.ops import DCNv2
 
 FaultStage = Literal[
     "preprocess", "network", "heads", "numeric", "batch", "decode", "results", "evaluate", "perf"
@@ -85,7 +85,7 @@ class Fault:
         draw: Parameters for a port that makes it.
         guesses: Parameters for the diagnosis.
         starts: Parameters from which the diagnosis looks for others; none where it looks for none.
-        estimate: Name of the estimate of the parameters, see `harness.faults.estimates`.
+        estimate: Name of the estimate of the parameters, see `harness.faults.diagnosis.estimates`.
     """
 
     id: str

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import ModelCard
-from harness.decode import decode
+from harness.centernet.decode import decode
 from harness.faults.forms import DecodeForm
 from harness.faults.outputs import sigmoid
 from harness.types import Detections, Float32, Heads

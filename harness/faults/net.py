@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from harness.centernet.networks import HeadedNetwork
+from harness.centernet.ops import DCNv2
 from harness.faults.forms import NetForm
-from harness.models import HeadedNetwork
-from harness.ops import DCNv2
 
 RIGHT = NetForm()
 

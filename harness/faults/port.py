@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from harness.cards import DeviceCard, ModelCard
-from harness.devices.base import Artifact, Exported, TensorSpec
+from harness.centernet.heads import output_specs, read_heads
+from harness.centernet.networks import HeadedNetwork
+from harness.devices.artifact import Artifact, Exported, TensorSpec
 from harness.export.network import CardNetwork
 from harness.faults.decoding import decode_in
 from harness.faults.forms import Forms, NetForm
 from harness.faults.net import faulty_network
 from harness.faults.outputs import source_of, spoil
 from harness.faults.prep import prepare
-from harness.heads import output_specs, read_heads
-from harness.models import HeadedNetwork
 from harness.types import Detections, Heads, Outputs, Placement, UInt8
 
 Arrays = dict[str, NDArray[Any]]

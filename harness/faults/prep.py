@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import ModelCard
+from harness.centernet.preprocess import place, preprocess
 from harness.faults.forms import PrepForm
-from harness.preprocess import place, preprocess
 from harness.types import Float64, Placement, UInt8
 
 Image = NDArray[Any]

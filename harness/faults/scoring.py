@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.dataset import Instances
-from harness.evaluate import evaluate_records
+from harness.checks.evaluate import evaluate_records
+from harness.data.dataset import Instances
 from harness.faults.forms import ScoreForm
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.exchange.speed_log import BatchTime, SpeedLog
 from harness.faults.forms import SpeedForm
-from harness.speed_log import BatchTime, SpeedLog
 
 
 def claim(log: SpeedLog, form: SpeedForm) -> SpeedLog:

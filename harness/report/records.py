@@ -33,7 +33,7 @@ class Stage(Record):
 
 
 class Interval(Record):
-    """What the loss of AP would be on other images of the same kind, see `harness.bootstrap`."""
+    """What the loss of AP would be on other images of the same kind, see `harness.checks.bootstrap`."""
 
     low: float
     high: float

@@ -12,15 +12,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from harness.cards import ModelCard
-from harness.dataset import Dataset
+from harness.centernet.loss import TargetBatch, centernet_loss
+from harness.centernet.networks import HeadedNetwork, create_model
+from harness.centernet.networks.weights import load_weights
+from harness.centernet.ops import DCNv2
+from harness.centernet.samples import SampleNumbers, Samples, collate
+from harness.centernet.targets import MIN_OVERLAP
+from harness.data.dataset import Dataset
 from harness.errors import HarnessError
 from harness.files import whole_file
-from harness.models import HeadedNetwork, create_model
-from harness.models.weights import load_weights
-from harness.ops import DCNv2
-from harness.training.loss import TargetBatch, centernet_loss
-from harness.training.samples import SampleNumbers, Samples, collate
-from harness.training.targets import MIN_OVERLAP
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after every iteration with its number (from 1) and the losses by head, ``total`` and ``learning_rate``."""

@@ -1,0 +1,1 @@
+"""What the suite catches: every known mistake, made by ports, must be found and named."""

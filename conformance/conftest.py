@@ -1,0 +1,71 @@
+"""What the tests of the suite stand on, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from filelock import FileLock
+
+from conformance.catalogue.scorecard import entries_of, print_scorecard
+from conformance.support.stand_ins import cann as stand_in_cann
+from conformance.support.suite import Suite
+from conformance.support.tiny import World, make_world
+from harness.devices.artifact import Exported
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> World:
+    """A tiny model, its data and a vendor's devices; one for all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "tiny-world"
+    with FileLock(root.with_suffix(".lock")):
+        if not root.exists():
+            partial = root.with_suffix(".partial")
+            partial.mkdir()
+            make_world(partial)
+            partial.rename(root)
+    return World(root)
+
+
+@pytest.fixture(scope="session")
+def suite(world: World) -> Iterator[Suite]:
+    """Starts runs of the suite."""
+    with Suite(world) as suite:
+        yield suite
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Close a run of the catalogue with its score."""
+    reports = [report for some in terminalreporter.stats.values() for report in some if hasattr(report, "when")]
+    entries = entries_of(report.user_properties for report in reports if report.when == "call")
+    if entries:
+        terminalreporter.section("catalogue")
+        terminalreporter.write(print_scorecard(entries))
+
+
+def at_opset(model: Path, target: Path, opset: int = 11) -> Path:
+    """The tiny network in an opset that ATC reads; its operators are the same in all of them."""
+    graph = onnx.load(model)
+    graph.opset_import[0].version = opset
+    graph.ir_version = 6
+    onnx.save(graph, target)
+    return target
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with the stand-ins for programs, and none for Python."""
+    for name, value in stand_in_cann.install(tmp_path / "host").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("ASCEND_TOOLKIT_HOME", raising=False)
+    return tmp_path / "host"
+
+
+@pytest.fixture
+def exported(world: World, tmp_path: Path) -> Exported:
+    return Exported(world.model_card, "ascend", path=at_opset(world.onnx, tmp_path / "tiny.onnx"))

@@ -1,0 +1,1 @@
+"""The tests that judge a device, one file a stage."""

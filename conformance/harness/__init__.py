@@ -1,0 +1,1 @@
+"""Tests of the library; a folder here mirrors one of harness/."""

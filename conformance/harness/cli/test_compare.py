@@ -1,0 +1,117 @@
+"""`compare`: the files of a port that runs elsewhere are judged by stage, and what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.catalogue.adequacy import made_up_log
+from conformance.support.command_line import run
+from conformance.support.tiny import World
+from harness.checks.evaluate import evaluate_records
+from harness.data.detections import to_coco_json
+from harness.devices.artifact import Exported
+from harness.devices.torch import TorchDevice
+from harness.exchange.heads import write_heads
+from harness.exchange.inputs import write_inputs
+from harness.faults import CATALOGUE
+from harness.run.pipeline import detect
+from harness.run.subject import load_subject
+
+Files = dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """What a right port writes."""
+    folder, card, dataset = tmp_path_factory.mktemp("port"), world.model_card, world.dataset
+    device, module = TorchDevice(), load_subject(world.model_card, world.weights, None).module
+    artifact = device.convert(Exported(card, "module", module=module), 1, "fp32")
+    found = {name: folder / name for name in ("inputs", "heads", "results", "claim", "speed")}
+    write_inputs(card, dataset, found["inputs"])
+    write_heads(device, artifact, card, dataset, 1, found["heads"], sha256="")
+    rows = to_coco_json(detect(device, artifact, card, dataset, 1)[0], card.category_ids)
+    found["results"].write_text(json.dumps(rows))
+    metrics = evaluate_records(dataset.instances, rows)
+    found["claim"].write_text(json.dumps({"AP": metrics.AP, "images": metrics.images}))
+    found["speed"].write_text(made_up_log().model_dump_json())
+    return found
+
+
+def compare(world: World, files: Files) -> tuple[int, str]:
+    options = {"model": world.card, "weights": world.weights, "coco": world.coco, **files}
+    status, out, err = run("compare", *(part for name, value in options.items() for part in (f"--{name}", value)))
+    return status, out + err
+
+
+def test_files_of_a_right_port_conform(world: World, files: Files) -> None:
+    status, output = compare(world, files)
+    assert status == 0, output
+    assert "verdict: conforms, 11 images" in output
+    for stage in ("preprocess", "heads", "detections", "evaluate", "speed"):
+        assert f"stage {stage}: 0 of " in output
+
+
+def edited(file: Path, folder: Path, edit: Any) -> Path:  # noqa: ANN401 - any function of what the file holds
+    content = json.loads(file.read_text())
+    changed = edit(content)
+    (folder / file.name).write_text(json.dumps(content if changed is None else changed))
+    return folder / file.name
+
+
+def corners(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        x, y, width, height = row["bbox"]
+        row["bbox"] = [x, y, x + width, y + height]
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "stage", "fault"),
+    [
+        ("results", corners, "detections", "boxes-corners"),
+        ("speed", lambda log: {**log, "fps": 2 * log["fps"]}, "speed", "fps-times-chips"),
+    ],
+)
+def test_what_is_wrong_is_named_in_its_stage(
+    world: World, files: Files, tmp_path: Path,
+    name: str, edit: Any, stage: str, fault: str,  # noqa: ANN401
+) -> None:  # fmt: skip
+    given = {part: file for part, file in files.items() if part != "claim"}
+    status, output = compare(world, {**given, name: edited(files[name], tmp_path, edit)})
+    assert status == 1
+    wrong = [line for line in output.splitlines() if line.startswith("stage") and ": 0 of" not in line]
+    assert [line.split(":")[0] for line in wrong] == [f"stage {stage}"]
+    [description] = [one.description for one in CATALOGUE if one.id == fault]
+    assert f"diagnosis: {description}" in output
+
+
+def test_figures_that_the_results_do_not_read_deviate(world: World, files: Files, tmp_path: Path) -> None:
+    claim = edited(files["claim"], tmp_path, lambda figures: {**figures, "AP": figures["AP"] - 0.1})
+    status, output = compare(world, {"results": files["results"], "claim": claim})
+    assert status == 1
+    assert "stage evaluate: 1 of 2 comparisons deviate: AP: measured 0.1" in output
+    assert "diagnosis: unknown: none of the known mistakes gives these figures" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("speed", '{"batch_size": 4}', "not a speed log"),
+        ("claim", "[]", "not an object of figures"),
+        ("inputs", None, "no such file"),
+    ],
+)
+def test_files_that_are_none_are_refused(
+    world: World, files: Files, tmp_path: Path,
+    name: str, text: str | None, message: str,
+) -> None:  # fmt: skip
+    file = tmp_path / "given"
+    if text is not None:
+        file.write_text(text)
+    status, output = compare(world, {"results": files["results"], name: file})
+    assert status == 4
+    assert message in output
+    assert "remedy: " in output

@@ -1,0 +1,214 @@
+"""The drivers of Sophon's simulated chips, over a stand-in for tpu_mlir: what they give, keep and refuse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from conformance.support.small_model import SHA256, small_card
+from conformance.support.small_model import tiny_network as network_with_dcn
+from conformance.support.stand_ins import tpu_mlir as fake_tpu_mlir
+from conformance.support.tiny import World
+from harness.centernet.heads import DeviceOutputError, check_contract, read_heads
+from harness.centernet.preprocess import preprocess
+from harness.data.calibration import Calibration
+from harness.devices.artifact import Artifact, Exported
+from harness.devices.registry import create_device
+from harness.errors import HarnessError
+from harness.export import export_standard
+from harness.types import Float32, Outputs
+
+HEADS = ["hm", "wh", "reg"]
+CHIPS = [
+    *(("bm1684", precision) for precision in ("fp32", "int8")),
+    *(("bm1684x", precision) for precision in ("fp32", "fp16", "bf16", "int8")),
+]
+
+
+@pytest.fixture(scope="module")
+def exports(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Exported]:
+    """The tiny network as the chips take it, by batch size."""
+    folder = tmp_path_factory.mktemp("exports")
+    return {size: fake_tpu_mlir.static(world.card, world.onnx, folder / f"{size}.onnx", size) for size in (1, 2)}
+
+
+@pytest.fixture
+def toolchain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in in a cache of its own."""
+    monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path / "cache"))
+    return fake_tpu_mlir.install(tmp_path / "cache")
+
+
+@pytest.fixture
+def images(world: World) -> Float32:
+    """Four images as the network is fed."""
+    ids = world.dataset.image_ids[:4]
+    return np.stack([preprocess(world.model_card, world.dataset.read_image(id_))[0] for id_ in ids]).astype(np.float32)
+
+
+def order(exports: dict[int, Exported], world: World, size: int = 1, precision: str = "fp32") -> Exported:
+    """What the suite hands to a device."""
+    given = exports[size]
+    calibration = Calibration(given.card, world.dataset, 3) if precision == "int8" else None
+    return Exported(given.card, given.dialect, given.module, given.path, calibration)
+
+
+def onnx_outputs(exported: Exported, images: Float32) -> Outputs:
+    session = ort.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    found = session.run(HEADS, {"input": images})
+    return dict(zip(HEADS, found, strict=True))
+
+
+@pytest.mark.usefixtures("toolchain")
+@pytest.mark.parametrize(("chip", "precision"), CHIPS)
+def test_a_simulated_chip_gives_the_models_outputs_by_the_models_names(
+    world: World, exports: dict[int, Exported], images: Float32, chip: str, precision: str
+) -> None:
+    device = create_device(f"{chip}:simulated")
+    artifact = device.convert(order(exports, world, 1, precision), 1, precision)
+    check_contract(world.model_card, artifact, 1)
+    assert (artifact.executed["chip"], artifact.executed["precision"]) == (chip, precision)
+    found = device.run(artifact, images[:1])
+    assert list(found) == HEADS
+    for head, expected in onnx_outputs(exports[1], images[:1]).items():
+        step = {"fp32": 1e-6, "int8": 1 / 512 + 1e-6}.get(precision, float(np.abs(expected).max()) / 1024)
+        np.testing.assert_allclose(found[head], expected, rtol=0, atol=step)
+
+
+def test_nothing_is_converted_or_simulated_twice(
+    world: World, exports: dict[int, Exported], images: Float32, toolchain: Path
+) -> None:
+    work = Counter[str]()
+
+    def ask(chip: str = "bm1684x", size: int = 1, precision: str = "fp32", first: int = 0) -> Counter[str]:
+        """Convert and simulate as a new run would; the tools that this started."""
+        device = create_device(f"{chip}:simulated")
+        artifact = device.convert(order(exports, world, size, precision), size, precision)
+        device.run(artifact, images[first : first + size])
+        now = Counter(name for name in fake_tpu_mlir.starts(toolchain) if name != "model_tool")
+        new = now - work
+        work.update(new)
+        return new
+
+    everything = Counter(("model_transform", "model_deploy", "model_runner"))
+    assert ask() == everything
+    assert ask() == Counter()
+    assert ask(first=1) == Counter(["model_runner"])
+    assert ask(size=2) == ask(precision="fp16") == everything
+    int8 = everything + Counter(["model_deploy"])  # once to see what is lost where
+    assert ask(precision="int8") == int8 + Counter(["run_calibration"])
+    assert ask(precision="int8", chip="bm1684") == int8  # with the ranges of the other chip
+
+
+def test_chip_without_its_toolchain_names_the_command_that_installs_it(
+    world: World, exports: dict[int, Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path))
+    device = create_device("bm1684:simulated")
+    for ask in (device.check, lambda: device.convert(order(exports, world), 1, "fp32")):
+        with pytest.raises(HarnessError, match="is not installed") as caught:
+            ask()
+        assert caught.value.remedy == "python -m harness doctor --install tpu_mlir"
+
+
+def entries(toolchain: Path, kind: str) -> list[str]:
+    """What the cache keeps of a kind."""
+    folder = toolchain.parent.parent / kind
+    return [path.name for path in folder.glob("*") if path.suffix != ".lock"] if folder.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("transform-fails", r"model_transform: ended with status 3; its last lines:\s+\| loading\s+\| AssertionError"),
+        ("deploy-killed", r"model_deploy: ended with signal SIGKILL; its last lines:\s+\| out of memory"),
+        ("no-bmodel", r"model_deploy: .*(without a|left no) bmodel"),
+    ],
+)
+def test_conversion_that_fails_says_at_which_tool_and_is_made_anew(
+    world: World,
+    exports: dict[int, Exported],
+    toolchain: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mistake: str,
+    message: str,
+) -> None:
+    device = create_device("bm1684x:simulated")
+    monkeypatch.setenv(fake_tpu_mlir.MISTAKES, mistake)
+    with pytest.raises(HarnessError, match=message) as caught:
+        device.convert(order(exports, world), 1, "fp32")
+    assert "bm1684x fp32" in caught.value.cause
+    assert entries(toolchain, "bmodel") == []
+    [log] = (toolchain.parent.parent / "logs").iterdir()
+    assert caught.value.remedy is not None
+    assert str(log) in caught.value.remedy
+    monkeypatch.delenv(fake_tpu_mlir.MISTAKES)
+    assert device.convert(order(exports, world), 1, "fp32").executed["chip"] == "bm1684x"
+
+
+def test_bmodel_of_another_chip_is_refused(
+    world: World, exports: dict[int, Exported], toolchain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(fake_tpu_mlir.MISTAKES, "other-chip")
+    with pytest.raises(HarnessError, match="the bmodel is for bm1688, and the device is bm1684x") as caught:
+        create_device("bm1684x:simulated").convert(order(exports, world), 1, "fp32")
+    assert caught.value.file is not None
+    assert caught.value.file.startswith(str(toolchain.parent.parent))
+
+
+@pytest.mark.usefixtures("toolchain")
+def test_operator_that_the_compiler_lacks_is_named_with_the_file(tmp_path: Path) -> None:
+    card = small_card()
+    given = export_standard(network_with_dcn(), card, tmp_path / "dcn.onnx", batch_size=1, weights_sha256=SHA256)
+    with pytest.raises(HarnessError, match="the tool has no operator 'DeformConv'") as caught:
+        create_device("bm1684x:simulated").convert(Exported(card, "decomposed", None, given.path), 1, "fp32")
+    assert caught.value.file == str(tmp_path / "dcn.onnx")
+
+
+def test_model_of_any_batch_size_is_refused_before_a_tool_is_started(world: World, toolchain: Path) -> None:
+    with pytest.raises(HarnessError, match="the compiler needs a static shape") as caught:
+        create_device("bm1684:simulated").convert(Exported(world.model_card, "decomposed", None, world.onnx), 1, "fp32")
+    assert caught.value.file == str(world.onnx)
+    assert fake_tpu_mlir.starts(toolchain) == []
+
+
+@pytest.mark.usefixtures("toolchain")
+@pytest.mark.parametrize(("chip", "precision"), [("bm1684", "fp16"), ("bm1684x", "int8")])
+def test_what_a_chip_cannot_convert_is_refused_by_the_option_to_change(
+    exports: dict[int, Exported], chip: str, precision: str
+) -> None:
+    """A precision that it does not have; int8 without images."""
+    with pytest.raises(HarnessError) as caught:
+        create_device(f"{chip}:simulated").convert(exports[1], 1, precision)
+    assert caught.value.field == {"fp16": "--precision", "int8": "--calibration-images"}[precision]
+
+
+def simulated(
+    world: World, exports: dict[int, Exported], images: Float32, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> tuple[Artifact, Outputs]:
+    """A simulation with a mistake."""
+    device = create_device("bm1684x:simulated")
+    artifact = device.convert(order(exports, world), 1, "fp32")
+    monkeypatch.setenv(fake_tpu_mlir.MISTAKES, mistake)
+    return artifact, device.run(artifact, images[:1])
+
+
+@pytest.mark.usefixtures("toolchain")
+def test_output_that_the_simulator_drops_is_a_deviation_of_the_device(
+    world: World, exports: dict[int, Exported], images: Float32, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, outputs = simulated(world, exports, images, monkeypatch, "dropped-output")
+    with pytest.raises(DeviceOutputError, match="expected outputs named hm, wh, reg, got hm, wh"):
+        read_heads(world.model_card, outputs, 1)
+
+
+def test_simulation_without_outputs_is_an_error_and_is_not_kept(
+    world: World, exports: dict[int, Exported], images: Float32, toolchain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(HarnessError):
+        simulated(world, exports, images, monkeypatch, "no-outputs")
+    assert entries(toolchain, "simulated") == []

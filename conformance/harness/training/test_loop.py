@@ -1,0 +1,194 @@
+"""Training: a short run learns, and one that ends early goes on to the same weights."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from conformance.support.small_training import six_images, small_card
+from harness.cards import load_model_card
+from harness.centernet.loss import centernet_loss
+from harness.centernet.networks import create_model
+from harness.centernet.networks.weights import load_weights
+from harness.centernet.samples import Samples, collate
+from harness.data.dataset import Dataset
+from harness.errors import HarnessError
+from harness.paths import data_path
+from harness.training.loop import WARM_UP, Settings, learning_rate, save_weights, train
+
+pytestmark = pytest.mark.training
+
+SHORT = Settings(iterations=8, batch_size=2, crop=64, learning_rate=0.02, seed=1)
+
+
+def state_of(checkpoint: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return state
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return six_images(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(generated: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(small_card(), generated, SHORT, tmp_path_factory.mktemp("whole"), workers=0)
+
+
+def test_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
+    run = Settings(iterations=1000, learning_rate=0.5)
+    rates = [learning_rate(run, iteration) for iteration in range(1001)]
+    assert rates[0] == pytest.approx(0.5 / WARM_UP)
+    assert rates[WARM_UP - 1] == rates[WARM_UP] == pytest.approx(0.5)
+    assert rates[(WARM_UP + 1000) // 2] == pytest.approx(0.5 * 0.505)
+    assert rates[1000] == pytest.approx(0.005)
+    assert rates[:WARM_UP] == sorted(rates[:WARM_UP])
+    assert rates[WARM_UP:] == sorted(rates[WARM_UP:], reverse=True)
+
+
+@pytest.mark.parametrize("arch", ["res_18", "dla_34"])
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_short_training_lowers_the_loss_on_images_that_it_has_seen(
+    generated: Dataset, tmp_path: Path, arch: str, bfloat16: bool
+) -> None:
+    card = small_card(arch)
+    images, targets = collate([Samples(generated, card, 64, seed=1)[number] for number in range(12)])
+
+    def loss(model: torch.nn.Module) -> float:
+        with torch.no_grad():
+            return float(centernet_loss(model.train()(images), targets)["total"])
+
+    fresh = create_model(arch, card.head_channels, None, 0.125)
+    trained = create_model(arch, card.head_channels, None, 0.125)
+    told: list[tuple[int, dict[str, float]]] = []
+    run = Settings(iterations=20, batch_size=4, crop=64, learning_rate=0.05, seed=1, bfloat16=bfloat16)
+
+    load_weights(trained, train(card, generated, run, tmp_path, workers=0, report=lambda *args: told.append(args)))
+
+    assert loss(trained) < 0.7 * loss(fresh)
+    assert [iteration for iteration, _ in told] == list(range(1, 21))
+    assert all(set(values) == {"hm", "wh", "reg", "total", "learning_rate"} for _, values in told)
+
+
+def stop_at(iteration: int) -> Callable[[int, dict[str, float]], None]:
+    def report(done: int, losses: dict[str, float]) -> None:
+        if done == iteration:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_interrupted_run_keeps_a_checkpoint_and_goes_on_to_the_same_weights(
+    generated: Dataset, uninterrupted: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(small_card(), generated, SHORT, tmp_path, workers=0, report=stop_at(5))
+    saved = torch.load(tmp_path / "last.pth", weights_only=True)
+    assert (saved["iteration"], saved["epoch"]) == (5, 5 * 2 // 6)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
+
+    told: list[int] = []
+    checkpoint = train(small_card(), generated, SHORT, tmp_path, workers=1, report=lambda done, _: told.append(done))
+
+    assert told == [6, 7, 8]
+    torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
+
+
+KILLED = """
+import os, pathlib, signal, sys, torch
+from conformance.small_training import small_card
+from conformance.test_training import SHORT
+from harness.dataset import load_coco
+from harness.training.loop import train
+def report(done, losses):
+    if done == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.set_num_threads(int(sys.argv[3]))  # sums come out the same only in the same number of parts
+dataset = load_coco(pathlib.Path(sys.argv[1]), split="train2017")
+train(small_card(), dataset, SHORT, pathlib.Path(sys.argv[2]), save_every=3, workers=0, report=report)
+"""
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
+    generated: Dataset, uninterrupted: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(generated.folder.parent), str(tmp_path)]
+    command.append(str(torch.get_num_threads()))
+    assert subprocess.run(command, check=False, cwd=data_path()).returncode == -signal.SIGKILL
+    assert torch.load(tmp_path / "last.pth", weights_only=True)["iteration"] == 3
+
+    checkpoint = train(small_card(), generated, SHORT, tmp_path, workers=0)
+
+    torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SHORT, learning_rate=0.01),
+        replace(SHORT, crop=96),
+        replace(SHORT, seed=2),
+        replace(SHORT, bfloat16=True),
+    ],
+)
+def test_checkpoint_of_other_settings_is_refused(generated: Dataset, uninterrupted: Path, other: Settings) -> None:
+    before = uninterrupted.read_bytes()
+    name = next(field.name for field in fields(SHORT) if getattr(SHORT, field.name) != getattr(other, field.name))
+    with pytest.raises(HarnessError, match=f"other {name}"):
+        train(small_card(), generated, other, uninterrupted.parent, workers=0)
+    assert uninterrupted.read_bytes() == before
+
+
+def test_checkpoint_of_another_network_is_refused(generated: Dataset, uninterrupted: Path) -> None:
+    with pytest.raises(HarnessError, match="not of this network"):
+        train(small_card("dlav0_34"), generated, SHORT, uninterrupted.parent, workers=0)
+
+
+def test_damaged_checkpoint_is_refused(generated: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "last.pth").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(HarnessError, match="truncated"):
+        train(small_card(), generated, SHORT, tmp_path, workers=0)
+
+
+def test_diverged_run_is_an_error_and_leaves_the_last_good_checkpoint(generated: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="not finite"):
+        train(small_card(), generated, replace(SHORT, learning_rate=1e30), tmp_path, save_every=1, workers=0)
+    assert all(bool(tensor.isfinite().all()) for tensor in state_of(tmp_path / "last.pth").values())
+
+
+@pytest.mark.parametrize("crop", [0, 32, 100])
+def test_crop_that_does_not_suit_the_network_is_refused(generated: Dataset, tmp_path: Path, crop: int) -> None:
+    with pytest.raises(HarnessError, match=f"a crop of {crop} pixels"):
+        train(small_card(), generated, replace(SHORT, crop=crop), tmp_path, workers=0)
+
+
+def test_small_cardout_a_network_cannot_be_trained(generated: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"\[network\]"):
+        train(load_model_card("mb3_centernet"), generated, SHORT, tmp_path, workers=0)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_saved_weights_load_strictly_and_are_those_of_the_run(uninterrupted: Path, tmp_path: Path, half: bool) -> None:
+    state = state_of(uninterrupted)
+    save_weights(state, tmp_path / "weights.pth", half=half)
+
+    card = small_card()
+    model = create_model("res_18", card.head_channels, None, 0.125)
+    load_weights(model, tmp_path / "weights.pth")
+
+    for name, tensor in model.state_dict().items():
+        if half and tensor.dim() > 1:
+            # float16 keeps 11 bits and nothing below 2^-24
+            torch.testing.assert_close(tensor, state[name], rtol=2**-11, atol=2**-24)
+        else:
+            assert torch.equal(tensor, state[name]), name
+    assert (tmp_path / "weights.pth").stat().st_size < uninterrupted.stat().st_size / (5 if half else 2)

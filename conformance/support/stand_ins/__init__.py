@@ -1,0 +1,1 @@
+"""Stand-ins for vendors' tools; README.md says what each imitates, and from which source."""

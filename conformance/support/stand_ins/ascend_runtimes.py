@@ -1,0 +1,140 @@
+"""Stand-ins for what runs an om in a Python process: ais_bench's session and pyACL, over the stand-in's own om.
+
+Both take arrays by their address alone, as the real ones do: what is not contiguous is read as it lies in memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformance.support.stand_ins.cann import Om
+
+Array = NDArray[Any]
+
+
+def module(name: str, content: Mapping[str, object] | None = None) -> types.ModuleType:
+    """A module that can be looked for as if it were installed."""
+    made = types.ModuleType(name)
+    made.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    vars(made).update(content or {})
+    return made
+
+
+class InferSession:
+    """ais_bench's session.
+
+    Args:
+        device_id: Number of the chip.
+        model_path: The om.
+    """
+
+    reversed_outputs = False
+    """Whether the om has its outputs in another order than it was asked for, by name."""
+
+    def __init__(self, device_id: int, model_path: str) -> None:
+        self.device_id = device_id
+        try:
+            self.om = Om(model_path)
+        except SystemExit as error:
+            raise RuntimeError("[-1][ACL: general failure] load model failed, ret: 500002") from error
+
+    def get_inputs(self) -> list[types.SimpleNamespace]:
+        size = self.om.input_bytes
+        return [types.SimpleNamespace(name="input", shape=self.om.shape, datatype=0, size=size, realsize=size)]
+
+    def get_outputs(self) -> list[types.SimpleNamespace]:
+        names = [f"{node}:{name}" for node, name in zip(self.om.stated["nodes"], ("hm", "wh", "reg"), strict=True)]
+        return [types.SimpleNamespace(name=name) for name in self._ordered(names)]
+
+    def infer(self, feeds: Sequence[Array]) -> list[Array]:
+        """Run what lies at the address."""
+        (given,) = feeds
+        base = given
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        return self._ordered(self.om.execute(ctypes.string_at(base.ctypes.data, self.om.input_bytes)))
+
+    def _ordered(self, values: list[Any]) -> list[Any]:
+        return values[::-1] if self.reversed_outputs else values
+
+
+class Acl:
+    """pyACL: numbers for handles, a status with every answer, memory at addresses.
+
+    Args:
+        fails: The call that fails, and its status.
+    """
+
+    def __init__(self, fails: Mapping[str, int] | None = None) -> None:
+        self.fails = dict(fails or {})
+        self.calls: list[str] = []
+        self.memory: dict[int, Any] = {}
+        self.rt = types.SimpleNamespace(
+            set_device=lambda number: self._status("set_device"),
+            create_context=lambda number: (1, self._status("create_context")),
+            malloc=self._malloc,
+            memcpy=self._memcpy,
+        )
+        self.mdl = types.SimpleNamespace(
+            load_from_file=self._load,
+            create_desc=lambda: 2,
+            get_desc=lambda description, model: self._status("get_desc"),
+            get_num_inputs=lambda description: 1,
+            get_num_outputs=lambda description: 3,
+            get_input_size_by_index=lambda description, index: self.om.input_bytes,
+            get_output_size_by_index=lambda description, index: 64 + 4 * int(np.prod(self._shape(index))),
+            get_output_data_type=lambda description, index: 0,
+            get_output_dims=self._dims,
+            create_dataset=list,
+            add_dataset_buffer=lambda dataset, buffer: (dataset.append(buffer), 0),
+            execute=self._execute,
+        )
+
+    def init(self) -> int:
+        return self._status("init")
+
+    def create_data_buffer(self, pointer: int, size: int) -> tuple[int, int]:
+        return pointer, size
+
+    def _status(self, call: str) -> int:
+        self.calls.append(call)
+        return self.fails.get(call, 0)
+
+    def _load(self, path: str) -> tuple[int, int]:
+        status = self._status("load_from_file")
+        if not status:
+            self.om = Om(path)
+        return 3, status
+
+    def _malloc(self, size: int, policy: int) -> tuple[int, int]:
+        memory = ctypes.create_string_buffer(size)
+        self.memory[ctypes.addressof(memory)] = memory
+        return ctypes.addressof(memory), self._status("malloc")
+
+    def _memcpy(self, target: int, room: int, source: int, count: int, kind: int) -> int:
+        assert count <= room
+        assert kind in (1, 2)
+        ctypes.memmove(target, source, count)
+        return self._status("memcpy")
+
+    def _shape(self, index: int) -> list[int]:
+        return [self.om.batch, 80 if index == 0 else 2, *(side // 4 for side in self.om.shape[2:])]
+
+    def _dims(self, description: int, index: int) -> tuple[dict[str, Any], int]:
+        name = f"{self.om.stated['nodes'][index]}:{index}"
+        return {"name": name, "dimCount": 4, "dims": self._shape(index)}, 0
+
+    def _execute(self, model: int, inputs: list[tuple[int, int]], outputs: list[tuple[int, int]]) -> int:
+        status = self._status("execute")
+        if not status:
+            found = self.om.execute(ctypes.string_at(*inputs[0]))
+            for values, (pointer, _) in zip(found, outputs, strict=True):
+                ctypes.memmove(pointer, np.ascontiguousarray(values).ctypes.data, values.nbytes)
+        return status

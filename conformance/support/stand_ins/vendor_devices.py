@@ -1,0 +1,175 @@
+"""Devices of an imagined vendor: ONNX Runtime with one mistake each.
+
+This file is copied out of the tree, beside the cards of its devices, and found there as a vendor's package would be.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cards import load_device_card
+from harness.devices.artifact import Artifact, Exported
+from harness.devices.onnxruntime import OnnxRuntimeDevice
+from harness.errors import HarnessError
+from harness.types import Outputs
+
+Arrays = dict[str, NDArray[Any]]
+HERE = Path(__file__).parent
+
+
+class Right(OnnxRuntimeDevice):
+    """Makes no mistake."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card = load_device_card(HERE / f"{type(self).__name__.lower()}.toml")
+
+    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
+        """Run one batch, then make the mistake."""
+        return self.spoil(dict(super().run(artifact, images)), images)
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        """The mistake of this device."""
+        del images
+        return outputs
+
+
+class Swapped(Right):
+    """Width and height are exchanged."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        del images
+        return {**outputs, "wh": outputs["wh"][:, ::-1].copy()}
+
+
+class Permuted(Right):
+    """The samples of a batch come back in another order."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        del images
+        return {name: output[::-1].copy() for name, output in outputs.items()}
+
+
+class Stale(Right):
+    """The last sample of a batch is that of the batch before."""
+
+    before: Arrays | None = None
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        if len(images) == 1:
+            return outputs
+        fresh = {name: output[-1].copy() for name, output in outputs.items()}
+        for name, last in (self.before or {}).items():
+            outputs[name][-1] = last
+        self.before = fresh
+        return outputs
+
+
+class NaN(Right):
+    """One value of one sample is not a number."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        del images
+        outputs["hm"][-1, 7, 3, 5] = np.nan
+        return outputs
+
+
+class Transposed(Right):
+    """The heatmap comes back as NHWC."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        del images
+        return {**outputs, "hm": np.ascontiguousarray(outputs["hm"].transpose(0, 2, 3, 1))}
+
+
+class Fewer(Right):
+    """One output does not come back."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        del images, outputs["reg"]
+        return outputs
+
+
+class Slight(Right):
+    """One value of one channel of the third sample is a little off."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        if len(images) > 2:
+            outputs["reg"][2, 1, 9, 4] += 0.002
+        return outputs
+
+
+class Selective(Right):
+    """Finds nothing in some images (``unseen.json``: the CRC-32 of each), and is right about all others."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        unseen = json.loads((HERE / "unseen.json").read_text())
+        for heatmap, image in zip(outputs["hm"], images, strict=True):
+            if zlib.crc32(image.tobytes()) in unseen:
+                heatmap[:] = -20
+        return outputs
+
+
+class Crashing(Right):
+    """The driver gives up."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        raise RuntimeError("the driver has lost the device")
+
+
+class Absent(Right):
+    """Is not on this machine."""
+
+    def check(self) -> None:
+        raise HarnessError("no chip answers on the bus", field="--device absent", remedy="seat the card and try again")
+
+
+class Unconvertible(Right):
+    """Its toolchain refuses every model."""
+
+    def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
+        raise HarnessError("the compiler knows no ConvTranspose", file=exported.path, remedy="wait for version 2")
+
+
+class Endless(Right):
+    """Never comes back, once ``endless.running`` says that it has started."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        (HERE / "endless.running").touch()
+        time.sleep(600)
+        return outputs
+
+
+class HalfOnly(Right):
+    """Knows no fp32."""
+
+
+class Excused(Swapped):
+    """Its mistake is known, stage by stage."""
+
+
+class Elsewhere(Swapped):
+    """Its mistake is expected in another stage."""
+
+
+class Late(Unconvertible):
+    """Its heads are expected to deviate, and it never comes to heads."""
+
+
+class Cured(Right):
+    """Is expected to fail, and passes."""
+
+
+class Stray(Right):
+    """Has an entry that speaks of no test."""
+
+
+class Expired(Swapped):
+    """Its mistake was known until a day that is over."""

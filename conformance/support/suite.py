@@ -1,0 +1,137 @@
+"""Runs the suite as a user does, and says what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock
+
+from conformance.support.tiny import World
+from harness.report.records import Document, Run, Stage
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CHECKS = tuple(f"conformance/device/test_{name}.py" for name in ("conversion", "heads", "accuracy"))
+"""The files with the tests of devices, without speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that is over.
+
+    Attributes:
+        status: Its exit status.
+        output: All that it printed.
+        document: Its results document, None where it left none.
+    """
+
+    status: int
+    output: str
+    document: Document | None
+
+    @property
+    def result(self) -> Document:
+        """The document, which is there."""
+        assert self.document is not None, self.output
+        return self.document
+
+    def run_of(self, device: str) -> Run:
+        """What the document says of a device."""
+        return next(run for run in self.result.runs if run.device == device)
+
+    def stage(self, device: str, name: str, batch_size: int) -> Stage:
+        """One stage of a device."""
+        [stage] = [s for s in self.run_of(device).stages if (s.name, s.batch_size) == (name, batch_size)]
+        return stage
+
+    def outcomes(self, device: str, batch_size: int) -> dict[str, str]:
+        """Outcome of every stage of a device at one batch size."""
+        return {s.name: s.outcome for s in self.run_of(device).stages if s.batch_size == batch_size}
+
+
+class Suite:
+    """Starts runs of the suite over the tiny world.
+
+    Args:
+        world: The model, the data and the devices.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._folder = TemporaryDirectory(prefix="suite-runs-")
+        self._forker = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("forker.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=self.environment,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._forker.communicate()
+        self._folder.cleanup()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of a shell: nothing of the pytest that runs this test."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        own = {"PYTHONPATH": str(self.world.vendor), "OMP_NUM_THREADS": "1"}
+        return {**kept, **own, "CENTERNET_CONFORMANCE_CACHE": str(self.world.root / "cache")}
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Model and data of the tiny world, without an export in every run."""
+        world = self.world
+        given = {"--model": world.card, "--weights": world.weights, "--onnx": world.onnx, "--coco": world.coco}
+        return ("-p", "no:cacheprovider", *(f"{name}={path}" for name, path in given.items()))
+
+    def run(self, *arguments: str, results: Path | None = None, options: Sequence[str] | None = None) -> Ended:
+        """``pytest`` with `options` (those of the tiny world) and `arguments`, of which the last of a name counts."""
+        folder = Path(self._folder.name)
+        if results is None:
+            results = folder / "results.json"
+            results.unlink(missing_ok=True)
+        request: dict[str, Any] = {
+            "arguments": [*(self.options if options is None else options), f"--results={results}", *arguments],
+            "environment": self.environment,
+            "path": [str(self.world.vendor)],
+            "output": str(folder / "output"),
+            "bytecode": str(self.world.root / "bytecode"),
+        }
+        (folder / "output").write_text("")
+        assert self._forker.stdin is not None
+        assert self._forker.stdout is not None
+        print(json.dumps(request), file=self._forker.stdin, flush=True)
+        status = int(self._forker.stdout.readline())
+        if status < 0:
+            raise RuntimeError(f"the run was ended by signal {-status}")
+        return Ended(status, (folder / "output").read_text(), read_results(results))
+
+    def run_once(self, name: str, *arguments: str, options: Sequence[str] | None = None) -> Ended:
+        """`run`, but once for all processes of these tests; `name` stands for what is run."""
+        file = self.world.root / f"{name}.pickle"
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                file.write_bytes(pickle.dumps(self.run(*arguments, options=options)))
+            ended: Ended = pickle.loads(file.read_bytes())
+        return ended
+
+
+def read_results(file: Path) -> Document | None:
+    """A results document, held to its schema; None where there is none."""
+    return Document.model_validate_json(file.read_bytes()) if file.is_file() else None

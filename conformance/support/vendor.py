@@ -1,0 +1,71 @@
+"""Installs the stand-ins as a vendor's package: a folder on the path, with an entry point and a card for each."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+
+from conformance.support.stand_ins import vendor_devices as standin
+
+CARD = """\
+name = "{name}"
+description = "{description}"
+execution = "stand-in"
+toolchain = "none"
+dialect = "standard"
+precisions = ["{precision}"]
+"""
+
+ENTRY = """\
+[[expectation]]
+test = "{test}"
+stage = "{stage}"
+precision = "fp32"
+reason = "the vendor's compiler exchanges width and height"
+source = "ticket 17"
+since = "0.1.0"
+until = "{until}"
+
+"""
+
+HEADS = "test_heads.py::test_device_heads_equal_reference"
+NEVER = "9999-12-31"
+
+EXPECTATIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "excused": (
+        (HEADS, "heads", NEVER),
+        ("test_heads.py::test_device_decides_as_the_reference", "detections", NEVER),
+        ("test_accuracy.py::*", "accuracy", NEVER),
+    ),
+    "elsewhere": ((HEADS, "detections", NEVER),),
+    "late": ((HEADS, "heads", NEVER),),
+    "cured": ((HEADS, "heads", NEVER),),
+    "stray": (("test_heads.py::test_device_head_equals_reference", "heads", NEVER),),
+    "expired": ((HEADS, "heads", "2020-02-02"),),
+}
+"""By device: (test, stage, until) of each entry."""
+
+
+def install(folder: Path) -> None:
+    """Fill `folder`, which then goes onto the path."""
+    shutil.copy(standin.__file__, folder / "standin.py")
+    kinds = [kind for _, kind in inspect.getmembers(standin, inspect.isclass) if issubclass(kind, standin.Right)]
+    for kind in kinds:
+        name = kind.__name__.lower()
+        precision = "fp16" if kind is standin.HalfOnly else "fp32"
+        card = CARD.format(name=name, description=inspect.getdoc(kind), precision=precision)
+        (folder / f"{name}.toml").write_text(card, encoding="utf-8")
+    for name, entries in EXPECTATIONS.items():
+        text = "".join(ENTRY.format(test=test, stage=stage, until=until) for test, stage, until in entries)
+        (folder / f"{name}.expectations.toml").write_text(text, encoding="utf-8")
+    metadata = folder / "standin-0.1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: standin\nVersion: 0.1\n")
+    points = [f"{kind.__name__.lower()} = standin:{kind.__name__}" for kind in kinds]
+    (metadata / "entry_points.txt").write_text("\n".join(["[centernet_conformance.devices]", *points, ""]))
+
+
+def line_of(name: str) -> str:
+    """FILE:LINE, as messages give it, of the first entry of a device."""
+    return f"{name}.expectations.toml:1"

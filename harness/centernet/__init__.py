@@ -1,0 +1,1 @@
+"""CenterNet, the one-stage family: networks, DCNv2, preprocessing, heads, decoding, targets, loss."""

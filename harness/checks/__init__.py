@@ -1,0 +1,1 @@
+"""The judgements: plain functions from values to records."""

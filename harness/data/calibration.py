@@ -1,0 +1,68 @@
+"""The images that post-training quantisation takes its ranges from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cache import content_key
+from harness.cards import ModelCard
+from harness.centernet.preprocess import preprocess
+from harness.data.dataset import Dataset
+from harness.errors import HarnessError
+
+DEFAULT_IMAGES = 200
+"""As the recipes take."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Images spread over a data set, preprocessed as the model is fed: by our own code, never by a vendor's.
+
+    Attributes:
+        card: The contract of the model.
+        dataset: The whole data set, whatever part of it is evaluated.
+        count: How many images; fewer where the data set has no more.
+    """
+
+    card: ModelCard
+    dataset: Dataset
+    count: int = DEFAULT_IMAGES
+
+    @cached_property
+    def image_ids(self) -> tuple[int, ...]:
+        """The images, evenly spread over the data set.
+
+        Raises:
+            HarnessError: There are none.
+        """
+        ids = self.dataset.image_ids
+        if not ids:
+            raise HarnessError(
+                "no image to calibrate with", file=self.dataset.folder, remedy="give --coco a folder that has images"
+            )
+        places = np.linspace(0, len(ids) - 1, min(self.count, len(ids))).round().astype(int)
+        return tuple(ids[place] for place in places)
+
+    def key(self) -> str:
+        """Name of the network inputs by the content that they are made from, and by what became of the first image."""
+        files = [sha256(self.dataset.path(image_id).read_bytes()).hexdigest() for image_id in self.image_ids]
+        made = sha256(next(self.inputs(1)).tobytes()).hexdigest()
+        return content_key({"files": files, "input": json.loads(self.card.input.model_dump_json()), "made": made})
+
+    def inputs(self, batch_size: int) -> Iterator[NDArray[np.generic]]:
+        """Network inputs of `batch_size` images each; the last is filled up from the first images.
+
+        Raises:
+            HarnessError: An image cannot be read.
+        """
+        ids = self.image_ids
+        for start in range(0, len(ids), batch_size):
+            chunk = [ids[place % len(ids)] for place in range(start, start + batch_size)]
+            yield np.stack([preprocess(self.card, self.dataset.read_image(image_id))[0] for image_id in chunk])

@@ -1,0 +1,110 @@
+"""The generated data set as a folder in COCO's layout."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+from filelock import FileLock
+
+from harness.data.synthetic.coco import Annotation, ContentHash, canonical, draw_image, image_entry, instances
+from harness.data.synthetic.spec import Spec, load_spec
+from harness.errors import HarnessError
+from harness.paths import cache_path
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and their total."""
+
+FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+
+
+def embedded_dataset_root(split: str) -> Path:
+    """The folder of an embedded split in the cache, written on the first call.
+
+    Raises:
+        HarnessError: There is no such split, or the cache cannot be written.
+    """
+    return materialise(load_spec(), split, cache_path())
+
+
+def materialise(
+    spec: Spec, split: str, root: Path, *, limit: int | None = None, progress: Progress | None = None
+) -> Path:
+    """Write a split in COCO's layout, unless it is there already.
+
+    The folder appears under its name only when it is whole: it is written beside it and renamed. Processes that want
+    the same folder at the same time wait for the one that writes it.
+
+    Args:
+        spec: What is drawn.
+        split: Name of the split.
+        root: Where the folder is made; its name holds the content hash.
+        limit: Only so many of the first images; those have no stated hash and are not checked.
+        progress: Told after every image.
+
+    Returns:
+        The folder with ``annotations/instances_<folder>.json`` and ``<folder>/*.png``.
+
+    Raises:
+        HarnessError: There is no such split, `root` cannot be written, or the images are not those that the
+            specification's hash stands for.
+    """
+    part = spec.part(split)
+    total = part.images if limit is None else min(limit, part.images)
+    name = f"embedded-{split}-{part.sha256[:12]}" + ("" if total == part.images else f"-first{total}")
+    final, partial = root / name, root / f".{name}.partial"
+    if final.is_dir():
+        return final
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock"):
+            if final.is_dir():
+                return final
+            # What is there now was left by a process that was killed.
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                _write(spec, split, total, partial, progress)
+                partial.rename(final)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise HarnessError(
+            f"the embedded data set cannot be written: {error.strerror or error}",
+            file=final,
+            remedy="free some space, or set CENTERNET_CONFORMANCE_CACHE to a folder that can be written",
+        ) from error
+    return final
+
+
+def _write(spec: Spec, split: str, total: int, folder: Path, progress: Progress | None) -> None:
+    part = spec.part(split)
+    (folder / "annotations").mkdir(parents=True)
+    (folder / part.folder).mkdir()
+    content = ContentHash()
+    images, annotations = [], list[Annotation]()
+    for index in range(total):
+        drawn = draw_image(spec, split, index)
+        content.add_image(drawn.image)
+        images.append(image_entry(drawn))
+        annotations += drawn.annotations
+        # Encoded first and written by Python: cv2.imwrite does not say why a file could not be written.
+        _, encoded = cv2.imencode(".png", drawn.image, FAST)
+        (folder / part.folder / drawn.file_name).write_bytes(encoded.tobytes())
+        if progress is not None:
+            progress(index + 1, total)
+    document = instances(spec, images, annotations)
+    (folder / "annotations" / f"instances_{part.folder}.json").write_bytes(canonical(document))
+    if total == part.images:
+        _check(content.finish(document), part.sha256, split)
+
+
+def _check(found: str, expected: str, split: str) -> None:
+    if found != expected:
+        raise HarnessError(
+            f"the generated images have the content hash {found}, expected {expected}",
+            file="fixtures/dataset.toml",
+            field=f"split.{split}.sha256",
+            remedy="the drawing code or the specification was changed: restore it, or renew hash, weights and goldens",
+        )

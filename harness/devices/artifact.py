@@ -1,0 +1,123 @@
+"""What a device takes and executes: the exported model, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cards import ModelCard
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.data.calibration import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, shape and dtype of an input or output; None is a dynamic dimension, () a shape that is not known."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A model in the dialect that a device takes.
+
+    Attributes:
+        card: The contract of the model.
+        dialect: "module" (the PyTorch network) or an export dialect.
+        module: The PyTorch network in evaluation mode, float32; None for a foreign ONNX.
+        path: The exported file; None for the dialect "module".
+        calibration: Images for post-training quantisation; None where the precision is a floating one.
+    """
+
+    card: ModelCard
+    dialect: str
+    module: nn.Module | None = None
+    path: Path | None = None
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How fast a compiler believes a model to be.
+
+    Attributes:
+        latency_ms: Of one batch, on the chip alone.
+        ddr_floor_ms: Time that the traffic with the chip's memory alone takes; None where it is not known.
+        note: What the estimate assumes and leaves out.
+    """
+
+    latency_ms: float
+    ddr_floor_ms: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatedSpeed:
+    """What a tool on another host says it measured.
+
+    Attributes:
+        fps: Images a second.
+        batch_ms: Of each execution.
+        note: Which tool says so, what lies within its time, and what stands beside the figure.
+        share: Of what the chip can do at most; None where that is not known.
+    """
+
+    fps: float
+    batch_ms: tuple[float, ...]
+    note: str
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a device executes.
+
+    Attributes:
+        payload: The device's own handle (session, network, file).
+        inputs: The input tensors as the artifact itself states them.
+        outputs: The output tensors as the artifact itself states them.
+        batch_size: The static batch size; None where any is taken.
+        executed: What really executes: provider, precision, threads, versions. Stands in the report.
+        host_operators: Operators that run on the host's CPU instead of the chip.
+        estimate: The compiler's, where there is one.
+        losses: Under int8, the first tensors that lose much: what each adds to the error of what it is made from, root
+            mean square, as a share of its size; empty where the toolchain does not let us look.
+        stated: Speeds that tools on another host stated.
+        readings: The same model where something about the chip is not known and could be otherwise, by what that is.
+    """
+
+    payload: object
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch_size: int | None
+    executed: dict[str, str] = field(default_factory=dict)
+    host_operators: tuple[str, ...] = ()
+    estimate: Estimate | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+    stated: tuple[StatedSpeed, ...] = ()
+    readings: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+def require_batch_size(taken: int | None, batch_size: int, file: Path | None = None) -> None:
+    """Hold the batch size asked for to the only one that a static model takes (None: any).
+
+    Raises:
+        HarnessError: They differ, or it is not positive.
+    """
+    if batch_size < 1:
+        raise HarnessError(f"no batch of {batch_size} images", field="--batch-sizes", remedy="use 1 or more")
+    if taken is not None and taken != batch_size:
+        raise HarnessError(
+            f"the model takes batches of exactly {taken}, and {batch_size} was asked for",
+            file=file,
+            field="--batch-sizes",
+            remedy=f"use --batch-sizes {taken}, or export the model again with batch size {batch_size} or any",
+        )

@@ -1,0 +1,1 @@
+"""What passes between hosts as files: inputs, heads, results, and what tools wrote about them."""

@@ -1,0 +1,63 @@
+"""Network inputs as files, for a host that cannot run this suite."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cards import ModelCard
+from harness.data.dataset import Dataset
+from harness.exchange.stems import file_stems, write_manifest
+from harness.files import whole_folder
+from harness.run.pipeline import Progress, batches
+from harness.types import Placement
+
+
+def write_inputs(card: ModelCard, dataset: Dataset, folder: Path, progress: Progress | None = None) -> None:
+    """Write the network input of every image: raw values, little-endian, in the card's dtype and layout.
+
+    The manifest has for each file its image id, shape, SHA-256, and the placement as `Placement` has it.
+
+    Raises:
+        HarnessError: An image cannot be read, two share a stem, or `folder` is in use or cannot be written.
+    """
+    stems, entries = file_stems(dataset), []
+    with whole_folder(folder) as partial, ThreadPoolExecutor(1, "hash") as pool:
+        for done, batch in enumerate(batches(card, dataset, 1), start=1):
+            image_id, image = batch.image_ids[0], batch.images[0]
+            raw = image.astype(image.dtype.newbyteorder("<"), copy=False)
+            digest = pool.submit(hashlib.sha256, raw)  # takes longer than the write beside which it runs
+            name = f"{stems[image_id]}.bin"
+            write_raw(partial / name, raw)
+            entries.append(
+                {
+                    "image_id": image_id,
+                    "file": name,
+                    "shape": list(image.shape),
+                    "sha256": digest.result().hexdigest(),
+                    "placement": _plain(batch.placements[0]),
+                }
+            )
+            if progress is not None:
+                progress(done, len(dataset))
+        source = card.input
+        described = {"name": source.name, "dtype": source.dtype, "byte_order": "little", "layout": source.layout}
+        write_manifest(partial, {"model": card.name, "input": described, "images": entries})
+
+
+def write_raw(path: Path, array: NDArray[np.generic]) -> None:
+    """Write the values of a C-contiguous array as they lie in memory, without a copy."""
+    path.write_bytes(array.data)
+
+
+def _plain(placement: Placement) -> dict[str, object]:
+    return {
+        "forward": placement.forward.tolist(),
+        "inverse": placement.inverse.tolist(),
+        "image_size": list(placement.image_size),
+        "input_size": list(placement.input_size),
+    }

@@ -1,0 +1,87 @@
+"""What a port's own benchmark writes down, and whether the speed that it claims follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError, model_validator
+
+from harness.cards.schema import Record
+from harness.checks.comparison import Comparison
+from harness.errors import HarnessError, not_valid
+
+ALLOWED = 0.01
+"""Of the speed: what rounding of times to tenths of a millisecond and of the speed itself amounts to."""
+
+
+class BatchTime(Record):
+    """One batch on the host's clock."""
+
+    images: int = Field(gt=0)
+    """Images in it; slots that pad it do not count."""
+    start_ms: float
+    """Its input begins to leave the host."""
+    enqueued_ms: float
+    """The call that starts it has returned."""
+    done_ms: float
+    """Its outputs are in the host's memory."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BatchTime:
+        if not self.start_ms <= self.enqueued_ms <= self.done_ms or self.start_ms == self.done_ms:
+            raise ValueError("start_ms, enqueued_ms and done_ms must ascend")
+        return self
+
+
+class SpeedLog(Record):
+    """A benchmark's log."""
+
+    batch_size: int = Field(gt=0)
+    chips: int = Field(default=1, gt=0)
+    """Of the card; a speed is of as many as really ran."""
+    warm_up: int = Field(default=0, ge=0)
+    """Batches at the beginning that do not count."""
+    batches: tuple[BatchTime, ...]
+    fps: float = Field(gt=0)
+    """The speed that is claimed: images a second, host arrays in and out."""
+
+    @model_validator(mode="after")
+    def _counts(self) -> SpeedLog:
+        if len(self.batches) <= self.warm_up:
+            raise ValueError("no batch is left after the warm-up")
+        if any(batch.images > self.batch_size for batch in self.batches):
+            raise ValueError("a batch holds more images than batch_size")
+        return self
+
+    @property
+    def measured_fps(self) -> float:
+        """Images whose results came back / seconds from the first start to the last result, after the warm-up."""
+        counted = self.batches[self.warm_up :]
+        seconds = (max(b.done_ms for b in counted) - min(b.start_ms for b in counted)) / 1000
+        return sum(b.images for b in counted) / seconds
+
+
+def read_speed_log(file: Path) -> SpeedLog:
+    """Read a log.
+
+    Raises:
+        HarnessError: The file is missing or no log.
+    """
+    try:
+        return SpeedLog.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise HarnessError(f"cannot be read: {error.strerror}", file=file, remedy="check the path") from error
+    except ValidationError as error:
+        remedy = "give batch_size, chips, warm_up, fps, and images, start_ms, enqueued_ms, done_ms of each batch"
+        raise not_valid("a speed log", error, file=file, remedy=remedy) from error
+
+
+def judge_speed(log: SpeedLog) -> Comparison:
+    """Whether the claimed speed is what the log's own times give."""
+    measured = log.measured_fps
+    off = abs(log.fps / measured - 1)
+    problem = None
+    if not off <= ALLOWED:
+        counted = sum(batch.images for batch in log.batches[log.warm_up :])
+        problem = f"{log.fps:.2f} fps are claimed; {counted} images in the time of the log are {measured:.2f} fps"
+    return Comparison("fps against the log's own times", off, ALLOWED, len(log.batches), problem)

@@ -1,0 +1,99 @@
+"""What ais_bench writes beside its results: which files it wrote, and how long each batch took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from harness.data.dataset import first_few
+from harness.errors import HarnessError
+
+NAMES = ("_summary.json", "summary.json", "sumary.json")
+"""Inside the folder: with a trailing slash in the tool's option, and as its forerunner spelt it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A summary of ais_bench, of any of its versions.
+
+    Attributes:
+        path: The file.
+        outfiles: Names of the results that the run wrote; empty where it does not say.
+        arguments: The tool's command line.
+        batch_ms: Of each execution of the model, padded slots included, copies excluded.
+        throughput: As the tool states it, in images a second.
+    """
+
+    path: Path
+    outfiles: frozenset[str]
+    arguments: tuple[str, ...]
+    batch_ms: tuple[float, ...]
+    throughput: float | None
+
+    def argument(self, *names: str) -> str | None:
+        """The value of an option, given as ``--name value`` or ``--name=value``; None where it was not given."""
+        for place, argument in enumerate(self.arguments):
+            option, equals, value = argument.partition("=")
+            if option in names:
+                following = self.arguments[place + 1 : place + 2]
+                return value if equals else next(iter(following), None)
+        return None
+
+
+def find_summary(folder: Path) -> Summary | None:
+    """The summary of a folder of results; None where there is none.
+
+    Raises:
+        HarnessError: It cannot be read.
+    """
+    beside = folder.resolve().parent / f"{folder.resolve().name}_summary.json"
+    paths = [path for path in (beside, *(folder / name for name in NAMES)) if path.is_file()]
+    return read_summary(paths[0]) if paths else None
+
+
+def read_summary(path: Path) -> Summary:
+    """A summary file.
+
+    Raises:
+        HarnessError: It is no JSON object, or its entries are of other kinds than ais_bench writes.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        samples: Mapping[str, Mapping[str, Sequence[str]]] = content.get("filesinfo") or {}
+        outfiles = [name for sample in samples.values() for name in sample.get("outfiles", ())]
+        throughput = content.get("throughput")
+        return Summary(
+            path,
+            frozenset(PureWindowsPath(name).name for name in outfiles),  # which splits at both kinds of slashes
+            tuple(map(str, content.get("args") or ())),
+            _times(content),
+            None if throughput is None else float(throughput),
+        )
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise HarnessError(
+            f"no summary of ais_bench: {error}", file=path, remedy="copy it again, or remove it"
+        ) from error
+
+
+def _times(content: Mapping[str, Any]) -> tuple[float, ...]:
+    times = content.get("npu_compute_time_list") or ()
+    # Some versions write pairs of start and end.
+    return tuple(float(time[1]) - float(time[0]) if isinstance(time, list) else float(time) for time in times)
+
+
+def refuse_stale(summary: Summary, files: Sequence[Path]) -> None:
+    """Hold the results in a folder to those that the run says it wrote.
+
+    Raises:
+        HarnessError: There are others, which an earlier run left: ais_bench overwrites and never removes.
+    """
+    stale = sorted(path.name for path in files if path.name not in summary.outfiles)
+    if summary.outfiles and stale:
+        raise HarnessError(
+            f"{len(stale)} results are not of the run that {summary.path.name} tells of: {first_few(stale)}",
+            file=files[0].parent,
+            remedy="remove what an earlier run left, or run again into an empty folder",
+        )

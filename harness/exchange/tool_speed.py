@@ -1,0 +1,226 @@
+"""How fast a model ran on another host, from what the tools themselves wrote: none of their figures is taken blindly.
+
+==================== ===================================================================================================
+ais_bench, summary   every execution's own time: images whose results were written / their sum; padded slots and
+                     the warm-up are no images, but the time of padded slots counts
+ais_bench, printed   ``throughput 1000*batchsize.mean(B)/NPU_compute_time.mean(M): T``, in older versions without
+                     ``.mean`` after batchsize; of several devices ``summary throughput:T``
+benchmark.x86_64     the eighth number of ``perf_vision_batchsize_<B>_device_<id>.txt``, "Interface throughputRate"
+the same, no images  ``ave_throughputRate`` of ``PureInfer_perf_of_*.txt``; its latency is that of a sample, not a batch
+==================== ===================================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.cards import DeviceCard, ModelCard
+from harness.errors import HarnessError
+from harness.exchange.summary import Summary, find_summary
+
+NUMBER = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
+PRINTED = re.compile(
+    rf"throughput\s+1000\s*\*\s*batchsize(?:\.mean)?\({NUMBER}\)\s*/\s*NPU_compute_time\.mean\({NUMBER}\)\s*:\s*{NUMBER}",
+    re.IGNORECASE,
+)
+OF_ALL_DEVICES = re.compile(rf"summary throughput:\s*{NUMBER}", re.IGNORECASE)
+PERF_VISION = re.compile(r"perf_vision_batchsize_(\d+)_device_(\d+)\.txt")
+RATES = ("throughputRate", "latency", "moduleLatency")
+PURE = re.compile(rf"ave_throughputRate\s*[:=]\s*{NUMBER}")
+NAMED_BATCH = re.compile(r"_bs(\d+)")
+INTERFACE = 7
+"""Place of "Interface throughputRate" among the numbers of a perf_vision file, from 0."""
+EXECUTION = "model execution alone: no copies between host and device, no reading"
+AGREEMENT = 0.01
+"""By how much of itself a tool's figure may differ from the quotient that it states."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a tool measured.
+
+    Attributes:
+        fps: Images a second, of one chip unless `chips` says otherwise.
+        batch_size: Of the om, as the tool was told.
+        batch_ms: Of each execution; the mean alone where the tool tells no more.
+        tool: Which tool says so, and where.
+        interval: What lies within the time.
+        chips: On the card whose speed it is.
+    """
+
+    fps: float
+    batch_size: int
+    batch_ms: tuple[float, ...]
+    tool: str
+    interval: str
+    chips: int = 1
+
+    def of_card(self, device: DeviceCard) -> Speed:
+        """The speed of the whole card, where the device's card says that it has several chips: they work side by side.
+
+        This is how the published figure of the Ascend 310 came about; no run on all chips at once is behind it.
+        """
+        chips = device.ascend.chips if device.ascend is not None else 1
+        if chips == 1 or self.chips > 1:
+            return self
+        tool = f"{self.tool}, times the {chips} chips of a card"
+        return replace(self, fps=self.fps * chips, tool=tool, chips=chips)
+
+    def share_of_peak(self, gmac: float, device: DeviceCard) -> float | None:
+        """Share of what the chips can do at most; None where the device's card does not say how much that is.
+
+        Args:
+            gmac: Of one image, as `harness.centernet.networks.macs.gmacs` counts them.
+            device: Card of the chip.
+        """
+        if device.ascend is None:
+            return None
+        return self.fps * 2 * gmac / (1000 * device.ascend.peak.tflops * self.chips)
+
+
+def from_summary(summary: Summary, images: int | None) -> Speed | None:
+    """The speed of a run of ais_bench; None where the summary holds no times.
+
+    Args:
+        summary: What the tool wrote.
+        images: Whose results came back; None for a run without images.
+
+    Raises:
+        HarnessError: The batch size that the tool was told is not that of its executions.
+    """
+    times = summary.batch_ms
+    if not times or sum(times) <= 0:
+        return None
+    mean = sum(times) / len(times)
+    told = summary.argument("--batchsize", "--batch-size")
+    if told is None and summary.throughput is None:
+        return None
+    batch = int(told) if told is not None else round((summary.throughput or 0) * mean / 1000)
+    said = f", by {summary.arguments[0]}" if summary.arguments else ""
+    tool = f"ais_bench, {summary.path.name}{said}"
+    if images is None:
+        return Speed(1000 * batch / mean, batch, times, tool, f"{EXECUTION}, without images")
+    loops = int(summary.argument("--loop", "-l") or 1)
+    expected = math.ceil(images / batch) * loops
+    if len(times) != expected:
+        raise HarnessError(
+            f"{len(times)} executions for {images} images, and batches of {batch} make {expected}: --batchsize only "
+            "enters the tool's arithmetic, and the om takes other batches",
+            file=summary.path,
+            remedy="state the batch size that the om was converted with, and run again",
+        )
+    padded = expected // loops * batch - images
+    note = f"; {padded} padded slots are no images" if padded else ""
+    return Speed(1000 * images * loops / sum(times), batch, times, tool, EXECUTION + note)
+
+
+def from_printed(text: str, name: str) -> tuple[Speed, ...]:
+    """The speeds in what ais_bench printed, log lines of CANN and progress among it; that of all devices last.
+
+    Raises:
+        HarnessError: A figure is not the quotient that its line states.
+    """
+    found: list[Speed] = []
+    for batch, mean, stated in (map(float, match) for match in PRINTED.findall(text.replace("\r", "\n"))):
+        if abs(stated - 1000 * batch / mean) > AGREEMENT * stated:
+            raise HarnessError(
+                f"throughput {stated:g} is not 1000 x {batch:g} / {mean:g}", file=name, remedy="run the tool again"
+            )
+        found.append(Speed(stated, round(batch), (mean,), f"ais_bench, {name}", EXECUTION))
+    total = OF_ALL_DEVICES.search(text)
+    if total is not None and len(found) > 1:
+        first = found[0]
+        fps, count = float(total[1]), len(found)
+        found.append(
+            Speed(fps, first.batch_size, first.batch_ms, f"ais_bench, {name}, {count} devices", EXECUTION, count)
+        )
+    return tuple(found)
+
+
+def from_perf_vision(path: Path) -> Speed:
+    """The speed of a run of benchmark.x86_64 over images.
+
+    Raises:
+        HarnessError: The file is none of its.
+    """
+    match = PERF_VISION.fullmatch(path.name)
+    numbers = re.findall(rf"(?:{'|'.join(RATES)}): {NUMBER}", path.read_text(encoding="utf-8", errors="replace"))
+    if match is None or len(numbers) <= INTERFACE or float(numbers[INTERFACE]) <= 0:
+        raise HarnessError("no performance file of benchmark.x86_64", file=path, remedy="copy it again, or remove it")
+    fps, batch = float(numbers[INTERFACE]), int(match[1])
+    return Speed(fps, batch, (1000 * batch / fps,), f"benchmark.x86_64, {path.name}", EXECUTION)
+
+
+def from_pure_inference(path: Path) -> Speed:
+    """The speed of a run of benchmark.x86_64 without images; its batch size stands at most in the name of the om.
+
+    Raises:
+        HarnessError: The file is none of its.
+    """
+    match = PURE.search(path.read_text(encoding="utf-8", errors="replace"))
+    if match is None or float(match[1]) <= 0:
+        raise HarnessError("no performance file of benchmark.x86_64", file=path, remedy="copy it again, or remove it")
+    named = NAMED_BATCH.search(path.name)
+    fps, batch_size = float(match[1]), int(named[1]) if named is not None else 1
+    tool = f"benchmark.x86_64, {path.name}"
+    return Speed(fps, batch_size, (1000 * batch_size / fps,), tool, f"{EXECUTION}, without images")
+
+
+def read_speeds(folders: Sequence[Path], images: int) -> list[Speed]:
+    """Every speed that the tools left in or beside the folders of a run's results.
+
+    Args:
+        folders: As `result_folders` gives them.
+        images: Whose results are there.
+
+    Raises:
+        HarnessError: A file is damaged, or contradicts itself.
+    """
+    found: list[Speed] = []
+    if len(folders) == 1:  # of several devices, each summary tells of a part of the images
+        summary = find_summary(folders[0])
+        speed = None if summary is None else from_summary(summary, images)
+        found += [] if speed is None else [speed]
+    for place in dict.fromkeys([*folders, *(folder.resolve().parent for folder in folders)]):
+        found += [from_perf_vision(path) for path in sorted(place.glob("perf_vision_batchsize_*.txt"))]
+        found += [from_pure_inference(path) for path in sorted(place.glob("PureInfer_perf_of_*.txt"))]
+        for path in sorted(place.glob("*.log")):
+            found += from_printed(path.read_text(encoding="utf-8", errors="replace"), path.name)
+    return found
+
+
+def describe(speed: Speed, device: DeviceCard | None, model: ModelCard) -> str:
+    """One line: the figure, what it is of, and what stands beside it.
+
+    Args:
+        speed: Of one chip.
+        device: Card of the chip; None where it is not said.
+        model: Card of the network.
+    """
+    whole = speed if device is None else speed.of_card(device)
+    parts = [f"{whole.fps:.4g} images/s at batch size {speed.batch_size}"]
+    if whole.chips != speed.chips:
+        parts.append(f"{speed.fps:.4g} a chip")
+    parts.append(f"{whole.tool}: {speed.interval}")
+    return "; ".join([*parts, *([] if device is None else beside(whole, device, model))])
+
+
+def beside(speed: Speed, device: DeviceCard, model: ModelCard) -> list[str]:
+    """What is published for this network and batch size on this device, and how much of the chip a speed uses."""
+    from harness.centernet.networks.macs import (
+        card_gmacs,  # PyTorch takes longer to load than a folder of outputs to read
+    )
+
+    parts = []
+    published = [device.published_fps(model, precision, speed.batch_size) for precision in device.precisions]
+    parts += [f"published: {fps:g}" for fps in published if fps is not None]
+    gmac = card_gmacs(model)
+    share = None if gmac is None else speed.share_of_peak(gmac, device)
+    if share is not None and device.ascend is not None:
+        peak = device.ascend.peak
+        parts.append(f"{share:.1%} of {peak.tflops:g} TFLOPS a chip ({gmac:.1f} GMAC an image; {peak.source})")
+    return parts

@@ -1,0 +1,1 @@
+"""Names the known mistake that explains what a port gave."""

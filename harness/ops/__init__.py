@@ -1,5 +1,0 @@
-"""Deformable convolution (DCNv2) and its forms."""
-
-from harness.ops.dcn import DCNv2, split_offset_mask
-
-__all__ = ["DCNv2", "split_offset_mask"]

@@ -1,0 +1,1 @@
+"""One check from start to end: the model, the pipeline, the reference."""

@@ -1,0 +1,172 @@
+"""Images in, detections out: reading, preprocessing and decoding run in threads beside the device."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from harness.cards import ModelCard
+from harness.centernet.decode import decode, to_image_space
+from harness.centernet.heads import read_heads
+from harness.centernet.preprocess import make_batch
+from harness.data.dataset import Dataset
+from harness.data.detections import Results
+from harness.devices.artifact import Artifact
+from harness.devices.base import Device, run_batch
+from harness.types import Batch, Outputs
+
+LOOK_AHEAD = 2
+"""Batches that are prepared before the device asks for them, and results that may wait for decoding: what bounds the
+memory."""
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and their total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of a run went.
+
+    Attributes:
+        images: Images whose detections count; padded slots are none.
+        seconds: From the first image read to the last detection.
+        device_seconds: Of these, inside the device, host arrays in and out.
+        latency_ms: Of each batch in the device, the first (warm-up) left out where there are more.
+    """
+
+    images: int
+    seconds: float
+    device_seconds: float
+    latency_ms: tuple[float, ...]
+
+    @property
+    def fps_end_to_end(self) -> float:
+        """Images a second with reading, preprocessing and decoding."""
+        return self.images / self.seconds
+
+    @property
+    def device_share(self) -> float:
+        """Share of the time in which the device was at work."""
+        return self.device_seconds / self.seconds
+
+
+def _chunks(ids: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    # itertools.batched came with Python 3.12.
+    remaining = iter(ids)
+    while chunk := tuple(itertools.islice(remaining, size)):
+        yield chunk
+
+
+def batches(card: ModelCard, dataset: Dataset, batch_size: int, image_ids: Sequence[int] = ()) -> Iterator[Batch]:
+    """The images, read and preprocessed ahead in threads, the last batch padded with empty slots.
+
+    Args:
+        card: The contract of the model.
+        dataset: Where the images are.
+        batch_size: Slots of each batch.
+        image_ids: Which images; all where none are named.
+    """
+
+    def prepare(chunk: tuple[int, ...]) -> Batch:
+        return make_batch(card, [(id_, dataset.read_image(id_)) for id_ in chunk], slots=batch_size)
+
+    return _in_threads(prepare, _chunks(image_ids or dataset.image_ids, batch_size), LOOK_AHEAD)
+
+
+def _in_threads(function: Callable[[_Item], _Made], items: Iterator[_Item], threads: int) -> Iterator[_Made]:
+    """What a function makes of each item, in order; each thread works on one item ahead of what is asked for."""
+    waiting: deque[Future[_Made]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in itertools.islice(items, threads):
+                waiting.append(pool.submit(function, item))
+            while waiting:
+                made = waiting.popleft().result()
+                for item in itertools.islice(items, 1):
+                    waiting.append(pool.submit(function, item))
+                yield made
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def run_batches(
+    device: Device, artifact: Artifact, prepared: Iterator[Batch], at_once: int = 1
+) -> Iterator[tuple[Batch, Outputs, float]]:
+    """Each batch with its outputs and the seconds that the device took, in order.
+
+    Args:
+        device: Where to run.
+        artifact: What `device.convert` made.
+        prepared: The batches.
+        at_once: Batches that the device works on at the same time. Of more than one the results come sooner where the
+            device leaves processors idle, and the seconds say nothing.
+    """
+
+    def run(batch: Batch) -> tuple[Batch, Outputs, float]:
+        before = time.perf_counter()
+        outputs = run_batch(device, artifact, batch)
+        return batch, outputs, time.perf_counter() - before
+
+    return map(run, prepared) if at_once == 1 else _in_threads(run, prepared, at_once)
+
+
+def detect(
+    device: Device,
+    artifact: Artifact,
+    card: ModelCard,
+    dataset: Dataset,
+    batch_size: int,
+    progress: Progress | None = None,
+    at_once: int = 1,
+) -> tuple[Results, Timing]:
+    """Run a data set through a device.
+
+    Args:
+        device: Where to run.
+        artifact: What `device.convert` made.
+        card: The contract of the model.
+        dataset: The images.
+        batch_size: Images given to the device at a time.
+        progress: Told after every batch.
+        at_once: Batches that the device works on at the same time, see `run_batches`.
+
+    Returns:
+        Detections of every image in image pixels, and where the time went.
+
+    Raises:
+        HarnessError: An image cannot be read.
+        DeviceOutputError: The device returns other tensors than the card promises.
+        NonFiniteHeadError: The device returns NaN or infinity.
+    """
+    results = Results()
+    latency: list[float] = []
+    waiting: deque[Future[None]] = deque()
+
+    def finish(batch: Batch, outputs: Outputs) -> None:
+        heads = read_heads(card, outputs, len(batch.images))
+        for image_id, placement, found in zip(batch.image_ids, batch.placements, decode(card, heads), strict=False):
+            results.add(image_id, to_image_space(card, found, placement))
+
+    start = time.perf_counter()
+    prepared = batches(card, dataset, batch_size)
+    with ThreadPoolExecutor(1, "decode") as pool:
+        for batch, outputs, took in run_batches(device, artifact, prepared, at_once):
+            latency.append(took)
+            waiting.append(pool.submit(finish, batch, outputs))
+            while len(waiting) > LOOK_AHEAD or (waiting and waiting[0].done()):
+                waiting.popleft().result()
+            if progress is not None:
+                progress(min(len(latency) * batch_size, len(dataset)), len(dataset))
+        for future in waiting:
+            future.result()
+    seconds = time.perf_counter() - start
+    steady = latency[1:] or latency
+    return results, Timing(len(results), seconds, sum(latency), tuple(1000 * value for value in steady))
