@@ -19,6 +19,21 @@ Outputs = Mapping[str, NDArray[np.floating]]
 """What a device returns: its output tensors by their own names, in their own order."""
 
 
+Heads = Mapping[str, NDArray[np.floating]]
+"""The network's heads by name, in the order of the model card, each (N, channels, h, w) on the output grid.
+
+CenterNet's are
+
+hm
+    (N, classes, h, w), logits or probabilities as the model card says.
+wh
+    (N, 2, h, w) box width and height for a ``wh+reg`` model; (N, 4, h, w) distances left, top, right, bottom for an
+    ``ltrb`` model.
+reg
+    (N, 2, h, w) sub-cell offset (x, y) of the centre in grid cells; absent where the model has no such head.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where an image lies in the network input.
@@ -56,27 +71,6 @@ class Batch:
                 f"a batch of {len(self.images)} slots cannot hold {len(self.image_ids)} images "
                 f"with {len(self.placements)} placements"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """The network's heads on the output grid.
-
-    Attributes:
-        hm: (N, classes, h, w), logits or probabilities as the model card says.
-        wh: (N, 2, h, w) box width and height for a ``wh+reg`` model;
-            (N, 4, h, w) distances left, top, right, bottom for an ``ltrb`` model.
-        reg: (N, 2, h, w) sub-cell offset (x, y) of the centre in grid cells; None where the model has no such head.
-    """
-
-    hm: NDArray[np.floating]
-    wh: NDArray[np.floating]
-    reg: NDArray[np.floating] | None
-
-    def named(self) -> dict[str, NDArray[np.floating]]:
-        """The heads that exist, by name, in the order hm, wh, reg."""
-        heads = {"hm": self.hm, "wh": self.wh}
-        return heads if self.reg is None else {**heads, "reg": self.reg}
 
 
 @dataclass(frozen=True, slots=True)

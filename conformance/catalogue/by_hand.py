@@ -21,7 +21,7 @@ from harness.centernet.preprocess import place, preprocess
 from harness.data.detections import Results, to_coco_json
 from harness.export import export_standard
 from harness.faults.diagnosis.evidence import Evidence
-from harness.types import Heads, UInt8
+from harness.types import UInt8
 
 Arrays = dict[str, NDArray[Any]]
 Edit = Callable[[Clinic, Path], Evidence]
@@ -114,7 +114,7 @@ def _rows(edit: Callable[[dict[str, Any]], None]) -> Edit:
         for image_id, heads, image in zip(
             clinic.dataset.image_ids, _run(clinic, _inputs(clinic)), clinic.images, strict=True
         ):
-            found = decode(card, Heads(heads["hm"], heads["wh"], heads["reg"]))[0]
+            found = decode(card, heads)[0]
             results.add(image_id, to_image_space(card, found, place(card, (image.shape[1], image.shape[0]))))
         rows = to_coco_json(results, card.category_ids)
         for row in rows:

@@ -137,11 +137,7 @@ class Judge:
             found = [read_heads(card, port.device.run(artifact, batch), len(batch)) for batch in batches]
         finally:
             torch.set_num_threads(before)
-        return [
-            Heads(*(None if head is None else head[i : i + 1] for head in (one.hm, one.wh, one.reg)))
-            for one in found
-            for i in range(len(one.hm))
-        ]
+        return [{name: head[i : i + 1] for name, head in one.items()} for one in found for i in range(len(one["hm"]))]
 
     def compare(self, port: Port) -> Iterator[Comparison]:
         """Heads and decisions of each image, by the tolerance of the port's precision."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from conformance.support.heads import make_heads
 from conformance.support.output_folders import dataset, write_image
 from harness.cards import ModelCard, load_model_card
 from harness.centernet.decode import decode, to_image_space
@@ -55,7 +55,7 @@ def heads() -> Heads:
     hm = random.normal(-6, 0.8, (1, 80, 128, 128)).astype(np.float32)
     hm[0, random.integers(0, 80, 60), random.integers(0, 128, 60), random.integers(0, 128, 60)] += 6
     wh = random.uniform(2, 40, (1, 2, 128, 128)).astype(np.float32)
-    return Heads(hm, wh, random.random((1, 2, 128, 128), np.float32))
+    return make_heads(hm, wh, random.random((1, 2, 128, 128), np.float32))
 
 
 def bare_preprocess(card: ModelCard, image: UInt8) -> Float32:
@@ -90,7 +90,7 @@ def test_preprocess_costs_little_more_than_warp_and_blob(
 def test_decode_costs_little_more_than_sigmoid_filter_and_partition(
     benchmark: BenchmarkFixture, card: ModelCard, heads: Heads
 ) -> None:
-    ratio = time_ratio(lambda: whole_decode(card, heads), lambda: bare_decode(heads.hm[0]), pairs=40, repeat=2)
+    ratio = time_ratio(lambda: whole_decode(card, heads), lambda: bare_decode(heads["hm"][0]), pairs=40, repeat=2)
     benchmark.extra_info.update(limit=DECODE_LIMIT, heads="80x128x128", threads=1, ratio=str(ratio))
     benchmark.pedantic(whole_decode, (card, heads), rounds=50, warmup_rounds=5)
     assert ratio.low <= DECODE_LIMIT, str(ratio)
@@ -121,13 +121,13 @@ def test_scoring_outputs_costs_little_more_than_to_read_and_decode_them(
     """Two threads each; what is beside is finding, checking and collecting."""
     stems = [f"{index:012}" for index in range(OUTPUTS)]
     for index, stem in enumerate(stems):
-        write_image(tmp_path / "out", stem, replace(heads, hm=heads.hm + np.float32(index / 1024)))
+        write_image(tmp_path / "out", stem, {**heads, "hm": heads["hm"] + np.float32(index / 1024)})
     images = dataset(tmp_path, stems)
 
     def read(stem: str) -> Detections:
         files = (np.fromfile(tmp_path / "out" / f"{stem}_{index}.bin", np.float32) for index in range(3))
         hm, wh, reg = (values.reshape(1, -1, 128, 128) for values in files)
-        return whole_decode(card, Heads(hm, wh, reg))
+        return whole_decode(card, make_heads(hm, wh, reg))
 
     def bare() -> None:
         with ThreadPoolExecutor(2) as pool:
@@ -148,7 +148,7 @@ def test_a_stage_that_is_slower_than_its_limit_would_fail(card: ModelCard, heads
 
     def four_times() -> None:
         for _ in range(4):
-            bare_decode(heads.hm[0])
+            bare_decode(heads["hm"][0])
 
-    ratio = time_ratio(four_times, lambda: bare_decode(heads.hm[0]), pairs=20)
+    ratio = time_ratio(four_times, lambda: bare_decode(heads["hm"][0]), pairs=20)
     assert ratio.low > DECODE_LIMIT

@@ -235,8 +235,7 @@ class Bench:
         """
         pairs = zip(self.heads(name, 1), self.reference_heads, strict=True)
         return tuple(
-            {head: float(np.abs(values - golden.named()[head]).max()) for head, values in own.named().items()}
-            for own, golden in pairs
+            {head: float(np.abs(values - golden[head]).max()) for head, values in own.items()} for own, golden in pairs
         )
 
     def detections(
@@ -302,4 +301,4 @@ class Bench:
 
 def _sample(heads: Heads, index: int) -> Heads:
     keep = slice(index, index + 1)
-    return Heads(heads.hm[keep], heads.wh[keep], None if heads.reg is None else heads.reg[keep])
+    return {name: values[keep] for name, values in heads.items()}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from conformance.support.heads import make_heads
 from harness.cards.model import Decode, Input, ModelCard, OutputHeads
 from harness.centernet.decode import decode
-from harness.types import Detections, Float32, Heads
+from harness.types import Detections, Float32
 
 
 def card_with(
@@ -38,5 +39,7 @@ def points_of(hm: Float32, **changes: object) -> tuple[Detections, list[tuple[in
     """Detections of one (classes, h, w) heatmap with boxes of no size, and the (row, column) they lie at."""
     classes, height, width = hm.shape
     flat = np.zeros((1, 2, height, width), np.float32)
-    found = decode(card_with(classes=classes, size=(height * 4, width * 4), **changes), Heads(hm[None], flat, flat))[0]
+    found = decode(
+        card_with(classes=classes, size=(height * 4, width * 4), **changes), make_heads(hm[None], flat, flat)
+    )[0]
     return found, [(int(y), int(x)) for x, y, _, _ in found.boxes]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conformance.support.heads import make_heads
 from conformance.support.small_model import GRID, small_card
 from harness.cards import ModelCard
 from harness.data.dataset import Category, Dataset, ImageEntry, Instances
@@ -40,7 +41,7 @@ def heads_of(seed: int, card: ModelCard = CARD) -> Heads:
     places = [random.integers(0, size, 40) for size in (classes, *GRID)]
     hm[tuple(places)] += random.uniform(4, 8, 40).astype(np.float32)
     wh = random.uniform(2, 12, (2, *GRID)).astype(np.float32)
-    return Heads(hm[None], wh[None], random.random((1, 2, *GRID), np.float32))
+    return make_heads(hm[None], wh[None], random.random((1, 2, *GRID), np.float32))
 
 
 def write_bin(array: Array, path: Path) -> None:
@@ -76,7 +77,7 @@ def write_image(
     """The files of one image, such as ``STEM_0.bin``."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, head in enumerate(order, start=first):
-        values = heads.named()[head].astype(dtype)
+        values = heads[head].astype(dtype)
         WRITERS[kind](values, folder / f"{stem}{mark}_{index}.{kind}")
 
 

@@ -119,6 +119,8 @@ class ModelCard(Record):
     """The contract of one CenterNet: what goes in, what comes out, what it means."""
 
     name: str
+    family: Literal["centernet"] = "centernet"
+    """The folder of `harness/` that knows what goes in and what comes out."""
     description: str
     source: str
     network: Network | None = None

@@ -71,10 +71,11 @@ def decode(card: ModelCard, heads: Heads) -> list[Detections]:
         NonFiniteHeadError: A head holds NaN or infinity.
     """
     _check_shapes(card, heads)
-    named = heads.named().items()
     return [
-        _decode_sample(card, sample, {name: np.ascontiguousarray(head[sample], np.float32) for name, head in named})
-        for sample in range(len(heads.hm))
+        _decode_sample(
+            card, sample, {name: np.ascontiguousarray(head[sample], np.float32) for name, head in heads.items()}
+        )
+        for sample in range(len(heads["hm"]))
     ]
 
 
@@ -130,7 +131,7 @@ def possible_detections(card: ModelCard, heads: Heads, margin: float) -> Detecti
         heads: Finite heads of one sample, N = 1.
         margin: Of the scores.
     """
-    named = {name: np.ascontiguousarray(head[0], np.float32) for name, head in heads.named().items()}
+    named = {name: np.ascontiguousarray(head[0], np.float32) for name, head in heads.items()}
     scores = _scores(named["hm"], card.output.hm == "logits")
     possible = (scores >= _highest_around(scores) - margin) & (scores > card.decode.score_threshold - margin)
     cells = np.flatnonzero(possible)
@@ -208,17 +209,16 @@ def _best(scores: Float32, top_k: int) -> Indices:
 
 
 def _check_shapes(card: ModelCard, heads: Heads) -> None:
-    named = heads.named()
-    if set(named) != set(card.output.heads):
+    if set(heads) != set(card.output.heads):
         raise HarnessError(
-            f"the model gives the heads {', '.join(named)}; its card says {', '.join(card.output.heads)}",
+            f"the model gives the heads {', '.join(heads)}; its card says {', '.join(card.output.heads)}",
             field="output.heads",
             remedy="correct the model card, or look at how the outputs were told apart",
         )
-    batch, _, height, width = heads.hm.shape if heads.hm.ndim == 4 else (0, 0, 0, 0)
+    batch, _, height, width = heads["hm"].shape if heads["hm"].ndim == 4 else (0, 0, 0, 0)
     if not card.input.keep_res:
         height, width = card.grid
-    for name, head in named.items():
+    for name, head in heads.items():
         channels = card.head_channels[name]
         if head.shape != (batch, channels, height, width):
             raise HarnessError(

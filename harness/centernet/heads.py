@@ -94,12 +94,12 @@ def read_heads(card: ModelCard, outputs: Outputs, batch: int) -> Heads:
         _check_tensor(spec, outputs[spec.name], label)
     if card.output.concatenated:
         tensors = split_heads(card, tensors[0])
-    heads = dict(zip(card.output.heads, tensors, strict=True))
+    heads: dict[str, NDArray[np.floating]] = dict(zip(card.output.heads, tensors, strict=True))
     grids = {head: tensor.shape[2:] for head, tensor in heads.items()}
     if len(set(grids.values())) > 1:
         shown = ", ".join(f"{head} {grid}" for head, grid in grids.items())
         raise DeviceOutputError(None, "heads on one grid", shown)
-    return Heads(heads["hm"], heads["wh"], heads.get("reg"))
+    return heads
 
 
 def check_contract(card: ModelCard, artifact: Artifact, batch_size: int, file: Path | None = None) -> None:

@@ -41,8 +41,8 @@ def compare_decisions(
     boxes = list(zip(decode(card, device), decode(card, reference), strict=True))
     for sample, (their_boxes, golden_boxes) in enumerate(boxes):
         what = labelled(label, "detections", sample, len(boxes))
-        theirs, their_binding = _peaks(card, device.hm[sample], margin)
-        golden, golden_binding = _peaks(card, reference.hm[sample], margin)
+        theirs, their_binding = _peaks(card, device["hm"][sample], margin)
+        golden, golden_binding = _peaks(card, reference["hm"][sample], margin)
         lost, extra = golden_binding - theirs.keys(), their_binding - golden.keys()
         common = [(theirs[cell], golden[cell]) for cell in theirs.keys() & golden.keys()]
         if not common:

@@ -146,7 +146,7 @@ def _judge_image(
 
 
 def _read_heads(card: ModelCard, file: Path) -> Heads:
-    heads = read_heads_file(card, file).named()
+    heads = read_heads_file(card, file)
     if card.output.concatenated:
         outputs = {card.output.names[0]: np.concatenate([heads[name] for name in card.output.heads], axis=1)}
     else:

@@ -32,10 +32,9 @@ def head_scales(heads32: Heads, second: Heads, tolerance: Tolerance, length: int
     """
     assert tolerance.unit_roundoff is not None
     scales = {}
-    exact = second.named()
-    for name, head in heads32.named().items():
-        own_error = float(np.abs(head - exact[name]).max())
-        scales[name] = max(float(np.abs(exact[name]).max()), own_error / (tolerance.unit_roundoff * math.sqrt(length)))
+    for name, head in heads32.items():
+        own_error = float(np.abs(head - second[name]).max())
+        scales[name] = max(float(np.abs(second[name]).max()), own_error / (tolerance.unit_roundoff * math.sqrt(length)))
     return scales
 
 
@@ -48,13 +47,12 @@ def compare_heads(device: Heads, reference: Heads, allowed: Mapping[str, float],
         allowed: Largest absolute difference by head.
         label: Said with every comparison, such as the batch size.
     """
-    theirs, golden = device.named(), reference.named()
-    if theirs.keys() != golden.keys():
-        missing = ", ".join(sorted(golden.keys() ^ theirs.keys()))
+    if device.keys() != reference.keys():
+        missing = ", ".join(sorted(reference.keys() ^ device.keys()))
         return [Comparison(f"{label}, heads", math.inf, 0, 0, f"only one side has: {missing}")]
     found = []
-    for name, expected in golden.items():
-        got = theirs[name]
+    for name, expected in reference.items():
+        got = device[name]
         if got.shape != expected.shape or not expected.size:
             problem = f"expected shape {expected.shape}, got {got.shape}" if expected.size else "nothing to compare"
             found.append(Comparison(f"{label}, head {name}", math.inf, allowed[name], 0, problem))

@@ -119,7 +119,7 @@ class OutputsDevice:
     def run_batch(self, artifact: Artifact, batch: Batch) -> Outputs:
         """The outputs of these images; those of padded slots are zero."""
         del artifact
-        singles = [self.outputs.heads(image_id).named() for image_id in batch.image_ids]
+        singles = [self.outputs.heads(image_id) for image_id in batch.image_ids]
         padding = len(batch.images) - len(singles)
         heads = [np.concatenate([single[head] for single in singles]) for head in self.model.output.heads]
         if self.model.output.concatenated:

@@ -141,7 +141,7 @@ def amplification_of(subject: Subject, outputs: Arrays, images: NDArray[np.gener
     heads = read_heads(subject.card, {name: outputs[name] for name in subject.card.output.names}, len(images))
     exact = subject.second_opinion(images)
     scales = head_scales(heads, exact, load_tolerance("fp32"), subject.accumulation_length)
-    magnitudes = {name: float(np.abs(head).max()) for name, head in exact.named().items()}
+    magnitudes = {name: float(np.abs(head).max()) for name, head in exact.items()}
     return max(1.0, *(scales[name] / magnitude for name, magnitude in magnitudes.items() if magnitude))
 
 

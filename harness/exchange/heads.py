@@ -52,7 +52,7 @@ def write_heads(
     stems, entries = file_stems(dataset), []
     with whole_folder(folder) as partial:
         for batch in batches(card, dataset, batch_size):
-            heads = read_heads(card, device.run(artifact, batch.images), len(batch.images)).named()
+            heads = read_heads(card, device.run(artifact, batch.images), len(batch.images))
             for slot, image_id in enumerate(batch.image_ids):
                 name = f"{stems[image_id]}.npz"
                 arrays: dict[str, Any] = {head: values[slot] for head, values in heads.items()}
@@ -115,4 +115,4 @@ def read_heads_file(card: ModelCard, path: Path) -> Heads:
             field="output.heads",
             remedy="name the arrays after the heads, or give the card of the model that was run",
         )
-    return Heads(named["hm"], named["wh"], named.get("reg"))
+    return {head: named[head] for head in card.output.heads}

@@ -76,7 +76,7 @@ class OutputFolder:
             joined = next(iter(named.values()))
             named = dict(zip(self.card.output.heads, split_heads(self.card, joined), strict=True))
         self._check_activation(image_id, named["hm"])
-        return Heads(named["hm"], named["wh"], named.get("reg"))
+        return named
 
     def path(self, image_id: int, head: str) -> Path:
         """The file of a head, or of all heads where they are concatenated."""

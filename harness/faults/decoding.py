@@ -30,7 +30,7 @@ def decode_in(card: ModelCard, form: DecodeForm, heads: Heads) -> Detections:
     """
     if form == RIGHT:
         return decode(card, heads)[0]
-    named = {name: np.asarray(values[0], np.float32) for name, values in heads.named().items()}
+    named = {name: np.asarray(values[0], np.float32) for name, values in heads.items()}
     scores = _scores(card, form, named["hm"])
     peaks = _peaks(form, scores)
     threshold = card.decode.score_threshold if form.threshold is None else form.threshold

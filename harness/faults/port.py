@@ -24,7 +24,7 @@ from harness.faults.forms import Forms, NetForm
 from harness.faults.net import faulty_network
 from harness.faults.outputs import source_of, spoil
 from harness.faults.prep import prepare
-from harness.types import Detections, Heads, Outputs, Placement, UInt8
+from harness.types import Detections, Outputs, Placement, UInt8
 
 Arrays = dict[str, NDArray[Any]]
 Runner = Callable[[NetForm, NDArray[np.generic]], Arrays]
@@ -54,7 +54,7 @@ class TorchRunner:
         with torch.inference_mode():
             outputs = self._built[form](torch.from_numpy(np.ascontiguousarray(images)))
         named = {name: output.numpy() for name, output in zip(self.card.output.names, outputs, strict=True)}
-        return dict(read_heads(self.card, named, len(images)).named())
+        return dict(read_heads(self.card, named, len(images)))
 
 
 class OutputsRunner:
@@ -72,7 +72,7 @@ class OutputsRunner:
         """The heads of one batch."""
         if form != NetForm():
             raise ValueError("nobody can look into this network")
-        heads = dict(read_heads(self.card, self.run(images), len(images)).named())
+        heads = dict(read_heads(self.card, self.run(images), len(images)))
         if self.card.output.hm == "probability":
             hm = np.clip(heads["hm"].astype(np.float64), 1e-12, 1 - 1e-7)
             heads["hm"] = np.log(hm / (1 - hm)).astype(np.float32)
@@ -116,12 +116,7 @@ class Port:
 
     def detections(self, images: Iterable[UInt8]) -> list[Detections]:
         """The detections of each image, boxes in cells of the output grid."""
-        return [decode_in(self.card, self.forms.decode, as_heads(heads)) for heads in self.heads(images)]
-
-
-def as_heads(arrays: Arrays) -> Heads:
-    """Arrays by name as heads."""
-    return Heads(arrays["hm"], arrays["wh"], arrays.get("reg"))
+        return [decode_in(self.card, self.forms.decode, heads) for heads in self.heads(images)]
 
 
 class PortDevice:

@@ -58,8 +58,8 @@ class HeadLimits:
         scales = [head_scales(draw, exact, self.fp32, self.length) for draw in draws]
         limits = {name: self.tolerance.allowed(self.length, max(s[name] for s in scales)) for name in scales[0]}
         if self._rounded is not None:
-            for name, head in self._rounded(images).named().items():
-                limits[name] += float(np.abs(head - golden.named()[name]).max())
+            for name, head in self._rounded(images).items():
+                limits[name] += float(np.abs(head - golden[name]).max())
         return limits
 
 

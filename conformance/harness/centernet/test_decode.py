@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from conformance.support.decode_cases import card_with, points_of
+from conformance.support.heads import make_heads
 from harness.cards import ModelCard
 from harness.centernet.decode import decode, to_image_space
 from harness.centernet.preprocess import place
@@ -25,7 +26,7 @@ def oracle_heads() -> Heads:
     rng = np.random.Generator(np.random.PCG64(150))
     hm = rng.normal(-4, 1.2, (2, 80, 128, 128)).astype(np.float32)
     wh = np.abs(rng.normal(12, 8, (2, 2, 128, 128))).astype(np.float32)
-    return Heads(hm, wh, rng.random((2, 2, 128, 128)).astype(np.float32))
+    return make_heads(hm, wh, rng.random((2, 2, 128, 128)).astype(np.float32))
 
 
 def heatmap(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Float32:
@@ -63,10 +64,10 @@ def official_sigmoid(hm: Float32) -> Float32:
 def box_at(card: ModelCard, heads: Heads, sample: int, row: int, column: int) -> list[float]:
     """One box, number by number."""
     unit = card.decode.stride if card.output.box_unit == "input" else 1
-    size = [float(value) / unit for value in heads.wh[sample, :, row, column]]
+    size = [float(value) / unit for value in heads["wh"][sample, :, row, column]]
     shift = (0.5, 0.5) if card.output.box == "wh+reg" else (0.0, 0.0)
-    if heads.reg is not None:
-        shift = (float(heads.reg[sample, 0, row, column]), float(heads.reg[sample, 1, row, column]))
+    if "reg" in heads:
+        shift = (float(heads["reg"][sample, 0, row, column]), float(heads["reg"][sample, 1, row, column]))
     x, y = column + shift[0], row + shift[1]
     left, top, right, bottom = size if card.output.box == "ltrb" else [side / 2 for side in (*size, *size)]
     return [x - left, y - top, x + right, y + bottom]
@@ -84,7 +85,7 @@ def drawn(card: ModelCard, boxes: Float64, cells: np.ndarray, grid: tuple[int, i
         hm[0, index, row, column] = 8 - index
         wh[0, :, row, column] = size * unit
         reg[0, :, row, column] = centre - (column, row)
-    return Heads(hm, wh, reg if "reg" in card.output.heads else None)
+    return make_heads(hm, wh, reg if "reg" in card.output.heads else None)
 
 
 def test_detections_equal_the_official_code() -> None:
@@ -129,7 +130,7 @@ def test_detections_equal_a_plain_reading_of_the_standard(
     wh = rng.uniform(0, 20, (2, card.head_channels["wh"], 8, 16)).astype(np.float32)
     reg = rng.random((2, 2, 8, 16)).astype(np.float32) if box[1] else None
     score = official_sigmoid(logits)
-    heads = Heads(logits if activation == "logits" else score, wh, reg)
+    heads = make_heads(logits if activation == "logits" else score, wh, reg)
 
     for sample, found in enumerate(decode(card, heads)):
         (expected, rows, columns), scores = peaks_of(score[sample], top_k, threshold)

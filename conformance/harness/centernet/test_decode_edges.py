@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from conformance.support.decode_cases import card_with, points_of
+from conformance.support.heads import make_heads
 from harness.centernet.decode import NonFiniteHeadError, decode
 from harness.errors import HarnessError
-from harness.types import Heads
 
 
 def cells_with(values: dict[tuple[int, int], float], **changes: object) -> list[tuple[int, int]]:
@@ -80,22 +80,22 @@ def test_a_value_that_is_not_finite_is_an_error_that_names_head_and_sample(head:
     heads = {"hm": np.zeros((3, 2, 8, 8)), "wh": np.ones((3, 2, 8, 8)), "reg": np.zeros((3, 2, 8, 8))}
     heads[head][1, 1, 7, 0] = value
     with pytest.raises(NonFiniteHeadError, match=f"head {head} of sample 1 holds 1 value"):
-        decode(card_with(classes=2, size=(32, 32)), Heads(**heads))
+        decode(card_with(classes=2, size=(32, 32)), heads)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_heads_of_other_precision_are_decoded_in_float32_and_left_alone(dtype: type) -> None:
     card, rng = card_with(classes=2, size=(32, 32)), np.random.default_rng(3)
-    heads = Heads(*(rng.normal(0, 1, (2, 2, 8, 8)).astype(np.float16).astype(dtype) for _ in range(3)))
-    before = [head.copy() for head in heads.named().values()]
+    heads = make_heads(*(rng.normal(0, 1, (2, 2, 8, 8)).astype(np.float16).astype(dtype) for _ in range(3)))
+    before = [head.copy() for head in heads.values()]
 
     found = decode(card, heads)
 
-    single = Heads(**{name: head.astype(np.float32) for name, head in heads.named().items()})
+    single = {name: head.astype(np.float32) for name, head in heads.items()}
     for one, other in zip(found, decode(card, single), strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)
         np.testing.assert_array_equal(one.scores, other.scores)
-    for head, copy in zip(heads.named().values(), before, strict=True):
+    for head, copy in zip(heads.values(), before, strict=True):
         np.testing.assert_array_equal(head, copy)
 
 
@@ -112,6 +112,6 @@ def test_heads_of_other_precision_are_decoded_in_float32_and_left_alone(dtype: t
 )
 def test_heads_that_are_not_what_the_card_says_are_an_error(shapes: dict[str, tuple[int, ...]], complaint: str) -> None:
     stated = {"hm": (1, 2, 8, 8), "wh": (1, 2, 8, 8), "reg": (1, 2, 8, 8), **shapes}
-    heads = Heads(**{name: None if shape is None else np.zeros(shape) for name, shape in stated.items()})
+    heads = {name: np.zeros(shape) for name, shape in stated.items() if shape is not None}
     with pytest.raises(HarnessError, match=complaint):
         decode(card_with(classes=2, size=(32, 32)), heads)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from conformance.support.heads import make_heads
 from harness.cards import ModelCard, load_model_card
 from harness.cards.tolerances import load_tolerance
 from harness.checks.comparison import Comparison
@@ -40,13 +40,13 @@ def card(hm: str = "logits", top_k: int = 100) -> ModelCard:
 def heads(samples: int = 2, seed: int = 0) -> Heads:
     random = np.random.default_rng(seed)
     shapes = ((samples, channels, SIDE, SIDE) for channels in (CLASSES, 2, 2))
-    return Heads(*(random.normal(0, 1, shape).astype(np.float32) for shape in shapes))
+    return make_heads(*(random.normal(0, 1, shape).astype(np.float32) for shape in shapes))
 
 
 def changed(of: Heads, name: str, place: tuple[int, ...], by: float) -> Heads:
-    head = of.named()[name].astype(np.float64)
+    head = of[name].astype(np.float64)
     head[place] += by
-    return replace(of, **{name: head})
+    return {**of, name: head}
 
 
 def problems(comparisons: list[Comparison]) -> list[Comparison]:
@@ -103,10 +103,10 @@ def test_equal_infinities_do_not_cancel() -> None:
 def test_shape_that_broadcasts_is_not_the_same_shape(name: str, cut: int) -> None:
     golden = heads()
     index = tuple(slice(0, 1) if axis == cut else slice(None) for axis in range(4))
-    fewer = replace(golden, **{name: golden.named()[name][index]})
+    fewer = {**golden, name: golden[name][index]}
     [only] = problems(compare_heads(fewer, golden, ALLOWED, "here"))
     assert (only.what, only.count) == (f"here, head {name}", 0)
-    assert f"expected shape {golden.named()[name].shape}, got {fewer.named()[name].shape}" in str(only)
+    assert f"expected shape {golden[name].shape}, got {fewer[name].shape}" in str(only)
 
 
 def test_comparison_of_nothing_fails() -> None:
@@ -118,7 +118,8 @@ def test_comparison_of_nothing_fails() -> None:
 
 def test_missing_head_fails() -> None:
     golden = heads()
-    for pair in ((replace(golden, reg=None), golden), (golden, replace(golden, reg=None))):
+    fewer = {name: head for name, head in golden.items() if name != "reg"}
+    for pair in ((fewer, golden), (golden, fewer)):
         [only] = compare_heads(*pair, ALLOWED, "here")
         assert str(only) == "here, heads: only one side has: reg"
 
@@ -133,7 +134,7 @@ def test_allowance_follows_its_formula(length: int, scale: float, magnitude: flo
     assert tolerance.allowed(length, scale) == pytest.approx(tolerance.factor * unit * scale)
     exact = np.full((1, 1, 2, 2), magnitude)
     rounded = exact + np.array([[error, -error], [0, 0]])
-    scales = head_scales(Heads(rounded, rounded, None), Heads(exact, exact, None), tolerance, length)
+    scales = head_scales(make_heads(rounded, rounded, None), make_heads(exact, exact, None), tolerance, length)
     assert scales == {name: pytest.approx(max(magnitude, error / unit), rel=1e-6) for name in ("hm", "wh")}
 
 
@@ -150,7 +151,7 @@ def peaked(peaks: dict[tuple[int, int, int], float]) -> Heads:
     hm = np.full((1, CLASSES, SIDE, SIDE), -9.0)
     for place, value in peaks.items():
         hm[0][place] = value
-    return Heads(hm, np.full((1, 2, SIDE, SIDE), 2.0), np.full((1, 2, SIDE, SIDE), 0.5))
+    return make_heads(hm, np.full((1, 2, SIDE, SIDE), 2.0), np.full((1, 2, SIDE, SIDE), 0.5))
 
 
 def decisions(device: Heads, top_k: int = 3) -> Comparison:
@@ -169,8 +170,8 @@ def test_lost_and_new_detections_are_counted() -> None:
 
 
 def test_no_detection_where_the_reference_has_some_fails() -> None:
-    silent = peaked({}).hm - 2000.0  # scores of exactly 0 are no detections
-    found = decisions(Heads(silent, *list(peaked({}).named().values())[1:]))
+    silent = peaked({})["hm"] - 2000.0  # scores of exactly 0 are no detections
+    found = decisions(make_heads(silent, *list(peaked({}).values())[1:]))
     assert found.problem == "3 detections of the reference are lost, 0 are new"
     assert found.measured == math.inf
 
@@ -223,9 +224,9 @@ def test_heads_within_their_allowance_never_change_a_decision_that_binds(seed: i
     random = np.random.default_rng(seed)
     golden = heads(1, seed)
     if hm == "probability":
-        golden = replace(golden, hm=1 / (1 + np.exp(-golden.hm)))
-    noisy = Heads(
-        *(head + ALLOWED[name] * random.uniform(-0.999, 0.999, head.shape) for name, head in golden.named().items())
+        golden = {**golden, "hm": 1 / (1 + np.exp(-golden["hm"]))}
+    noisy = make_heads(
+        *(head + ALLOWED[name] * random.uniform(-0.999, 0.999, head.shape) for name, head in golden.items())
     )
     [found] = compare_decisions(card(hm, top_k=int(random.integers(1, 20))), noisy, golden, ALLOWED, "here")
     assert found.problem is None, str(found)

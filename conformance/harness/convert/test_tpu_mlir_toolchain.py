@@ -64,7 +64,7 @@ def compiled(tmp_path: Path) -> Compile:
 
 
 def assert_heads(got: Heads, expected: dict[str, np.ndarray[Any, Any]], allowed: float) -> None:
-    for name, head in got.named().items():
+    for name, head in got.items():
         difference = float(np.abs(head - expected[name]).max() / np.abs(expected[name]).max())
         assert difference <= allowed, f"{name}: off by {difference:.2e} of its magnitude, allowed {allowed:.0e}"
 
@@ -114,7 +114,7 @@ def test_int8_takes_its_ranges_from_images_and_keeps_grid_and_heads_in_float(com
     kept = artifact.executed["kept in float"]
     assert int(kept.split()[0]) > 4, kept
     heads = read_heads(card, device.run(artifact, small_images(1)), 1)
-    assert all(np.isfinite(head).all() for head in heads.named().values())
+    assert all(np.isfinite(head).all() for head in heads.values())
     assert_heads(heads, golden(small_images(1)), 0.5)  # quantised, and no other network
 
 
@@ -182,6 +182,6 @@ def test_interpreter_gives_what_the_simulator_gives(
     exported = Exported(small_card(), "decomposed", path=tmp_path / "tiny.onnx")
     lowered = emulated.convert(exported, 1, precision)
     for image in small_images(8)[:, None]:
-        simulated = read_heads(small_card(), device.run(artifact, image), 1).named()
+        simulated = read_heads(small_card(), device.run(artifact, image), 1)
         # Products are summed up in another order; in low precision a sum may then fall on the other side of a step.
         assert_heads(read_heads(small_card(), emulated.run(lowered, image), 1), simulated, ALLOWED[precision] / 10)

@@ -63,14 +63,12 @@ def test_chip_is_emulated_in_float16_where_nothing_is_said(exported: Exported, c
     assert "emulated" in artifact.executed["provider"]
     images = small_images(2)
     own, reference = heads_of(device.run(artifact, images), 2), golden(images)
-    allowed = {
-        head: load_tolerance("fp16").allowed(72, float(np.abs(v).max())) for head, v in reference.named().items()
-    }
+    allowed = {head: load_tolerance("fp16").allowed(72, float(np.abs(v).max())) for head, v in reference.items()}
     assert all(comparison.problem is None for comparison in compare_heads(own, reference, allowed, "fp16"))
-    for head, values in own.named().items():
+    for head, values in own.items():
         assert values.dtype == np.float32
         np.testing.assert_array_equal(values, values.astype(np.float16).astype(np.float32))
-        assert (values != reference.named()[head]).mean() > 0.9
+        assert (values != reference[head]).mean() > 0.9
 
 
 def test_sampling_coordinates_are_read_both_ways_and_each_says_which(exported: Exported) -> None:
@@ -81,10 +79,10 @@ def test_sampling_coordinates_are_read_both_ways_and_each_says_which(exported: E
     assert artifact.readings[BAND].executed["sampling coordinates"] == "float16"
     one, other = (heads_of(device.run(reading, images), 2) for reading in (artifact, artifact.readings[BAND]))
     reference = golden(images)
-    for head, values in one.named().items():
-        coarse = other.named()[head]
+    for head, values in one.items():
+        coarse = other[head]
         assert (coarse != values).any()
-        expected = reference.named()[head]
+        expected = reference[head]
         assert np.abs(coarse - expected).mean() > np.abs(values - expected).mean()
         assert np.abs(coarse - expected).max() < 0.05 * np.abs(expected).max()
 
@@ -94,7 +92,7 @@ def test_float32_is_the_graph_itself_and_nothing_is_left_open(exported: Exported
     artifact = device.convert(exported, 1, "fp32")
     assert artifact.readings == {}
     assert artifact.executed["between layers"] == "float32"
-    found, expected = heads_of(device.run(artifact, images), 2).named(), golden(images).named()
+    found, expected = heads_of(device.run(artifact, images), 2), golden(images)
     for head, values in found.items():
         np.testing.assert_allclose(values, expected[head], rtol=0, atol=1e-5 * np.abs(expected[head]).max())
 
@@ -104,7 +102,7 @@ def test_onnx_runtime_runs_a_graph_for_atc_and_says_by_what(exported: Exported) 
     given = Exported(exported.card, "standard", exported.module, exported.path)
     artifact = device.convert(given, 1, "fp32")
     assert artifact.executed["DeformableConv2D"] == "from standard operators"
-    found, expected = heads_of(device.run(artifact, images), 2).named(), golden(images).named()
+    found, expected = heads_of(device.run(artifact, images), 2), golden(images)
     for head, values in found.items():
         np.testing.assert_allclose(values, expected[head], rtol=0, atol=1e-5 * np.abs(expected[head]).max())
 

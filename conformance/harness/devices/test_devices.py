@@ -76,8 +76,8 @@ def test_torch_applies_the_form_of_the_card() -> None:
     check_contract(card, artifact, 2)
     with torch.inference_mode():
         expected = tiny_network()(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32)))
-    np.testing.assert_allclose(heads.hm, torch.sigmoid(expected["hm"]).numpy(), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(heads.wh, expected["wh"].numpy(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(heads["hm"], torch.sigmoid(expected["hm"]).numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(heads["wh"], expected["wh"].numpy(), rtol=0, atol=1e-4)
 
 
 def test_torch_takes_any_size_and_read_only_images() -> None:

@@ -49,11 +49,11 @@ def test_interpreter_is_far_closer_to_the_simulator_than_either_may_be_to_the_re
     for image_id in dataset.image_ids[:IMAGES]:
         images = preprocess(card, dataset.read_image(image_id))[0][None]
         right = golden.heads(images)
-        of_chip = read_heads(card, simulated.run(compiled, images), 1).named()
-        of_host = read_heads(card, emulated.run(lowered, images), 1).named()
+        of_chip = read_heads(card, simulated.run(compiled, images), 1)
+        of_host = read_heads(card, emulated.run(lowered, images), 1)
         allowed = golden.allowed(images, right)
         for name, head in of_chip.items():
             if precision == "int8":
-                allowed[name] = float(np.abs(head - right.named()[name]).max())
+                allowed[name] = float(np.abs(head - right[name]).max())
             measured = float(np.abs(head - of_host[name]).max())
             assert measured <= SHARE * allowed[name], f"image {image_id}, {name}: {measured:.3g} of {allowed[name]:.3g}"

@@ -25,7 +25,7 @@ from harness.errors import HarnessError
 from harness.exchange.heads import decode_folder, write_heads
 from harness.exchange.inputs import write_inputs
 from harness.exchange.stems import file_stems, stems_cut_alike
-from harness.types import Heads, Outputs
+from harness.types import Outputs
 
 SIZES = [(100, 60), (64, 128), (90, 90)]
 CARD = small_card(categories=(1, 2), height=64, width=64)
@@ -155,7 +155,7 @@ def test_detections_of_a_folder_are_those_of_its_heads_in_image_pixels(images: D
     for id_ in images.image_ids:
         image, placement = preprocess(CARD, images.read_image(id_))
         batch = {name: head[None] for name, head in Echo().heads(image).items()}
-        expected = to_image_space(CARD, decode(CARD, Heads(**batch))[0], placement)
+        expected = to_image_space(CARD, decode(CARD, batch)[0], placement)
         assert len(expected) > 0
         np.testing.assert_array_equal(results[id_].boxes, expected.boxes)
         np.testing.assert_array_equal(results[id_].scores, expected.scores)

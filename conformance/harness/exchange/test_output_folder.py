@@ -6,7 +6,6 @@ import itertools
 import json
 import tracemalloc
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from harness.data.dataset import Dataset
 from harness.data.detections import Results
 from harness.errors import HarnessError
 from harness.exchange.output_folder import detect_outputs, open_outputs
-from harness.types import Heads
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def expected(images: Dataset, dtype: str = "float32") -> Results:
     """What the library makes of the same heads without any file."""
     results = Results()
     for seed, image_id in enumerate(images.image_ids):
-        heads = Heads(**{name: values.astype(dtype) for name, values in heads_of(seed).named().items()})
+        heads = {name: values.astype(dtype) for name, values in heads_of(seed).items()}
         found = decode(CARD, heads)[0]
         results.add(image_id, to_image_space(CARD, found, place(CARD, images.size(image_id))))
     return results
@@ -102,7 +100,7 @@ def test_heads_are_told_apart_in_any_order_and_another_than_the_cards_is_said(
 def test_heads_that_content_does_not_tell_apart_are_in_the_order_of_the_card(images: Dataset, tmp_path: Path) -> None:
     for seed, stem in enumerate(STEMS):
         heads = heads_of(seed)
-        write_image(tmp_path / "out", stem, replace(heads, wh=heads.wh / 12))  # boxes below a cell
+        write_image(tmp_path / "out", stem, {**heads, "wh": heads["wh"] / 12})  # boxes below a cell
     outputs = open_outputs(CARD, images, tmp_path / "out")
     assert outputs.order.places == {"hm": 0, "wh": 1, "reg": 2}
     assert "by size and the card's order, since the content does not tell" in outputs.description
@@ -112,7 +110,7 @@ def test_outputs_beyond_the_heads_are_left_alone(images: Dataset, tmp_path: Path
     """As of a model that also gives the sigmoid of its heatmap."""
     fill(tmp_path / "out", first=1)
     for seed, stem in enumerate(STEMS):
-        probabilities = 1 / (1 + np.exp(-heads_of(seed).hm))
+        probabilities = 1 / (1 + np.exp(-heads_of(seed)["hm"]))
         (tmp_path / "out" / f"{stem}_0.bin").write_bytes(probabilities.astype(np.float32).tobytes())
     outputs = open_outputs(CARD, images, tmp_path / "out")
     assert outputs.order.places == {"hm": 1, "wh": 2, "reg": 3}
@@ -123,7 +121,7 @@ def test_concatenated_heads_are_split(images: Dataset, tmp_path: Path) -> None:
     card = small_card(output={"names": ("all",), "heads": ("reg", "hm", "wh"), "concatenated": True})
     (tmp_path / "out").mkdir()
     for seed, stem in enumerate(STEMS):
-        named = heads_of(seed).named()
+        named = heads_of(seed)
         joined = np.concatenate([named[head] for head in ("reg", "hm", "wh")], axis=1)
         (tmp_path / "out" / f"{stem}_0.bin").write_bytes(joined.tobytes())
     assert_same(detected(images, tmp_path / "out", card), expected(images))

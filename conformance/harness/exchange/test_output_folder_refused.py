@@ -51,7 +51,7 @@ def with_sigmoid(folder: Path) -> None:
 
 
 def also_as_npy(folder: Path) -> None:
-    write_npy(heads_of(1).hm, folder / "000000000285_0.npy")
+    write_npy(heads_of(1)["hm"], folder / "000000000285_0.npy")
 
 
 def also_on_another_device(folder: Path) -> None:

@@ -31,13 +31,13 @@ def subject(module: HeadedNetwork | None = None) -> Subject:
 def heads_of(module: torch.nn.Module) -> Heads:
     with torch.inference_mode():
         found = module(torch.from_numpy(IMAGES))
-    return Heads(*(found[name].numpy() for name in ("hm", "wh", "reg")))
+    return {name: found[name].numpy() for name in ("hm", "wh", "reg")}
 
 
 def rounded_heads(model: Subject, kind: torch.dtype) -> dict[str, Float32]:
     run = with_parameters_as(kind, model)
     assert run is not None
-    return run(IMAGES).named()
+    return run(IMAGES)
 
 
 def folded_by_hand() -> HeadedNetwork:
@@ -69,7 +69,7 @@ def test_parameters_are_rounded_with_batch_norm_folded_in(precision: str) -> Non
         parameter.data = rounded_by_numpy(parameter.data, precision)
     found = rounded_heads(subject(), ROUNDED[precision])
     step = load_tolerance(precision).unit_roundoff or 0.0  # a value beside the middle may fall on the other side
-    for name, expected in heads_of(network).named().items():
+    for name, expected in heads_of(network).items():
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=step * float(np.abs(expected).max()))
 
 
@@ -94,7 +94,7 @@ def limits(model: Subject, precision: str) -> dict[str, float]:
 
 def largest_scale(model: Subject, draws: list[dict[str, Float32]]) -> dict[str, float]:
     """Of each head: its size, or float32's own error in units of its round-off where that is larger."""
-    exact, unit = model.second_opinion(IMAGES).named(), 2**-24 * math.sqrt(model.accumulation_length)
+    exact, unit = model.second_opinion(IMAGES), 2**-24 * math.sqrt(model.accumulation_length)
     return {
         name: max(float(np.abs(head).max()), *(float(np.abs(draw[name] - head).max()) / unit for draw in draws))
         for name, head in exact.items()
@@ -103,7 +103,7 @@ def largest_scale(model: Subject, draws: list[dict[str, Float32]]) -> dict[str, 
 
 def test_float32_is_allowed_its_own_error_only() -> None:
     model, tolerance = subject(), load_tolerance("fp32")
-    scales = largest_scale(model, [heads_of(tiny_network()).named()])
+    scales = largest_scale(model, [heads_of(tiny_network())])
     for name, limit in limits(model, "fp32").items():
         assert limit == pytest.approx(tolerance.allowed(model.accumulation_length, scales[name]))
 
@@ -111,7 +111,7 @@ def test_float32_is_allowed_its_own_error_only() -> None:
 @pytest.mark.parametrize("precision", ROUNDED)
 def test_rounded_parameters_come_on_top(precision: str) -> None:
     model, tolerance = subject(), load_tolerance(precision)
-    golden = heads_of(tiny_network()).named()
+    golden = heads_of(tiny_network())
     scales = largest_scale(model, [golden, rounded_heads(model, torch.float32)])
     rounded = rounded_heads(model, ROUNDED[precision])
     for name, limit in limits(model, precision).items():

@@ -77,7 +77,7 @@ def _evidence(stage: str, golden: Golden, some: Dataset, files: PortFiles, chain
     stages = SOURCE if own is None else tuple(s for s in SOURCE if s != "preprocess")
     given = None
     if files.heads is not None:
-        given = [dict(read_heads_file(card, files.heads / f"{stems[i]}.npz").named()) for i in ids]
+        given = [dict(read_heads_file(card, files.heads / f"{stems[i]}.npz")) for i in ids]
     if stage == "heads":
         assert given is not None
         return HeadsEvidence(given, allowed, stages)

@@ -16,7 +16,7 @@ from harness.centernet.preprocess import place
 from harness.faults.decoding import decode_in
 from harness.faults.forms import Forms, NetForm, PrepForm
 from harness.faults.outputs import source_of, spoil
-from harness.faults.port import Arrays, Runner, as_heads
+from harness.faults.port import Arrays, Runner
 from harness.faults.prep import prepare
 from harness.faults.writing import PADDED_BATCH, Rows, rows_of
 from harness.types import Placement, UInt8
@@ -96,13 +96,13 @@ class Chain:
 
     def rows_of(self, forms: Forms, index: int) -> Rows | None:
         """The rows of an image in the results file; None where its heads cannot be decoded."""
-        heads = as_heads(self.heads_of(forms, index))
+        heads = self.heads_of(forms, index)
         number = self.numbers[index] if self.numbers else index + 1
         count = self.count or len(self.images)
         if forms.write.dropped and number % forms.write.dropped == 0:
             return []
-        grid = self.card.grid if not self.card.input.keep_res else heads.hm.shape[2:]
-        if any(v.shape[1:] != (self.card.head_channels[n], *grid) for n, v in heads.named().items()):
+        grid = self.card.grid if not self.card.input.keep_res else heads["hm"].shape[2:]
+        if any(v.shape[1:] != (self.card.head_channels[n], *grid) for n, v in heads.items()):
             return None
         try:
             found = decode_in(self.card, forms.decode, heads)
