@@ -23,6 +23,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from harness.cache import cached_folder, content_key
 from harness.cards.schema import Record
 from harness.centernet.networks.weights import file_sha256
+from harness.convert.walk import serving_one_output, walk_back
 from harness.data.calibration import Calibration
 from harness.devices.artifact import Exported
 from harness.errors import HarnessError
@@ -81,13 +82,13 @@ def quantise(exported: Exported, batch_size: int) -> tuple[Path, Quantised]:
 
     def make(folder: Path) -> None:
         logger.info("onnxruntime, %s to int8: calibrating, %s images", path.stem, len(calibration.image_ids))
-        _quantise(path, Samples(exported, calibration, batch_size), folder)
+        _quantise(path, CalibrationBatches(exported, calibration, batch_size), folder)
 
     folder = cached_folder("onnxruntime-int8", content_key(parts), make)
     return folder / MODEL, Quantised.model_validate_json((folder / RECORD).read_bytes())
 
 
-class Samples(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
+class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
     """Batches for calibration as `quantize_static` asks for them: one at a time, so that one is held in memory."""
 
     def __init__(self, exported: Exported, calibration: Calibration, batch_size: int) -> None:
@@ -111,7 +112,7 @@ class Samples(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has 
         return {self.name: next(self._batches)}
 
 
-def _quantise(path: Path, samples: Samples, folder: Path) -> None:
+def _quantise(path: Path, samples: CalibrationBatches, folder: Path) -> None:
     model = load_onnx_checked(path)
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{place}"
@@ -189,14 +190,8 @@ def _heads(graph: GraphProto, producers: dict[str, NodeProto]) -> Iterator[NodeP
         outputs = list(producers[outputs[0]].input)
     if len(outputs) == 1:
         yield from _back_to_convolutions(outputs, producers)
-        return
-    serves: dict[str, set[str]] = {output: {output} for output in outputs}
-    for node in reversed(graph.node):
-        own = set().union(*(serves.get(output, set()) for output in node.output))
-        for name in node.input:
-            serves.setdefault(name, set()).update(own)
-        if len(own) == 1:
-            yield node
+    else:
+        yield from serving_one_output(((node, node.output, node.input) for node in graph.node), outputs)
 
 
 def _products(graph: GraphProto, sampler: NodeProto) -> Iterator[NodeProto]:
@@ -212,13 +207,4 @@ def _products(graph: GraphProto, sampler: NodeProto) -> Iterator[NodeProto]:
 
 def _back_to_convolutions(start: Iterable[str], producers: dict[str, NodeProto]) -> list[NodeProto]:
     """The nodes that compute some tensors, back to the nearest convolutions, these included."""
-    found: dict[str, NodeProto] = {}
-    waiting = list(start)
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is None or node.name in found:
-            continue
-        found[node.name] = node
-        if node.op_type != "Conv":
-            waiting += node.input
-    return list(found.values())
+    return walk_back(start, producers.get, lambda node: () if node.op_type == "Conv" else node.input)

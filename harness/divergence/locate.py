@@ -55,7 +55,7 @@ class Located:
     reproduction: Reproduction
 
 
-class Port:
+class LayerSearch:
     """A port on a device, beside what it should compute of one image.
 
     Args:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnx
 import torch
 from onnx import ModelProto, NodeProto, helper
 from torch import nn
 
-from harness.cards import ModelCard
-from harness.centernet.networks import HeadedNetwork
 from harness.centernet.ops import DCNv2
-from harness.devices.artifact import Exported
 from harness.errors import HarnessError
-from harness.export.trace import export_form, trace_onnx, write_onnx
-
-DIALECT = "ascend"
+from harness.export.dialect import OnnxDialect
 
 OPSET = 11
 """That of the published recipes, and known to every CANN; ATC's parser of the deformable node knows 9 to 16."""
@@ -42,40 +35,6 @@ SAME_SINCE_11 = frozenset(
     }
 )
 """Operators that opset 11 computes as 19 does, where the checker finds no attribute or type that came later."""
-
-
-def export_ascend(
-    module: HeadedNetwork, card: ModelCard, path: Path, *, batch_size: int | None, weights_sha256: str
-) -> Exported:
-    """Write a network as one self-contained ONNX file for ATC, the same bytes for the same weights and versions.
-
-    Args:
-        module: The reference network, float32; it is not changed.
-        card: Names, order, layout, activation and size of the tensors.
-        path: The file to write, whole or not at all; an older one is replaced.
-        batch_size: Of the file; None for any.
-        weights_sha256: Of the checkpoint, for the file's metadata.
-
-    Raises:
-        HarnessError: The card has no network or no fixed input size, or it is not of this network; the network needs
-            an operator that opset 11 has not; the exporter fails or writes an invalid model; the file cannot be
-            written.
-    """
-    network = export_form(module, card, DIALECT)
-    offsets_in_blocks(network)
-    model = trace_onnx(network, card, batch_size, TRACED_OPSET)
-    _deformable_nodes(model)
-    _lower(model)
-    write_onnx(
-        model,
-        card,
-        path,
-        dialect=DIALECT,
-        opset=OPSET,
-        batch_size=batch_size or 1,
-        weights_sha256=weights_sha256,
-    )
-    return Exported(card, DIALECT, module, path)
 
 
 def offsets_in_blocks(network: nn.Module) -> None:
@@ -154,6 +113,20 @@ def _lower(model: ModelProto) -> None:
             f"the network needs {', '.join(sorted(foreign))}, which is not known to be the same in opset {OPSET}",
             remedy="write that part of the network with other operators",
         )
-    model.ir_version = IR_VERSION
     model.ClearField("opset_import")
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+
+
+def _for_atc(model: ModelProto) -> None:
+    _deformable_nodes(model)
+    _lower(model)
+
+
+export_ascend = OnnxDialect(
+    "ascend",
+    OPSET,
+    IR_VERSION,
+    TRACED_OPSET,
+    prepare=lambda network, card, batch_size: offsets_in_blocks(network),
+    rewrite=_for_atc,
+)

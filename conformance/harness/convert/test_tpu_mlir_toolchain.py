@@ -144,7 +144,7 @@ def test_a_file_that_is_no_bmodel_is_refused(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from conformance.small_model import SHA256, small_card, tiny_network
+from conformance.support.small_model import SHA256, small_card, tiny_network
 from harness.devices.registry import create_device
 from harness.export import export_decomposed
 path = Path(sys.argv[1])

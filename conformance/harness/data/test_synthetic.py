@@ -16,7 +16,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from harness.data.synthetic import Spec, SyntheticImage, annotations_of, draw_image, load_spec
 from harness.data.synthetic.coco import ContentHash, image_entry, image_id_of, instances
-from harness.data.synthetic.layout import Layout
+from harness.data.synthetic.layout import SceneLayout
 from harness.data.synthetic.scene import lay_out
 from harness.data.synthetic.shapes import FULL
 from harness.errors import HarnessError
@@ -30,7 +30,7 @@ def val() -> list[SyntheticImage]:
 
 
 @pytest.fixture(scope="module")
-def layouts() -> list[Layout]:
+def layouts() -> list[SceneLayout]:
     return [lay_out(SPEC, "val", index) for index in range(SPEC.part("val").images)]
 
 
@@ -148,7 +148,7 @@ def boxes(drawn: SyntheticImage) -> list[list[int]]:
 
 
 def test_later_objects_hide_earlier_ones_and_annotations_are_of_the_visible_part(
-    val: list[SyntheticImage], layouts: list[Layout]
+    val: list[SyntheticImage], layouts: list[SceneLayout]
 ) -> None:
     far = 400
     for drawn, layout in zip(val, layouts, strict=True):
@@ -258,7 +258,7 @@ def test_small_medium_and_large_objects_are_present(singles: list[dict[str, Any]
     assert np.median(sides.max(axis=1) / sides.min(axis=1)) >= 1.5
 
 
-def test_objects_are_hidden_and_cut(layouts: list[Layout]) -> None:
+def test_objects_are_hidden_and_cut(layouts: list[SceneLayout]) -> None:
     hidden, cut = [], []
     for layout in layouts:
         for index, thing in enumerate(layout.objects):

@@ -86,7 +86,7 @@ def test_cache_that_cannot_be_made_is_an_error_that_names_the_way_out(tmp_path: 
 
 KILLED = """
 import os, pathlib, signal, sys
-from harness.synthetic import load_spec, materialise
+from harness.data.synthetic import load_spec, materialise
 materialise(load_spec(), "val", pathlib.Path(sys.argv[1]), limit=3,
             progress=lambda done, total: done == 2 and os.kill(os.getpid(), signal.SIGKILL))
 """
@@ -105,7 +105,7 @@ def test_killed_process_leaves_no_half_made_folder(tmp_path: Path) -> None:
 
 TOGETHER = """
 import pathlib, sys
-from harness.synthetic import load_spec, materialise
+from harness.data.synthetic import load_spec, materialise
 sys.stdin.readline()
 told = []
 materialise(load_spec(), "val", pathlib.Path(sys.argv[1]), limit=4, progress=lambda done, total: told.append(done))

@@ -26,7 +26,7 @@ from harness.devices.base import Device
 from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.devices.torch import TorchDevice
 from harness.divergence.graph import CutGraph
-from harness.divergence.locate import Located, Port
+from harness.divergence.locate import LayerSearch, Located
 from harness.errors import HarnessError
 from harness.export import export_standard
 from harness.run.subject import Subject
@@ -50,10 +50,10 @@ class Given:
         onnx.save(model, self.folder / "wrong.onnx")
         return self.folder / "wrong.onnx"
 
-    def port(self, onnx_file: Path | None, device: Device | None = None, card: ModelCard = CARD) -> Port:
+    def port(self, onnx_file: Path | None, device: Device | None = None, card: ModelCard = CARD) -> LayerSearch:
         """A port, held to the network."""
         subject = Subject(card, self.network, onnx_file, SHA256)
-        return Port(subject, device or OnnxRuntimeDevice(), "fp32", IMAGE, self.folder)
+        return LayerSearch(subject, device or OnnxRuntimeDevice(), "fp32", IMAGE, self.folder)
 
     def located(self, onnx_file: Path | None, device: Device | None = None) -> Located:
         found, _ = self.port(onnx_file, device).locate()
@@ -254,13 +254,13 @@ def test_what_heals_is_found_all_the_same(residual: Given) -> None:
 def test_int8_has_no_tolerance_for_layers(deformable: Given) -> None:
     subject = Subject(CARD, deformable.network, None, SHA256)
     with pytest.raises(HarnessError, match="no layer can be held to a tolerance at int8"):
-        Port(subject, OnnxRuntimeDevice(), "int8", IMAGE, deformable.folder)
+        LayerSearch(subject, OnnxRuntimeDevice(), "int8", IMAGE, deformable.folder)
 
 
 def test_device_that_takes_the_network_itself_cannot_be_cut(deformable: Given) -> None:
     subject = Subject(CARD, deformable.network, None, SHA256)
     with pytest.raises(HarnessError, match="only an ONNX can be cut"):
-        Port(subject, TorchDevice(), "fp32", IMAGE, deformable.folder)
+        LayerSearch(subject, TorchDevice(), "fp32", IMAGE, deformable.folder)
 
 
 @pytest.mark.parametrize("start", [0, 3])

@@ -24,7 +24,7 @@ SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh (newer: /usr/local
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class AtcRequest:
     """A conversion that is asked for.
 
     Attributes:
@@ -65,33 +65,33 @@ def find_atc() -> Path:
     )  # fmt: skip
 
 
-def arguments(order: Order) -> list[str]:
+def arguments(request: AtcRequest) -> list[str]:
     """The options of atc, with the names and shapes that the model itself states.
 
     Raises:
         HarnessError: The file is no ONNX, or its height and width are open.
     """
-    model = load_onnx_checked(order.model)
+    model = load_onnx_checked(request.model)
     given = stated_by(model).inputs[0]
-    shape = [order.batch_size, *given.shape[1:]]
+    shape = [request.batch_size, *given.shape[1:]]
     if None in shape:
         raise HarnessError(
             f"input '{given.name}' has {list(given.shape)}, and atc needs the sides",
-            file=order.model,
+            file=request.model,
             remedy="export the model at a fixed height and width",
         )
     told = [
         "--framework=5",
-        f"--model={order.model}",
-        f"--output={order.output}",
+        f"--model={request.model}",
+        f"--output={request.output}",
         f"--input_format={'NCHW' if shape[1] == 3 else 'ND'}",
         f"--input_shape={given.name}:{','.join(map(str, shape))}",
         f"--out_nodes={';'.join(out_nodes(model))}",
         "--log=info",
-        f"--soc_version={order.soc}",
+        f"--soc_version={request.soc}",
     ]
-    told += [] if order.aipp is None else [f"--insert_op_conf={order.aipp}"]
-    return [*told, *order.options]
+    told += [] if request.aipp is None else [f"--insert_op_conf={request.aipp}"]
+    return [*told, *request.options]
 
 
 def out_nodes(model: onnx.ModelProto) -> list[str]:
@@ -107,24 +107,24 @@ def out_nodes(model: onnx.ModelProto) -> list[str]:
     return list(nodes_of_outputs(model))
 
 
-def compile_om(order: Order, folder: Path) -> Path:
+def compile_om(request: AtcRequest, folder: Path) -> Path:
     """Run atc; the om.
 
     Its word is not taken: the exit status counts, and that the om is there and newer than the call.
 
     Args:
-        order: What to make.
+        request: What to make.
         folder: Where it runs; its log is left there.
 
     Raises:
         HarnessError: atc is missing, fails, hangs, or leaves no new om; known codes are explained.
     """
-    om = order.output.with_name(f"{order.output.name}.om")
-    command: Sequence[str | Path] = [find_atc(), *arguments(order)]
+    om = request.output.with_name(f"{request.output.name}.om")
+    command: Sequence[str | Path] = [find_atc(), *arguments(request)]
     started = time.time_ns()
-    what = f"atc, {order.model.name} for {order.soc}"
+    what = f"atc, {request.model.name} for {request.soc}"
     try:
-        run_tool(command, folder, os.environ, what, order.model, limit_s=LIMIT_S)
+        run_tool(command, folder, os.environ, what, request.model, limit_s=LIMIT_S)
     except HarnessError as error:
         raise explained(error, folder / LOG) from error
     # File systems count coarser than the clock.

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.cards import DeviceCard, ModelCard
 from harness.centernet.networks.weights import file_sha256
 from harness.convert.ascend.aipp import aipp_config, pixel_card
-from harness.convert.ascend.atc import Order, arguments, compile_om, find_atc, out_nodes
+from harness.convert.ascend.atc import AtcRequest, arguments, compile_om, find_atc, out_nodes
 from harness.errors import HarnessError
 from harness.export.ascend_parser import require_readable
 from harness.export.load import load_onnx_checked, stated_by
@@ -115,36 +115,36 @@ def write_bundle(
     require_readable(load_onnx_checked(onnx), onnx)
     with whole_folder(folder) as partial:
         shutil.copyfile(onnx, partial / f"{name}.onnx")
-        order = Order(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
-        command = arguments(replace(order, model=partial / order.model))
-        command[1] = f"--model={order.model}"
+        request = AtcRequest(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
+        command = arguments(replace(request, model=partial / request.model))
+        command[1] = f"--model={request.model}"
         (partial / SCRIPT).write_text(f"#!/bin/sh\nset -e\natc {shlex.join(command)}\ntest -s {name}.om\n")
         (partial / SCRIPT).chmod(0o755)
         if aipp:
             (partial / AIPP).write_text(aipp_config(card), encoding="ascii")
         (partial / CARD).write_text(to_toml(pixel_card(card) if aipp else card), encoding="utf-8")
-        _describe(card, partial, order, device, command)
+        _describe(card, partial, request, device, command)
         try:
             find_atc()
         except HarnessError as error:
             missing = error.cause
         else:
             whole = replace(
-                order,
-                model=(partial / order.model).absolute(),
+                request,
+                model=(partial / request.model).absolute(),
                 output=(partial / name).absolute(),
-                aipp=None if order.aipp is None else (partial / order.aipp).absolute(),
+                aipp=None if request.aipp is None else (partial / request.aipp).absolute(),
             )
             om = compile_om(whole, partial)
     return Bundle(folder, None if om is None else folder / om.name, missing)
 
 
-def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, command: list[str]) -> None:
-    name, batch, model = order.output.name, order.batch_size, load_onnx_checked(folder / order.model)
+def _describe(card: ModelCard, folder: Path, request: AtcRequest, device: DeviceCard, command: list[str]) -> None:
+    name, batch, model = request.output.name, request.batch_size, load_onnx_checked(folder / request.model)
     text = README.format(
         name=name,
-        soc=order.soc,
-        chip=order.soc.removeprefix("Ascend"),
+        soc=request.soc,
+        chip=request.soc.removeprefix("Ascend"),
         script=SCRIPT,
         card=CARD,
         batch=batch,
@@ -156,9 +156,13 @@ def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, c
         "schema": 1,
         "model": card.name,
         "device": device.name,
-        "soc": order.soc,
+        "soc": request.soc,
         "batch_size": batch,
-        "input": {"name": given.name, "dtype": "uint8" if order.aipp else given.dtype, "aipp": order.aipp is not None},
+        "input": {
+            "name": given.name,
+            "dtype": "uint8" if request.aipp else given.dtype,
+            "aipp": request.aipp is not None,
+        },
         "outputs": dict(zip((output.name for output in model.graph.output), out_nodes(model), strict=True)),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "command": ["atc", *command],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class ErrorMeaning:
     """What a code means here.
 
     Attributes:
@@ -65,24 +65,24 @@ KINDS = {"1": "the call is wrong", "2": "a resource is missing", "3": "the task 
 """Of the codes of pyACL, by their first of six digits."""
 
 
-def explain(text: str) -> tuple[Explanation, ...]:
+def explain(text: str) -> tuple[ErrorMeaning, ...]:
     """What the codes in a tool's output mean, in the order in which they stand there.
 
     Args:
         text: All that it printed.
     """
-    found: dict[str, tuple[int, Explanation]] = {}
+    found: dict[str, tuple[int, ErrorMeaning]] = {}
     for code, context, meaning, remedy in _TABLE:
         place = re.search(rf"(?<![0-9A-Z]){code}(?!\d)", text)
         if place is not None and code not in found and re.search(context, text):
-            found[code] = (place.start(), Explanation(code, meaning, remedy))
+            found[code] = (place.start(), ErrorMeaning(code, meaning, remedy))
     return tuple(explanation for _, explanation in sorted(found.values(), key=lambda item: item[0]))
 
 
-def explain_status(status: int) -> Explanation:
+def explain_status(status: int) -> ErrorMeaning:
     """What a code that a call of pyACL returned means."""
     known = explain(str(status))
     if known:
         return known[0]
     kind = KINDS.get(f"{status:06}"[0], "no code of the documented kinds")
-    return Explanation(str(status), kind, "look it up in the ACL error codes of the installed CANN")
+    return ErrorMeaning(str(status), kind, "look it up in the ACL error codes of the installed CANN")

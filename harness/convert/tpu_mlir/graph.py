@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.convert.walk import serving_one_output, walk_back
 from harness.errors import HarnessError
 
 OPERATION = re.compile(
@@ -79,28 +80,17 @@ class Graph:
             outputs = self.operations[outputs[0]].operands
         if len(outputs) == 1:
             return self._back_to_convolutions(outputs)[1]
-        serves: dict[str, set[str]] = {output: {output} for output in outputs}
-        for name, operation in reversed(self.operations.items()):
-            for operand in operation.operands:
-                serves.setdefault(operand, set()).update(serves.get(name, ()))
-        own = [name for name in self.operations if len(serves.get(name, ())) == 1]
-        return [self.operations[name] for name in own if self.operations[name].kind not in NO_WORK]
+        nodes = [(operation, (name,), operation.operands) for name, operation in self.operations.items()]
+        return [operation for operation in serving_one_output(nodes, outputs) if operation.kind not in NO_WORK]
 
     def _back_to_convolutions(self, start: tuple[str, ...]) -> tuple[list[Operation], list[Operation]]:
-        between: dict[str, Operation] = {}
-        convolutions: dict[str, Operation] = {}
-        waiting = list(start)
-        while waiting:
-            name = waiting.pop()
-            operation = self.operations.get(name)
-            if operation is None or name in between or operation.kind in NO_WORK:
-                continue
-            if operation.kind == "top.Conv":
-                convolutions[name] = operation
-                continue
-            between[name] = operation
-            waiting += operation.operands
-        return list(between.values()), list(convolutions.values())
+        """Return the operators that compute some tensors, back to the nearest convolutions, and those convolutions."""
+
+        def inputs(operation: Operation) -> tuple[str, ...]:
+            return () if operation.kind == "top.Conv" else operation.operands
+
+        found = [o for o in walk_back(start, self.operations.get, inputs) if o.kind not in NO_WORK]
+        return [o for o in found if o.kind != "top.Conv"], [o for o in found if o.kind == "top.Conv"]
 
 
 def read_graph(path: Path) -> Graph:
