@@ -26,7 +26,7 @@ def cached_folder(kind: str, key: str, build: Callable[[Path], None]) -> Path:
 
     Args:
         kind: Folder of the cache.
-        key: As `content_key` gives it.
+        key: Key of the result, from `content_key`.
         build: Fills the empty folder that it is given.
 
     Raises:

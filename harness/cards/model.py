@@ -41,7 +41,7 @@ class Input(Record):
     std: tuple[float, float, float]
     geometry: Literal["affine", "letterbox", "stretch"]
     keep_res: bool = False
-    """Tells that the image keeps its resolution: sides grow to ``(side | 31) + 1`` and `height`, `width` do not apply."""
+    """True if the image keeps its resolution: sides grow to ``(side | 31) + 1``; `height`, `width` do not apply."""
     pad_value: int = Field(default=0, ge=0, le=255)
     """Grey level beside the image, before normalisation."""
 

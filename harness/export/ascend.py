@@ -1,4 +1,4 @@
-"""The Ascend dialect: ONNX as ATC reads it, opset 11 in one domain, every DCNv2 one node `DeformableConv2D`."""
+"""The Ascend dialect, ONNX for ATC: opset 11 in one domain, every DCNv2 one node `DeformableConv2D`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from harness.errors import HarnessError
 from harness.export.dialect import OnnxDialect
 
 OPSET = 11
-"""That of the published recipes, and known to every CANN; ATC's parser of the deformable node knows 9 to 16."""
+"""The opset of the published recipes, known to every CANN. ATC parses the deformable node in opsets 9 to 16."""
 
 IR_VERSION = 6
 """The format that opset 11 came with (ONNX 1.6)."""
 
 TRACED_OPSET = 19
-"""The first with DeformConv. The exporter reaches no opset below 18: it writes 18 instead, with a log line."""
+"""The first opset with DeformConv. The exporter reaches no opset below 18: it writes 18 instead, with a log line."""
 
 SAME_SINCE_11 = frozenset(
     {
@@ -34,16 +34,17 @@ SAME_SINCE_11 = frozenset(
         "Transpose",
     }
 )
-"""Operators that opset 11 computes as 19 does, where the checker finds no attribute or type that came later."""
+"""Operators that mean the same in opsets 11 and 19, if the checker finds no later attribute or type."""
 
 
 def offsets_in_blocks(network: nn.Module) -> None:
-    """Order the channels of every convolution of offsets as the operator reads them: x block, y block, mask block.
+    """Reorder the channels of every convolution of offsets for the operator: x block, y block, mask block.
 
-    Cheaper than to gather odd and even channels at run time. What the PyTorch network computes is wrong afterwards.
+    This is cheaper than a gathering of odd and even channels at run time. The PyTorch network itself computes wrong
+    values afterwards.
 
     Args:
-        network: Changed in place, so give a copy.
+        network: The network, changed in place, so give a copy.
     """
     for part in network.modules():
         if isinstance(part, DCNv2):
@@ -56,9 +57,9 @@ def offsets_in_blocks(network: nn.Module) -> None:
 
 
 def out_nodes(model: ModelProto) -> tuple[str, ...]:
-    """What ATC's ``--out_nodes`` calls the outputs, in the order of the graph: NODE:INDEX each.
+    """Return the outputs for ATC's ``--out_nodes``, NODE:INDEX each, in the order of the graph.
 
-    Names of nodes differ between versions of exporters, so they are read from the file.
+    Names of nodes differ between versions of exporters, so they are read from the model.
 
     Raises:
         HarnessError: A node that gives an output has no name.

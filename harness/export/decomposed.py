@@ -1,6 +1,6 @@
 """The decomposed dialect: ONNX with every DCNv2 as GridSample, product and convolution.
 
-For toolchains that have no deformable convolution, as old as onnx 1.14.
+It serves toolchains without deformable convolution, as old as onnx 1.14.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from harness.export.network import CardNetwork
 
 
 def export_form(module: HeadedNetwork, card: ModelCard, dialect: str) -> CardNetwork:
-    """A copy of a network as its card describes it, batch norm folded.
+    """Copy a network in the form to export: input and outputs of its card, batch norm folded.
 
     Args:
         module: The reference network, float32; it is not changed.
         card: The contract of the model.
-        dialect: For messages.
+        dialect: Name of the dialect, for messages.
 
     Raises:
         HarnessError: The card has no network or no fixed input size, or it is not of this network.
@@ -46,14 +46,14 @@ def export_form(module: HeadedNetwork, card: ModelCard, dialect: str) -> CardNet
 
 
 def example_input(card: ModelCard, batch_size: int) -> torch.Tensor:
-    """Zeros of the card's input."""
+    """Make a tensor of zeros with the shape and dtype of the card's input."""
     sides = (card.input.height, card.input.width)
     shape = (batch_size, 3, *sides) if card.input.layout == "NCHW" else (batch_size, *sides, 3)
     return torch.zeros(shape, dtype=getattr(torch, card.input.dtype))
 
 
 def trace_onnx(network: CardNetwork, card: ModelCard, batch_size: int | None, opset: int) -> ModelProto:
-    """The network as ONNX, without the exporter's notes.
+    """Trace a network as ONNX, without the exporter's notes.
 
     Raises:
         HarnessError: The exporter fails.

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from conformance.support.decode_cases import card_with, points_of
+from conformance.support.golden_inputs import oracle_heads
 from conformance.support.heads import make_heads
 from harness.cards import ModelCard
 from harness.centernet.decode import decode, to_image_space
@@ -19,14 +20,6 @@ from harness.paths import data_path
 from harness.types import Float32, Float64, Heads
 
 VARIANTS = list(product(["wh+reg", "ltrb"], [True, False], ["grid", "input"]))
-
-
-def oracle_heads() -> Heads:
-    """The heads of the golden numbers."""
-    rng = np.random.Generator(np.random.PCG64(150))
-    hm = rng.normal(-4, 1.2, (2, 80, 128, 128)).astype(np.float32)
-    wh = np.abs(rng.normal(12, 8, (2, 2, 128, 128))).astype(np.float32)
-    return make_heads(hm, wh, rng.random((2, 2, 128, 128)).astype(np.float32))
 
 
 def heatmap(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Float32:

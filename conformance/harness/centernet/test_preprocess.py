@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from conformance.support.golden_inputs import photo
 from harness.cards.model import Input, ModelCard, OutputHeads
 from harness.centernet.preprocess import input_shape, make_batch, place, preprocess, preprocess_into
 from harness.errors import HarnessError
@@ -41,14 +42,6 @@ def raw_card(**changes: object) -> ModelCard:
     """A small input that takes pixels as they are."""
     raw = {"height": 64, "width": 96, "dtype": "uint8", "scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
     return card_with(**{**raw, **changes})
-
-
-def photo(seed: int, height: int, width: int) -> UInt8:
-    """A smooth BGR image; with seeds 100 to 104 those of the golden numbers."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    low = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3)).astype(np.float32)
-    smooth = cv2.resize(low, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.clip(np.round(smooth), 0, 255).astype(np.uint8)
 
 
 def official_points(

@@ -27,7 +27,7 @@ class DeformConv(nn.Module):
 
 
 class Aggregation(nn.Module):
-    """Brings each map to the size and channels of the one before it and adds it there (`ida`)."""
+    """Aggregation (`ida`): brings each map to the size and channels of the one before it, and adds it there."""
 
     def __init__(self, out_channels: int, in_channels: list[int], factors: list[int]) -> None:
         super().__init__()
@@ -57,6 +57,6 @@ class DLADCN(HeadedNetwork):
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H / 4, W / 4)."""
         aggregates = self.dla_up(self.base(x)[2:])
-        # The coarsest aggregate is computed by the official network too, and left unused.
+        # The official network computes the coarsest aggregate too, and leaves it unused.
         result: Tensor = self.ida_up(aggregates[:3])[-1]
         return result

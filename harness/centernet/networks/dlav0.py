@@ -21,7 +21,7 @@ def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
 
 
 class Aggregation(nn.Module):
-    """Brings maps to the size and channels of the first and folds them into it one by one (`ida`)."""
+    """Aggregation (`ida`): brings maps to the size and channels of the first, and joins them to it one by one."""
 
     def __init__(self, out_channels: int, in_channels: list[int], factors: list[int]) -> None:
         super().__init__()

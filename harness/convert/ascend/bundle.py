@@ -1,4 +1,4 @@
-"""A folder to carry to the host with the chip: the model, the command that converts it, and what to do there."""
+"""A folder to carry to the host with the chip: the model, the command that converts it, and instructions."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ summaries that lie beside its folders, and on the host with the data set:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What was made.
+    """A folder that was written.
 
     Attributes:
         folder: The folder.
-        om: The om; None where atc is not on this host.
-        missing: Why there is none.
+        om: The om; None if atc is not on this host.
+        missing: Reason why there is no om; None if there is one.
     """
 
     folder: Path
@@ -64,10 +64,10 @@ class Bundle:
 
 
 def choose_soc(device: DeviceCard, soc: str | None) -> str:
-    """The name that ATC takes, from the card or as asked for.
+    """Choose the name for ATC: the requested one, or the first of the card.
 
     Raises:
-        HarnessError: The device is no Ascend chip, or the name is none of its.
+        HarnessError: The device is no Ascend chip, or the name is not one of its names.
     """
     if device.ascend is None:
         raise HarnessError(
@@ -95,16 +95,16 @@ def write_bundle(
     aipp: bool = False,
     options: tuple[str, ...] = (),
 ) -> Bundle:
-    """Fill the folder, and run atc in it where it is on this host.
+    """Fill a folder, and run atc in it if it is on this host.
 
     Args:
         card: The contract of the model.
-        onnx: The model as ATC takes it.
-        folder: What to make; it must not exist, or be empty.
+        onnx: The model in the dialect of ATC.
+        folder: The folder to make; it must not exist, or be empty.
         device: Card of the chip.
-        soc: As ``--soc_version`` has it.
-        batch_size: Of the om.
-        aipp: Let the om normalise: it takes uint8 RGB pixels, which `preprocess` writes by the card in the folder.
+        soc: Value for ``--soc_version``.
+        batch_size: Batch size of the om.
+        aipp: Let the om normalise: its input is uint8 RGB pixels, which `preprocess` writes by the card in the folder.
         options: Further options of atc.
 
     Raises:
@@ -172,7 +172,7 @@ def _describe(card: ModelCard, folder: Path, request: AtcRequest, device: Device
 
 
 def to_toml(card: ModelCard) -> str:
-    """A model card as the file that `load_model_card` reads."""
+    """Write a model card as TOML that `load_model_card` reads."""
     plain = card.model_dump(mode="json", exclude_none=True)
     tables = {key: value for key, value in plain.items() if isinstance(value, dict)}
     lists = {key: value for key, value in plain.items() if isinstance(value, list)}

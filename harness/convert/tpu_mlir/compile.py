@@ -1,4 +1,4 @@
-"""From an ONNX to a bmodel: model_transform, run_calibration, model_deploy, each in a folder of its own."""
+"""Conversion of an ONNX to a bmodel: model_transform, run_calibration, model_deploy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from harness.export.load import load_onnx_checked, stated_by
 
 MODES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "int8": "INT8"}
 FORM = 5
-"""Counts up when what is kept of a conversion, or how it is made, changes."""
+"""Version of the conversion, part of the cache key; raise it with every change of the conversion or its record."""
 RECORD = "record.json"
 BMODEL = "model.bmodel"
 DEPLOY_LOG = "model_deploy.log"
@@ -37,19 +37,19 @@ RANGES = "calibration_table"
 
 
 class Conversion(Record):
-    """What is kept beside a conversion.
+    """Record of a conversion, kept beside its result.
 
     Attributes:
-        outputs: What tpu_mlir calls each output of the ONNX; a model that casts it adds "_f32" or the like.
+        outputs: tpu_mlir's name of each output of the ONNX; a model that casts the output adds "_f32" or the like.
         input: Name of the input in the ONNX.
-        shape: Of the input.
-        host_operators: Operators that left the chip for the host's CPU.
-        float_operators: Operators that do not take the precision of the rest, and theirs.
-        losses: Under int8, the first tensors of the ONNX that lose much, and what each adds to the error of what it is
-            made from, root mean square, as a share of its size.
-        latency_ms: The compiler's estimate for one batch, see `profile`; None where no bmodel was made.
-        ddr_bytes: Moved between the chip and its memory.
-        estimate_note: What the estimate assumes.
+        shape: Shape of the input.
+        host_operators: Operators that run on the host's CPU instead of the chip.
+        float_operators: Operators of another precision than the rest, with that precision.
+        losses: Under int8, the first tensors of the ONNX that lose much. Each has the error that its operator adds to
+            the error of its inputs, root mean square, as a share of the size of the tensor.
+        latency_ms: The compiler's estimate for one batch, see `profile`; None if no bmodel was made.
+        ddr_bytes: Bytes moved between the chip and its memory; None if not known.
+        estimate_note: Assumptions of the estimate.
     """
 
     outputs: dict[str, str]
@@ -65,17 +65,17 @@ class Conversion(Record):
 
 @dataclass(frozen=True, slots=True)
 class TpuMlirRequest:
-    """A conversion that is asked for.
+    """A request for a conversion by tpu_mlir.
 
     Attributes:
-        onnx: The model, static, its batch size that of the bmodel.
-        outputs: Those of its outputs that are wanted; what only the others need, such as a decoder, is left out.
-        chip: As ``model_deploy --chip`` has it.
+        onnx: The model with static shapes; its batch size is that of the bmodel.
+        outputs: The wanted outputs; operators that serve only other outputs, such as a decoder, are left out.
+        chip: Value for ``model_deploy --chip``.
         precision: "fp32", "fp16", "bf16" or "int8".
         chip_float: The chip's floating precision beside INT8: "F16" or "F32".
-        calibration: For int8.
+        calibration: Calibration images for int8.
         lowered: Stop at the operators of the chip, for the interpreter, without a bmodel.
-        int8: What the model's card says of quantisation.
+        int8: Settings of quantisation from the model's card.
     """
 
     onnx: Path
@@ -89,16 +89,19 @@ class TpuMlirRequest:
 
     @property
     def what(self) -> str:
-        """For messages."""
+        """Description of the request, for messages."""
         return f"tpu_mlir, {self.onnx.stem} to {self.chip} {self.precision}"
 
 
 def convert(environment: Environment, request: TpuMlirRequest) -> tuple[Path, Conversion]:
-    """The bmodel (or lowered model) of an request, from the cache where the same has been made before.
+    """Convert a model to a bmodel (or lowered model), or take the result from the cache.
+
+    Returns:
+        Path of the result, and its record.
 
     Raises:
-        HarnessError: The model has an operator that the compiler refuses, there are no images to calibrate with, a
-            tool fails, or the cache cannot be written.
+        HarnessError: The model has an operator that the compiler refuses, there are no calibration images, a tool
+            fails, or the cache cannot be written.
     """
     parts: dict[str, object] = {
         "onnx": file_sha256(request.onnx),
@@ -131,7 +134,7 @@ def _calibration(request: TpuMlirRequest) -> Calibration:
 
 
 class _ConversionRun:
-    """One conversion, in the folder that becomes its entry of the cache."""
+    """One conversion, in the folder that becomes its entry in the cache."""
 
     def __init__(self, environment: Environment, request: TpuMlirRequest, folder: Path) -> None:
         self.environment = environment
@@ -140,7 +143,7 @@ class _ConversionRun:
         self.work = folder / "work"
 
     def run(self) -> None:
-        """Fill the folder."""
+        """Convert the model and fill the folder."""
         request, work = self.request, self.work
         work.mkdir()
         spec = stated_by(load_onnx_checked(request.onnx)).inputs[0]
@@ -163,7 +166,7 @@ class _ConversionRun:
         losses: dict[str, float] = {}
         if request.lowered or request.precision == "int8":
             self._deploy(table, spec.name, shape[0], "--not_gen_bmodel")
-        if request.precision == "int8":  # now, for a bmodel takes the weights of the lowered model with it
+        if request.precision == "int8":  # before the bmodel, whose making removes the weights of the lowered model
             losses = self._losses(graph, self._lowered(), shape[0])
         if not request.lowered:
             self._deploy(table, spec.name, shape[0])
@@ -180,19 +183,18 @@ class _ConversionRun:
             for path in (lowered, *work.glob("*_tpu*_weights.npz")):
                 path.replace(self.folder / path.name)
         else:
-            if not (work / "m.bmodel").is_file():
-                raise tool_failed(f"{request.what}: model_deploy", "left no bmodel", work / DEPLOY_LOG)
-            estimate = read_estimate(work, request.chip)
-            record = record.model_copy(
-                update={
-                    "latency_ms": estimate.latency_ms,
-                    "ddr_bytes": estimate.ddr_bytes,
-                    "estimate_note": estimate.note,
-                }
-            )
-            (work / "m.bmodel").replace(self.folder / BMODEL)
+            record = self._keep_bmodel(record)
         (self.folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
         shutil.rmtree(work)
+
+    def _keep_bmodel(self, record: Conversion) -> Conversion:
+        """Move the bmodel to the folder, and add its estimate to the record."""
+        if not (self.work / "m.bmodel").is_file():
+            raise tool_failed(f"{self.request.what}: model_deploy", "left no bmodel", self.work / DEPLOY_LOG)
+        estimate = read_estimate(self.work, self.request.chip)
+        (self.work / "m.bmodel").replace(self.folder / BMODEL)
+        found = {"latency_ms": estimate.latency_ms, "ddr_bytes": estimate.ddr_bytes, "estimate_note": estimate.note}
+        return record.model_copy(update=found)
 
     def _lowered(self) -> Path:
         found = next(self.work.glob("*_tpu.mlir"), None)
@@ -219,7 +221,7 @@ class _ConversionRun:
         self._tool("model_deploy", [*arguments, *options])
 
     def _ranges(self, input_name: str, batch_size: int) -> Path:
-        """The ranges of every tensor, which serve every chip."""
+        """Measure the ranges of every tensor, which serve every chip; return their file."""
         calibration = _calibration(self.request)
         model = [file_sha256(self.request.onnx), *self.request.outputs]
         key = {"model": model, "calibration": calibration.key(), "tool": VERSION, "ranges": self.request.int8.ranges}
@@ -255,9 +257,9 @@ class _ConversionRun:
 
 
 def output_names(request: TpuMlirRequest, graph: Graph) -> dict[str, str]:
-    """What tpu_mlir calls each output: the name, "_", and the operator that gives it.
+    """Return tpu_mlir's name of each output: the name, "_", and the operator that gives it.
 
-    An output that only passes another tensor on is called as that one; those are known by their place.
+    An output that only passes another tensor on has that tensor's name; such outputs are found by their position.
     """
     nodes = onnx.load(request.onnx, load_external_data=False).graph.node
     producers = {output: node.op_type for node in nodes for output in node.output}
