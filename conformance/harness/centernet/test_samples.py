@@ -44,7 +44,7 @@ def pixels(card: ModelCard, sample: Sample) -> Float64:
 
 
 def within(side: NDArray[np.intp]) -> bool:
-    """Whether the crop of 256 pixels holds a side of the rectangle as a whole."""
+    """Tell whether the crop of 256 pixels holds a side of the rectangle as a whole."""
     return len(side) > 0 and side.min() > 1 and side.max() < 254
 
 

@@ -1,4 +1,4 @@
-"""The driver of atc over its stand-in: what counts, what fails, what hangs, and what the codes mean."""
+"""The driver of atc on its stand-in: success, failure, a hanging tool, and the meaning of codes."""
 
 from __future__ import annotations
 
@@ -85,12 +85,7 @@ def with_a_new_opset(model: onnx.ModelProto) -> None:
     ],
 )
 def test_model_that_atc_does_not_read_is_explained(
-    host: Path,
-    exported: Exported,
-    tmp_path: Path,
-    change: Callable[[onnx.ModelProto], None],
-    told: str,
-    explained: str,
+    host: Path, exported: Exported, tmp_path: Path, change: Callable[[onnx.ModelProto], None], told: str, explained: str
 ) -> None:
     model = onnx.load(exported.path)
     change(model)

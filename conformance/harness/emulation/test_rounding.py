@@ -1,4 +1,4 @@
-"""Emulated float16: what stands between layers, what saturates, and that it is the arithmetic of a float16 chip."""
+"""Emulated float16 is the arithmetic of a float16 chip: values between layers are rounded and saturate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import deform_conv2d
 
 from conformance.support.small_model import SHA256, small_card, small_images, tiny_network
+from conformance.support.written_onnx import copied, run_onnx
 from harness.centernet.networks import DETECTION_HEADS, HeadedNetwork
 from harness.emulation.rounding import rounded_to_fp16, to_fp16
 from harness.errors import HarnessError
@@ -72,18 +72,12 @@ def exported(network: HeadedNetwork, folder: Any) -> ModelProto:  # noqa: ANN401
 
 
 def run(model: ModelProto, images: Float32, names: list[str] | None = None) -> dict[str, NDArray[Any]]:
-    """What ONNX Runtime gives with its optimisations off, `names` instead of the outputs."""
-    if names is not None:
-        wanted = ModelProto()
-        wanted.CopyFrom(model)
-        kept = {output.name for output in wanted.graph.output}
-        wanted.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in kept)
-        model = wanted
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = names or [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: images}), strict=True))
+    """Compute the outputs, or the tensors `names`, by ONNX Runtime with its optimisations off."""
+    wanted = copied(model)
+    kept = [output.name for output in wanted.graph.output]
+    wanted.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names or () if name not in kept)
+    found = run_onnx(wanted, images, optimised=False)
+    return {name: found[name] for name in names or kept}
 
 
 def by_others(node: NodeProto, inputs: dict[str, NDArray[Any]]) -> Float32:
@@ -141,7 +135,7 @@ def test_heads_differ_from_those_of_float32_by_what_float16_rounds(model: ModelP
 
 
 def test_every_layer_is_the_layer_of_others_with_its_result_rounded(model: ModelProto) -> None:
-    """But for the order in which a library sums up, which decides the rare sum that lies between two float16."""
+    """Libraries sum in different orders, which matters for the rare sum between two float16 values."""
     rounded = rounded_to_fp16(model)
     images = small_images(1)
     layers = model.graph.node
