@@ -23,7 +23,7 @@ class Network(Record):
     width: float = Field(default=1.0, gt=0)
     head_conv: int | None = Field(default=None, ge=0)
     weights: str | None = None
-    """Default weights, relative to `fixtures/`; only for what this project ships."""
+    """Default weights, relative to `fixtures/`; only on cards of models that ship with this project."""
 
 
 class Input(Record):

@@ -16,7 +16,7 @@ def walk_back(
     Args:
         start: Names of the tensors.
         producer: Gives the node that computes a tensor, or None for weights and inputs of the graph.
-        inputs: Gives the tensors of a node from which the walk goes on; none where it ends.
+        inputs: Gives the tensors of a node to which the walk continues; none to end it there.
     """
     found: dict[str, NodeT] = {}
     waiting = list(start)

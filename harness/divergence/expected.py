@@ -112,8 +112,8 @@ class Expected:
         values: Right values by the names of the graph that the device runs.
         tolerance: Tolerance of the precision.
         length: Accumulation length of the network.
-        amplification: Factor of the network's rounding error over what the magnitude of its heads explains, on this
-            image.
+        amplification: Ratio of the network's rounding error, on this image, to the error that its heads' magnitude
+            explains.
     """
 
     values: Arrays
@@ -139,7 +139,7 @@ class Expected:
 
 
 def amplification_of(subject: Subject, outputs: Arrays, images: NDArray[np.generic]) -> float:
-    """Compute the factor of float32's own error over what the magnitude of the heads explains; at least 1."""
+    """Compute the ratio of float32's own error to the error that the magnitude of the heads explains; at least 1."""
     heads = read_heads(subject.card, {name: outputs[name] for name in subject.card.output.names}, len(images))
     exact = subject.second_opinion(images)
     scales = head_scales(heads, exact, load_tolerance("fp32"), subject.accumulation_length)

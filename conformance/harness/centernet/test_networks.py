@@ -27,7 +27,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @cache
 def official_shapes(arch: str) -> Shapes:
-    """Every entry of the official state dict of `arch`."""
+    """Read the shape of every entry of the official state dict of `arch`."""
     shapes: Shapes = {}
     tables = tomllib.loads(data_path("fixtures", "golden", "state_dict.toml").read_text())
     for entries in (entries for name, entries in tables.items() if arch in name.split()):

@@ -17,7 +17,7 @@ from harness.paths import data_path
 
 MEGABYTES = 8
 DEFORMED = 0.3
-"""Pixels that the median offset of every DCN layer must have."""
+"""Least median offset of every DCN layer in pixels."""
 
 
 @pytest.fixture(scope="module")

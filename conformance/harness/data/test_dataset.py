@@ -1,4 +1,4 @@
-"""A data set is read whole and as it is, or the message says which file, which field and what to do."""
+"""A data set is read completely and unchanged, or the error names file, field and remedy."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_truncated_image_is_an_error_wherever_it_ends(root: Path, image_id: int,
 
 
 def test_large_truncated_jpeg_is_an_error(root: Path) -> None:
-    """A file of several decoder buffers, as a photograph is; the reader of the official code returns it half grey."""
+    """The file has several decoder buffers, as a photograph; the reader of the official code returns it half grey."""
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     path = root / "val2017" / "b.jpg"
     data = cv2.imencode(".jpg", noise)[1].tobytes()

@@ -1,4 +1,4 @@
-"""The generated data set on disk: COCO's layout, whole or not there, written once."""
+"""The generated data set on disk: COCO's layout, complete or absent, written once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = load_spec()
 
 
 def of_three(sha256: str | None = None) -> Spec:
-    """The specification with a validation split of three images."""
+    """Reduce the validation split of the specification to three images."""
     content = ContentHash()
     images = [draw_image(SPEC, "val", index) for index in range(3)]
     for drawn in images:

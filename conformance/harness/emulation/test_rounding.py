@@ -33,7 +33,7 @@ ROUNDING = {"Clip", "Cast"}
 
 
 class EveryOperatorRounds(TorchDispatchMode):
-    """PyTorch in float32, the result of every single operator rounded to float16: one layer after the other."""
+    """PyTorch in float32 with the result of every single operator rounded to float16."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         result = func(*args, **(kwargs or {}))
@@ -57,7 +57,7 @@ class Residual(HeadedNetwork):
 
 
 def by_torch(network: HeadedNetwork, images: Float32) -> list[Float32]:
-    """Heads of a network in emulated float16, without ONNX."""
+    """Compute heads of a network in emulated float16, without ONNX."""
     module = CardNetwork(network, small_card())
     for parameter in module.parameters():
         parameter.data = parameter.data.half().float()
@@ -81,9 +81,9 @@ def run(model: ModelProto, images: Float32, names: list[str] | None = None) -> d
 
 
 def by_others(node: NodeProto, inputs: dict[str, NDArray[Any]]) -> Float32:
-    """The first output of one operator as the ONNX project's own NumPy implementation computes it in float32.
+    """Compute the first output of one operator by the ONNX project's own NumPy implementation in float32.
 
-    Its deformable convolution takes a minute, and torchvision's stands in.
+    Its deformable convolution takes a minute, so torchvision's replaces it.
     """
     if node.op_type == "DeformConv":
         x, weight, offset, bias, mask = (torch.from_numpy(inputs[name].copy()) for name in node.input)
@@ -154,7 +154,7 @@ def test_every_layer_is_the_layer_of_others_with_its_result_rounded(model: Model
 
 
 def test_where_sums_are_exact_the_emulation_in_torch_is_met_to_the_bit(tmp_path: Any) -> None:  # noqa: ANN401
-    """Weights of few bits, so that no order of a sum loses any; what rounds are the layers."""
+    """Weights have few bits, so that sums are exact in any order and only the layers round."""
     torch.manual_seed(0)
     network = Residual().eval().requires_grad_(False)
     for tensor in network.parameters():

@@ -1,4 +1,4 @@
-"""Graphs in the Ascend dialect that others made: read as ATC reads them, or refused with its reason."""
+"""Graphs of other exporters in the Ascend dialect: read as by ATC, or refused with its reason."""
 
 from __future__ import annotations
 
