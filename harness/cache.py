@@ -1,4 +1,4 @@
-"""What takes long to make and can be made again, kept by the content of what it was made from."""
+"""A cache of results that take long to compute, by the content of their inputs."""
 
 from __future__ import annotations
 
@@ -17,28 +17,42 @@ from harness.paths import cache_path
 
 
 def content_key(parts: Mapping[str, object]) -> str:
-    """One name for all that a thing is made from: options, versions, and the hashes of files."""
+    """Return one key (32 hexadecimal digits) for all inputs of a result: options, versions, hashes of files."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cached_folder(kind: str, key: str, build: Callable[[Path], None]) -> Path:
-    """The folder of this key, made by `build` where it is not there yet.
-
-    It appears when it is whole: what is interrupted or killed leaves no entry, and is made anew the next time.
+    """Return the folder of a key in the cache; let `build` make it if it does not exist yet.
 
     Args:
         kind: Folder of the cache.
-        key: As `content_key` gives it.
+        key: Key of the result, from `content_key`.
         build: Fills the empty folder that it is given.
 
     Raises:
         HarnessError: The cache cannot be written, or `build` fails.
     """
-    folder = cache_path() / kind / key
+    return built_folder(cache_path() / kind / key, build)
+
+
+def built_folder(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Return a folder; let `build` make it if it does not exist yet.
+
+    The folder appears under its name when it is complete. A build that is interrupted or killed leaves no entry and is
+    repeated the next time. Processes that want the same folder at the same time wait for the one that builds it.
+
+    Args:
+        folder: The folder.
+        build: Fills the empty folder that it is given.
+
+    Raises:
+        HarnessError: The folder cannot be written, or `build` fails.
+    """
     if folder.is_dir():
         return folder
     with locked(folder):
-        for stale in folder.parent.glob(f".{key}.*.partial"):  # of a process that was killed: it held this lock
+        # A partial folder belongs to a process that was killed: a living one would hold the lock.
+        for stale in folder.parent.glob(f".{folder.name}.*.partial"):
             shutil.rmtree(stale, ignore_errors=True)
         if not folder.is_dir():
             with whole_folder(folder) as partial:
@@ -48,7 +62,7 @@ def cached_folder(kind: str, key: str, build: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out of what the block does with `path`.
+    """Hold a lock on `path`, which other processes wait for, while the block runs.
 
     Raises:
         HarnessError: The lock cannot be written beside `path`.

@@ -1,4 +1,4 @@
-"""The one exception that speaks to the user: what is wrong, where, why, and what to do about it."""
+"""The exception for errors of the user: cause, file, field and remedy."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pydantic import ValidationError
 
 
 class HarnessError(Exception):
-    """Something that the user gave (file, card, option, tool) is missing or wrong.
+    """Error of something that the user gave (file, card, option, tool) and that is missing or wrong.
 
     The suite ends with exit status 4 on it, where a port that deviates ends with 1.
 
     Args:
-        cause: What is wrong, in one sentence.
-        file: The file it is wrong in, when there is one.
+        cause: The error in one sentence.
+        file: The file that is at fault, if any.
         field: The field, entry or option within that file.
-        remedy: What to do about it.
+        remedy: Advice how to correct it.
     """
 
     def __init__(
@@ -33,20 +33,20 @@ class HarnessError(Exception):
         return (_rebuild, (self.cause, self.file, self.field, self.remedy))
 
     def message(self) -> str:
-        """The whole message: file, field, cause, remedy."""
+        """Return the whole message: file, field, cause, remedy."""
         where = ": ".join(part for part in (self.file, self.field) if part)
         text = f"{where}: {self.cause}" if where else self.cause
         return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
 
 
 def not_valid(what: str, error: ValidationError, *, file: Path, remedy: str) -> HarnessError:
-    """The error of a JSON file that is not what it should be: the first thing that is wrong with it.
+    """Make an error from a failed validation of a JSON file, with the first problem that was found.
 
     Args:
-        what: What it is not, such as "a speed log".
-        error: From the validation.
+        what: The kind of file that was expected, such as "a speed log".
+        error: The error of the validation.
         file: The file.
-        remedy: What it should hold.
+        remedy: Advice how to correct it.
     """
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or None

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever ends the process."""
+"""Files and folders that appear complete or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the name of `path` when the block ends, and goes when it fails.
+    """Give a path beside `path` to write to. It is renamed to `path` when the block ends, and removed if it fails.
 
     Raises:
         HarnessError: Something in the block, or the renaming, fails with an OSError.
@@ -32,10 +32,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` to fill; it takes the name of `path` when the block ends, and goes when it fails.
+    """Give a new folder beside `path` to fill. It is renamed to `path` when the block ends, and removed if it fails.
 
     Raises:
-        HarnessError: `path` is there already and no empty folder, or something in the block fails with an OSError.
+        HarnessError: `path` exists and is no empty folder, or something in the block fails with an OSError.
     """
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise HarnessError(

@@ -1,4 +1,4 @@
-"""Where the data of the checkout lies, and where the suite may write."""
+"""Paths of the data that ship with the suite, and of the cache."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from harness.errors import HarnessError
 
 
 def data_path(*parts: str) -> Path:
-    """A file or folder below the checkout, such as ``data_path("fixtures", "golden")``.
+    """Return a file or folder below the checkout, such as ``data_path("fixtures", "golden")``.
 
     Raises:
-        HarnessError: It is not there (the package was installed without its checkout).
+        HarnessError: It does not exist (the package was installed without its checkout).
     """
     path = Path(__file__).resolve().parent.parent.joinpath(*parts)
     if not path.exists():
@@ -23,7 +23,7 @@ def data_path(*parts: str) -> Path:
 
 
 def cache_path() -> Path:
-    """The folder for what can be made again: $CENTERNET_CONFORMANCE_CACHE, or the user's cache folder."""
+    """Return the cache folder: $CENTERNET_CONFORMANCE_CACHE, or a folder in the user's own cache."""
     chosen = os.environ.get("CENTERNET_CONFORMANCE_CACHE")
     if chosen:
         return Path(chosen).absolute()

@@ -1,11 +1,11 @@
-"""What passes between the stages: small frozen records of NumPy arrays, the same on every device.
+"""Records that pass between the stages: small, frozen, of NumPy arrays, the same on every device.
 
 ``image -> preprocess -> Batch -> device.run -> Heads -> decode -> Detections -> to image space -> COCO results``
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,11 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 UInt8 = NDArray[np.uint8]
 
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and their total."""
+
 Outputs = Mapping[str, NDArray[np.floating]]
-"""What a device returns: its output tensors by their own names, in their own order."""
+"""The output tensors of a device by their own names, in their own order."""
 
 
 Heads = Mapping[str, NDArray[np.floating]]
@@ -36,11 +39,11 @@ reg
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an image lies in the network input.
+    """Place of an image in the network input.
 
     Attributes:
         forward: (2, 3) float64, maps image pixels (x, y, 1) to pixels of the network input.
-        inverse: (2, 3) float64, the way back.
+        inverse: (2, 3) float64, maps pixels of the network input to image pixels.
         image_size: (width, height) of the image in pixels.
         input_size: (width, height) of the network input in pixels.
     """

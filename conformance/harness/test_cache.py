@@ -1,4 +1,4 @@
-"""What is kept to save making it again is named by what it was made from, and is there whole or not at all."""
+"""Entries of the cache are named by their inputs, and are complete or absent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def entries(folder: Path) -> list[str]:
-    """What lies in a folder of the cache beside locks."""
+    """List a folder of the cache, without locks."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 

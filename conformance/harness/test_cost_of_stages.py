@@ -1,4 +1,4 @@
-"""What the harness's own stages cost, against the bare work that nobody can do without. One thread."""
+"""Cost of the harness's own stages relative to the bare work, on one thread."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Runs verbs of the command line in this process."""
+"""Execution of verbs of the command line in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.cli import main
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of ``python -m harness ARGUMENTS``."""
+    """Run ``python -m harness ARGUMENTS``; return exit status, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
     line = mock.patch.object(sys, "argv", ["harness", *map(str, arguments)])
     with line, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:

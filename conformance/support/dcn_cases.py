@@ -20,7 +20,7 @@ Geometry = tuple[Pair, Pair, Pair]
 def naive_dcn(
     x: Float64, offset: Float64, weight: Float64, bias: Float64, geometry: Geometry, mask: Float64
 ) -> Float64:
-    """DCNv2 by definition; `geometry` is stride, padding, dilation, each (vertical, horizontal).
+    """Compute DCNv2 by definition; `geometry` is stride, padding, dilation, each (vertical, horizontal).
 
     A sample at (y, x) is the sum of all pixels, each with the weight max(0, 1 - |dy|) max(0, 1 - |dx|) of bilinear
     interpolation; beside the image there are none. Offset group g holds kernel point p's (dy, dx) in the channels
@@ -63,23 +63,23 @@ class Case:
     mask: Tensor
 
     def naive(self) -> Tensor:
-        """By the definition."""
+        """Compute the result by the definition."""
         x, offset, weight, bias, mask = (tensor.detach().numpy() for tensor in self.leaves())
         return torch.from_numpy(naive_dcn(x, offset, weight, bias, self.geometry, mask))
 
     def native(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """By torchvision."""
+        """Compute the result by torchvision."""
         x, offset, weight, bias, mask = self._tensors(dtype)
         result: Tensor = deform_conv2d(x, offset, weight, bias, *self.geometry, mask)
         return result
 
     def decomposed(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """By bilinear sampling."""
+        """Compute the result by bilinear sampling."""
         x, offset, weight, bias, mask = self._tensors(dtype)
         return deform_conv2d_decomposed(x, offset, weight, bias, *self.geometry, mask)
 
     def leaves(self) -> tuple[Tensor, ...]:
-        """What gradients are asked for."""
+        """Return the tensors with gradients."""
         return self.x, self.offset, self.weight, self.bias, self.mask
 
     def _tensors(self, dtype: torch.dtype) -> list[Tensor]:
@@ -88,7 +88,7 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn, reach: float | None = None) -> Case:
-    """Any geometry; offsets around `reach` pixels, from a fraction of one to far outside, and never zero."""
+    """Draw any geometry; offsets around `reach` pixels, from a fraction of one to far outside, and never zero."""
     small = st.tuples(st.integers(1, 3), st.integers(1, 3))
     kernel, stride, dilation = draw(small), draw(small), draw(small)
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))

@@ -1,4 +1,4 @@
-"""Records of runs that never were."""
+"""Records of invented runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of outputs as the tools of Ascend leave them, written by hand: the writing uses no code of the readers."""
+"""Folders of outputs in the form of Ascend's tools, written without code of the readers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dataset(folder: Path, stems: Sequence[str] = STEMS) -> Dataset:
 
 
 def heads_of(seed: int, card: ModelCard = CARD) -> Heads:
-    """Heads as a trained network has them: few peaks, boxes of several cells, centres within their cells."""
+    """Make heads like those of a trained network: few peaks, boxes of several cells, centres within their cells."""
     random = np.random.default_rng(seed)
     classes = len(card.category_ids)
     hm = random.normal(-6, 0.5, (classes, *GRID)).astype(np.float32)
@@ -89,5 +89,5 @@ def fill(folder: Path, **how: Any) -> Path:  # noqa: ANN401
 
 
 def detected(images: Dataset, folder: Path, card: ModelCard = CARD) -> Results:
-    """What the readers make of a folder."""
+    """Read a folder and detect."""
     return detect_outputs(open_outputs(card, images, folder))

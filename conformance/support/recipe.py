@@ -1,4 +1,4 @@
-"""Weights and inputs as pure functions of a name or a seed: what the golden numbers were computed with.
+"""Weights and inputs of the golden numbers, pure functions of a name or a seed.
 
 A network whose state dict has the official names and shapes gets the same weights to the bit, so no weight file is
 needed. Offsets and masks of DCNv2 are far from zero: at zero every mistake of their layout stays hidden.

@@ -1,4 +1,4 @@
-"""Models small enough to export in a second or few, on images of 64x96."""
+"""Models on images of 64x96 that are exported within seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Changes = Mapping[str, Any]
 
 
 class Tiny(HeadedNetwork):
-    """Everything that export treats in its own way and nothing more: a DCNv2 with its batch norm, and the heads."""
+    """A network of only the parts that export treats specially: a DCNv2 with its batch norm, and the heads."""
 
     def __init__(self) -> None:
         super().__init__(DETECTION_HEADS, 8, 4)

@@ -1,4 +1,4 @@
-"""Runs the suite as a user does, and says what came of it."""
+"""Runs of the suite from the command line, with status, output and document."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Ended:
         return self.document
 
     def run_of(self, device: str) -> Run:
-        """What the document says of a device."""
+        """Return the run of a device in the document."""
         return next(run for run in self.result.runs if run.device == device)
 
     def stage(self, device: str, name: str, batch_size: int) -> Stage:
@@ -88,7 +88,7 @@ class Suite:
 
     @property
     def environment(self) -> dict[str, str]:
-        """That of a shell: nothing of the pytest that runs this test."""
+        """Environment of a shell, without that of the pytest that runs this test."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         own = {"PYTHONPATH": str(self.world.vendor), "OMP_NUM_THREADS": "1"}
         return {**kept, **own, "CENTERNET_CONFORMANCE_CACHE": str(self.world.root / "cache")}

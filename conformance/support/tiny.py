@@ -1,10 +1,9 @@
-"""A whole checkable world in a folder: a card, weights, an ONNX, a data set, and a vendor's devices."""
+"""A complete subject for the suite in one folder: a card, weights, an ONNX, a data set, and a vendor's devices."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ IMAGES = 11
 COMPARED = (0, 1, 3, 4, 6, 7, 9, 10)
 """Places of the images whose heads are compared: eight, spread from the first to the last."""
 OBJECTS = 12
-"""Annotated in each image: what the network finds best, so that its AP is far from 0."""
+"""Annotations of each image: the best detections of the network, so that its AP is far from 0."""
 
 CARD = f"""\
 name = "tiny"
@@ -56,31 +55,13 @@ hm = "logits"
 """
 
 
-@dataclass(frozen=True, slots=True)
 class World:
-    """Where everything lies."""
+    """The paths of all parts, below one folder."""
 
-    root: Path
-
-    @property
-    def card(self) -> Path:
-        return self.root / "tiny.toml"
-
-    @property
-    def weights(self) -> Path:
-        return self.root / "tiny.pth"
-
-    @property
-    def onnx(self) -> Path:
-        return self.root / "tiny.onnx"
-
-    @property
-    def coco(self) -> Path:
-        return self.root / "coco"
-
-    @property
-    def vendor(self) -> Path:
-        return self.root / "vendor"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.card, self.weights, self.onnx = (root / f"tiny.{suffix}" for suffix in ("toml", "pth", "onnx"))
+        self.coco, self.vendor = root / "coco", root / "vendor"
 
     @property
     def model_card(self) -> ModelCard:
@@ -92,7 +73,7 @@ class World:
 
 
 def make_world(root: Path) -> World:
-    """Make it in the empty folder `root`."""
+    """Write all parts into the empty folder `root`."""
     world = World(root)
     world.card.write_text(CARD, encoding="utf-8")
     network = tiny_network()
@@ -107,7 +88,7 @@ def make_world(root: Path) -> World:
 
 
 def tiny_network() -> HeadedNetwork:
-    """Scores from nearly 0 to nearly 1, boxes wider than high."""
+    """Make a network with scores from nearly 0 to nearly 1, and boxes wider than high."""
     network = recipe_network(ARCH, WIDTH)
     state = network.state_dict()
     state["hm.2.weight"] *= 2
@@ -117,7 +98,7 @@ def tiny_network() -> HeadedNetwork:
 
 
 def _annotate(world: World, network: HeadedNetwork) -> None:
-    """Make the data set's truth what the network finds best."""
+    """Replace the annotations of the data set by the best detections of the network."""
     card, dataset, device = world.model_card, world.dataset, TorchDevice()
     artifact = device.convert(Exported(card, "module", module=network), 1, "fp32")
     results, _ = detect(device, artifact, card, dataset, 1)
@@ -125,22 +106,15 @@ def _annotate(world: World, network: HeadedNetwork) -> None:
     for image_id, found in results.items():
         for (x1, y1, x2, y2), index in zip(found.boxes[:OBJECTS].tolist(), found.classes.tolist(), strict=False):
             width, height = x2 - x1, y2 - y1
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": card.category_ids[index],
-                    "bbox": [x1, y1, width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
-                }
-            )
+            entry = {"id": len(annotations) + 1, "image_id": image_id, "category_id": card.category_ids[index]}
+            box = {"bbox": [x1, y1, width, height], "area": width * height, "iscrowd": 0}
+            annotations.append({**entry, **box})
     file = world.coco / "annotations" / "instances_val2017.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": annotations}))
 
 
 def _choose_unseen(world: World) -> None:
-    """Tell `Selective` the images whose heads are not compared."""
+    """Write the images whose heads are not compared to a file for `Selective`."""
     dataset = world.dataset
     others = [image_id for place, image_id in enumerate(dataset.image_ids) if place not in COMPARED]
     images = [preprocess(world.model_card, dataset.read_image(image_id))[0] for image_id in others]

@@ -1,4 +1,4 @@
-"""Installs the stand-ins as a vendor's package: a folder on the path, with an entry point and a card for each."""
+"""Installation of the stand-ins as a vendor's package: a folder with an entry point and a card for each."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ EXPECTATIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "stray": (("test_heads.py::test_device_head_equals_reference", "heads", NEVER),),
     "expired": ((HEADS, "heads", "2020-02-02"),),
 }
-"""By device: (test, stage, until) of each entry."""
+"""(test, stage, until) of each entry, by device."""
 
 
 def install(folder: Path) -> None:
-    """Fill `folder`, which then goes onto the path."""
+    """Fill `folder`, which callers put on the module path."""
     shutil.copy(standin.__file__, folder / "standin.py")
     kinds = [kind for _, kind in inspect.getmembers(standin, inspect.isclass) if issubclass(kind, standin.Right)]
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""Cards: what differs between ports is data, not code."""
+"""Cards: the differences between ports as data instead of code."""
 
 from harness.cards.device import DeviceCard, load_device_card
 from harness.cards.model import COCO_CATEGORY_IDS, ModelCard, load_model_card, model_card_names

@@ -1,4 +1,4 @@
-"""What a device is known not to do, beside its card: ``NAME.expectations.toml``."""
+"""Known failures of a device, in a file beside its card: ``NAME.expectations.toml``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.cards.schema import Record, parse, read_toml
 
 
 class Expectation(Record):
-    """A failure that is known, with reason and source.
+    """A known failure with reason and source.
 
     A test that is expected to fail must fail, and in the stage that is stated.
     """
@@ -23,12 +23,12 @@ class Expectation(Record):
     stage: str
     precision: str
     batch_size: int | None = None
-    """None: every batch size."""
+    """Batch size of the failure; None for every batch size."""
     reason: str = Field(min_length=1)
     source: str = Field(min_length=1)
     since: str
     until: str
-    """Last day, as YYYY-MM-DD, on which the entry holds without being looked at again."""
+    """Last day (YYYY-MM-DD) on which the entry holds without a new review."""
     file: str = ""
     line: int = 0
 
@@ -39,11 +39,11 @@ class Expectation(Record):
 
     @property
     def place(self) -> str:
-        """FILE:LINE of the entry."""
+        """Position of the entry as FILE:LINE."""
         return f"{self.file}:{self.line}"
 
     def matches(self, test: str, precision: str, batch_size: int | None) -> bool:
-        """Whether the entry speaks of ``module.py::test_name`` at this precision and batch size."""
+        """Tell whether the entry applies to ``module.py::test_name`` at this precision and batch size."""
         return (
             fnmatch.fnmatchcase(test, self.test)
             and self.precision == precision
@@ -51,7 +51,7 @@ class Expectation(Record):
         )
 
     def expired(self, today: datetime.date) -> bool:
-        """Whether its last day lies before `today`."""
+        """Tell whether the last day of the entry lies before `today`."""
         return datetime.date.fromisoformat(self.until) < today
 
 
@@ -60,7 +60,7 @@ class _File(Record):
 
 
 def load_expectations(card_file: Path) -> tuple[Expectation, ...]:
-    """The expectations beside a device card; none where there is no file.
+    """Load the expectations beside a device card; none if there is no file.
 
     Raises:
         HarnessError: An entry has an unknown key, a wrong type or an impossible value.

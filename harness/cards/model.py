@@ -23,11 +23,11 @@ class Network(Record):
     width: float = Field(default=1.0, gt=0)
     head_conv: int | None = Field(default=None, ge=0)
     weights: str | None = None
-    """Default weights, relative to `fixtures/`; only for what this project ships."""
+    """Default weights, relative to `fixtures/`; only on cards of models that ship with this project."""
 
 
 class Input(Record):
-    """The network input, and how an image becomes one."""
+    """The network input and the preprocessing of an image into it."""
 
     name: str = "input"
     height: int = Field(gt=0, multiple_of=32)
@@ -41,7 +41,7 @@ class Input(Record):
     std: tuple[float, float, float]
     geometry: Literal["affine", "letterbox", "stretch"]
     keep_res: bool = False
-    """The image keeps its resolution; sides grow to ``(side | 31) + 1`` and `height`, `width` do not apply."""
+    """True if the image keeps its resolution: sides grow to ``(side | 31) + 1``; `height`, `width` do not apply."""
     pad_value: int = Field(default=0, ge=0, le=255)
     """Grey level beside the image, before normalisation."""
 
@@ -57,7 +57,7 @@ class Input(Record):
 
 
 class OutputHeads(Record):
-    """The output tensors and what they mean."""
+    """The output tensors and their meaning."""
 
     names: tuple[str, ...] = Field(min_length=1)
     """Tensor names in the order `heads`; one name where the heads are concatenated along the channels."""
@@ -79,12 +79,12 @@ class OutputHeads(Record):
         return self
 
     def channels(self, head: str, classes: int) -> int:
-        """Number of channels of one head."""
+        """Return the number of channels of one head."""
         return {"hm": classes, "wh": 4 if self.box == "ltrb" else 2, "reg": 2}[head]
 
 
 class Decode(Record):
-    """How heads become detections."""
+    """Parameters of decoding heads to detections."""
 
     stride: int = Field(default=4, gt=0)
     top_k: int = Field(default=100, gt=0)
@@ -92,35 +92,40 @@ class Decode(Record):
 
 
 class Int8(Record):
-    """What post-training quantisation is told of this model."""
+    """Settings of post-training quantisation for this model."""
 
     ranges: Literal["kl", "mse", "max"] = "kl"
-    """How Sophon's calibration chooses the range of a tensor: the least divergence, tuned, as is the tool's default;
-    the least squared error; the largest value. On the embedded model the heads are off by 0.043 (hm), 0.105 (wh) and
-    0.060 (reg) of their size with kl, by 0.042, 0.106, 0.057 with mse, by 0.041, 0.098, 0.063 with max, which takes a
-    third of the time; but where single values are far out, as in MobileNetV3, max is the worst by far."""
+    """Method by which Sophon's calibration chooses the range of a tensor.
+
+    kl takes the least divergence, tuned, and is the tool's default. mse takes the least squared error. max takes the
+    largest value. On the embedded model the heads are off by 0.043 (hm), 0.105 (wh) and 0.060 (reg) of their size with
+    kl, by 0.042, 0.106, 0.057 with mse, and by 0.041, 0.098, 0.063 with max, which takes a third of the time. Where
+    single values are far out, as in MobileNetV3, max is the worst by far.
+    """
     keep_float: tuple[str, ...] = ()
-    """Tensors of the ONNX whose operators stay in float, beside those that the suite keeps so of itself (deformable
-    convolutions and heads), by the names that the report of an int8 run gives."""
+    """Tensors of the ONNX whose operators stay in float, by the names in the report of an int8 run.
+
+    The suite always keeps deformable convolutions and heads in float.
+    """
 
 
 class Published(Record):
-    """A published figure, with where it stands."""
+    """A published AP with its source."""
 
     ap: float = Field(gt=0, lt=1)
     images: int = Field(gt=0)
     resolution: Literal["fix_res", "keep_res"]
     source: str
     floor: bool = False
-    """The figure that a run on exactly these images must reach."""
+    """Marks the figure that a run on exactly these images must reach."""
 
 
 class ModelCard(Record):
-    """The contract of one CenterNet: what goes in, what comes out, what it means."""
+    """The contract of one CenterNet: its input, its outputs and their meaning."""
 
     name: str
     family: Literal["centernet"] = "centernet"
-    """The folder of `harness/` that knows what goes in and what comes out."""
+    """The package of `harness/` that implements this kind of model."""
     description: str
     source: str
     network: Network | None = None
@@ -167,12 +172,12 @@ class ModelCard(Record):
 
 
 def model_card_names() -> list[str]:
-    """Names of the cards that ship with the suite."""
+    """List the names of the cards that ship with the suite."""
     return sorted(path.stem for path in CARDS.glob("*.toml"))
 
 
 def load_model_card(name_or_path: str | Path) -> ModelCard:
-    """The card of this name, or at this path.
+    """Load the card of this name, or at this path.
 
     Raises:
         HarnessError: No such card, or one with an unknown key, a wrong type or an impossible value.

@@ -23,7 +23,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The contents of a TOML file.
+    """Read a TOML file.
 
     Raises:
         HarnessError: The file is missing or is no TOML.
@@ -40,7 +40,7 @@ def parse(kind: type[RecordT], values: dict[str, Any], file: Path) -> RecordT:
     """Validate `values` as a `kind`.
 
     Raises:
-        HarnessError: Naming the first offending field, and a near miss when a key is misspelt.
+        HarnessError: A value is wrong; the error names the first such field, and the nearest key if one is misspelt.
     """
     try:
         # By way of JSON, since strict validation takes arrays for tuples only there.

@@ -1,4 +1,4 @@
-"""What a correct port may differ by, one table for all precisions: ``tolerances.toml``."""
+"""Allowed differences of a correct port, one table for all precisions: ``tolerances.toml``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ TABLE = Path(__file__).parent / "tolerances.toml"
 
 
 class Tolerance(Record):
-    """What a correct port of one precision may differ by."""
+    """Allowed differences of a correct port at one precision."""
 
     unit_roundoff: float | None = None
-    """None where no tolerance of the heads can be derived: they are measured, and the verdict is by AP."""
+    """Unit round-off of the precision; None if no tolerance of the heads can be derived.
+
+    Such heads are measured, and the verdict is by AP.
+    """
     factor: float | None = None
     factor_reason: str
     ap_loss_allowed: float
@@ -25,21 +28,21 @@ class Tolerance(Record):
 
     @property
     def derivable(self) -> bool:
-        """Whether the heads can be held to a tolerance."""
+        """Tell whether the heads can be held to a tolerance."""
         return self.unit_roundoff is not None and self.factor is not None
 
     def allowed(self, accumulation_length: int, scale: float) -> float:
-        """Largest absolute difference of a head; infinite where none can be derived."""
+        """Return the largest allowed absolute difference of a head; infinite if none can be derived."""
         if self.unit_roundoff is None or self.factor is None:
             return math.inf
         return self.factor * self.unit_roundoff * math.sqrt(accumulation_length) * scale
 
 
 def load_tolerance(precision: str) -> Tolerance:
-    """The tolerance of a precision.
+    """Load the tolerance of a precision.
 
     Raises:
-        HarnessError: There is none for it.
+        HarnessError: The table has no entry for it.
     """
     table = read_toml(TABLE)
     if precision not in table:

@@ -1,6 +1,6 @@
-"""From heads to detections: the peaks of the heatmap and the boxes that stand on them.
+"""Decoding of heads to detections: the peaks of the heatmap and the boxes at them.
 
-As the official ``ctdet_decode`` and ``ctdet_post_process``, with everything defined that they leave open:
+The rules are those of the official ``ctdet_decode`` and ``ctdet_post_process``. These definitions fill their gaps:
 
 Scores
     Logits become probabilities by ``1 / (1 + exp(-x))`` in float32, each step correctly rounded, so that equal logits
@@ -43,7 +43,7 @@ class NonFiniteHeadError(ValueError):
     Args:
         head: "hm", "wh" or "reg".
         sample: Index in the batch.
-        count: How many values are not finite.
+        count: Number of values that are not finite.
     """
 
     def __init__(self, head: str, sample: int, count: int) -> None:
@@ -57,11 +57,11 @@ class NonFiniteHeadError(ValueError):
 
 
 def decode(card: ModelCard, heads: Heads) -> list[Detections]:
-    """The detections of every sample, boxes in cells of the output grid.
+    """Decode the heads of every sample to detections, boxes in cells of the output grid.
 
     Args:
-        card: The contract of the model; its ``output`` says what the heads mean, ``decode`` how many peaks count.
-        heads: The heads of a batch, of any floating type; computed with in float32.
+        card: The contract of the model; ``output`` gives the meaning of the heads, ``decode`` the number of peaks.
+        heads: The heads of a batch, of any floating type; the arithmetic is float32.
 
     Returns:
         One record a sample, at most ``top_k`` detections each, in the order the module states.
@@ -80,12 +80,12 @@ def decode(card: ModelCard, heads: Heads) -> list[Detections]:
 
 
 def to_image_space(card: ModelCard, detections: Detections, placement: Placement) -> Detections:
-    """The same detections with boxes in pixels of the image, neither clipped nor rounded.
+    """Convert boxes of detections to pixels of the image, neither clipped nor rounded.
 
     Args:
         card: The contract of the model, for the stride of the grid.
-        detections: As `decode` returns them.
-        placement: As `preprocess` returned it for the image.
+        detections: Detections from `decode`.
+        placement: Placement of the image from `preprocess`.
     """
     corners = detections.boxes.reshape(-1, 2).astype(np.float64) * card.decode.stride
     corners = corners @ placement.inverse[:, :2].T + placement.inverse[:, 2]
@@ -93,7 +93,7 @@ def to_image_space(card: ModelCard, detections: Detections, placement: Placement
 
 
 def top_peaks(card: ModelCard, hm: NDArray[np.floating]) -> tuple[Indices, Float32]:
-    """The cells of one heatmap that become detections, in their order.
+    """Find the cells of one heatmap that become detections, in their order.
 
     Args:
         card: The contract of the model.
@@ -124,12 +124,12 @@ def top_peaks(card: ModelCard, hm: NDArray[np.floating]) -> tuple[Indices, Float
 
 
 def possible_detections(card: ModelCard, heads: Heads, margin: float) -> Detections:
-    """What may be among the detections of one sample if every score may differ by `margin`, best first.
+    """Find all possible detections of one sample if every score may differ by `margin`, best first.
 
     Args:
         card: The contract of the model.
         heads: Finite heads of one sample, N = 1.
-        margin: Of the scores.
+        margin: Largest difference of a score.
     """
     named = {name: np.ascontiguousarray(head[0], np.float32) for name, head in heads.items()}
     scores = _scores(named["hm"], card.output.hm == "logits")
@@ -156,7 +156,7 @@ def _decode_sample(card: ModelCard, sample: int, heads: dict[str, Float32]) -> D
 
 
 def _boxes(card: ModelCard, heads: dict[str, Float32], rows: Indices, columns: Indices) -> Float32:
-    """(K, 4) float32 x1, y1, x2, y2 in grid cells."""
+    """Make boxes (K, 4) float32 x1, y1, x2, y2 in grid cells."""
     centres = np.stack([columns, rows], axis=1).astype(np.float32)
     if "reg" in heads:
         centres += heads["reg"][:, rows, columns].T
@@ -171,7 +171,7 @@ def _boxes(card: ModelCard, heads: dict[str, Float32], rows: Indices, columns: I
 
 
 def _highest_around(hm: Float32) -> Float32:
-    """The maximum over each cell of (classes, h, w) and its neighbours in the same class."""
+    """Return the maximum over each cell of (classes, h, w) and its neighbours in the same class."""
     highest = np.empty_like(hm)
     window = np.ones((3, 3), np.uint8)
     for plane, out in zip(hm, highest, strict=True):
@@ -188,7 +188,7 @@ def _scores(values: Float32, logits: bool) -> Float32:
 
 
 def _lowest_value(score: np.float32, logits: bool) -> np.float32:
-    """A value just below all whose score is at least `score` (for probabilities, `score` itself)."""
+    """Return a value just below all values of score `score` or higher (for probabilities, `score` itself)."""
     if not logits:
         return score
     # The three roundings of `_scores` move a score by at most 3 x 2^-24 of itself or, where scores are subnormal, by
@@ -200,7 +200,7 @@ def _lowest_value(score: np.float32, logits: bool) -> np.float32:
 
 
 def _best(scores: Float32, top_k: int) -> Indices:
-    """Indices of the `top_k` highest scores, descending; of equal scores the earlier index first."""
+    """Return indices of the `top_k` highest scores, descending; of equal scores the lower index comes first."""
     last = np.partition(scores, -top_k)[-top_k] if len(scores) > top_k else -np.inf
     above = np.flatnonzero(scores > last)
     above = above[np.argsort(-scores[above], kind="stable")]

@@ -1,4 +1,4 @@
-"""From a device's output tensors to heads: taken by name, split where concatenated, held to the model card."""
+"""Reading of a device's output tensors as heads: by name, split if concatenated, checked against the model card."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Shape = Sequence[int | None]
 
 
 class DeviceOutputError(Exception):
-    """A device returns other tensors than the model card promises: a deviation of the device, not of the user's input.
+    """Error of a device that returns other tensors than the model card promises, with no fault of the user's input.
 
     Args:
-        head: The head or heads it is about; None where it is about the outputs as a whole.
-        expected: What the card promises.
-        got: What came.
-        hint: What it looks like.
-        stage: The stage that found it.
+        head: The head or heads that are wrong; None for the outputs as a whole.
+        expected: The promise of the card.
+        got: The output of the device.
+        hint: A probable explanation.
+        stage: The stage that found the error.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class DeviceOutputError(Exception):
 
 
 def input_spec(card: ModelCard, batch: int | None) -> TensorSpec:
-    """The input tensor that the card promises; height and width are None for a keep_res card."""
+    """Return the input tensor that the card promises; height and width are None for a keep_res card."""
     spec = card.input
     height, width = (None, None) if spec.keep_res else (spec.height, spec.width)
     shape = (batch, 3, height, width) if spec.layout == "NCHW" else (batch, height, width, 3)
@@ -56,7 +56,7 @@ def input_spec(card: ModelCard, batch: int | None) -> TensorSpec:
 
 
 def output_specs(card: ModelCard, batch: int | None) -> tuple[TensorSpec, ...]:
-    """The output tensors that the card promises, in its order; their dtype stands for any floating one."""
+    """Return the output tensors that the card promises, in its order; their dtype stands for any floating one."""
     channels = list(card.head_channels.values())
     if card.output.concatenated:
         channels = [sum(channels)]
@@ -68,20 +68,20 @@ def output_specs(card: ModelCard, batch: int | None) -> tuple[TensorSpec, ...]:
 
 
 def split_heads(card: ModelCard, joined: NDArray[Any]) -> list[NDArray[Any]]:
-    """Heads that lie behind one another along the channels (N, sum of channels, h, w), in the card's order."""
+    """Split heads that are concatenated along the channels (N, sum of channels, h, w), in the card's order."""
     return np.split(joined, np.cumsum(list(card.head_channels.values()))[:-1], axis=1)
 
 
 def read_heads(card: ModelCard, outputs: Outputs, batch: int) -> Heads:
-    """The heads among a device's outputs; outputs that the card does not name are ignored.
+    """Take the heads from a device's outputs; outputs that the card does not name are ignored.
 
     Args:
         card: The contract of the model.
-        outputs: What the device returned for one batch.
+        outputs: Outputs of the device for one batch.
         batch: Number of slots of that batch, N, padded ones included.
 
     Returns:
-        Heads (N, channels, h, w), as views of the outputs. Their values are not looked at.
+        Heads (N, channels, h, w), as views of the outputs. Their values are not checked.
 
     Raises:
         DeviceOutputError: An output is missing, or has another type, dtype or shape than the card promises.
@@ -103,12 +103,12 @@ def read_heads(card: ModelCard, outputs: Outputs, batch: int) -> Heads:
 
 
 def check_contract(card: ModelCard, artifact: Artifact, batch_size: int, file: Path | None = None) -> None:
-    """Hold what an artifact states about its tensors to the model card, before anything runs.
+    """Check the tensors that an artifact states against the model card, before anything runs.
 
     Args:
         card: The contract of the model.
-        artifact: What `Device.convert` made.
-        batch_size: The batch size that it will be run with.
+        artifact: The result of `Device.convert`.
+        batch_size: The batch size of the run.
         file: The file that the artifact was made from, for the message.
 
     Raises:
@@ -129,7 +129,7 @@ def check_contract(card: ModelCard, artifact: Artifact, batch_size: int, file: P
 def _check_spec(spec: TensorSpec, wanted: TensorSpec, dtypes: Sequence[str], file: Path | None, field: str) -> None:
     tensor = f"{field} '{spec.name}'"
     if field == "input":
-        # A side that the card leaves open must be open in the model, too.
+        # The model must leave a side open that the card leaves open.
         fits, hint = _takes(spec.shape, wanted.shape), _input_hint(spec.shape, wanted.shape)
     else:
         fits, hint = not spec.shape or _fits(spec.shape, wanted.shape), _shape_hint(spec.shape, wanted.shape)

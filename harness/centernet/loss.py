@@ -36,7 +36,7 @@ class TargetBatch:
 
 
 def focal_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Penalty-reduced focal loss (alpha 2, beta 4), summed and divided by the number of centres (at least 1).
+    """Compute the penalty-reduced focal loss (alpha 2, beta 4): the sum over the number of centres (at least 1).
 
     Args:
         logits: (N, classes, h, w) heatmap before the sigmoid.
@@ -52,13 +52,13 @@ def focal_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def l1_at_centres(head: Tensor, index: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of `head` (N, 2, h, w) at the places `index` from `target` (objects, 2)."""
+    """Compute the mean absolute difference of `head` (N, 2, h, w) at the places `index` from `target` (objects, 2)."""
     found = head.permute(0, 2, 3, 1).reshape(-1, head.shape[1])[index]
     return functional.l1_loss(found, target) if len(index) else found.sum()
 
 
 def centernet_loss(heads: Mapping[str, Tensor], targets: TargetBatch) -> dict[str, Tensor]:
-    """The losses by head, and their weighted sum under ``total``."""
+    """Compute the losses by head, and their weighted sum under ``total``."""
     losses = {
         "hm": focal_loss(heads["hm"].float(), targets.hm, targets.weight),
         "wh": l1_at_centres(heads["wh"].float(), targets.index, targets.wh),

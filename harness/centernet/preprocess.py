@@ -1,6 +1,6 @@
-"""From an image to the network input, as the model card says.
+"""Preprocessing of an image to the network input by the model card.
 
-The geometries and what they follow:
+The geometries and their sources:
 
 ========= ====================================================================================================
 affine    The official CenterNet (``get_affine_transform`` without rotation, ``cv2.warpAffine``): the square around
@@ -38,7 +38,7 @@ from harness.types import Batch, Float32, Float64, Placement, UInt8
 
 
 def place(card: ModelCard, image_size: tuple[int, int]) -> Placement:
-    """Where an image of `image_size` = (width, height) pixels comes to lie in the network input.
+    """Compute the placement of an image of `image_size` = (width, height) pixels in the network input.
 
     Raises:
         HarnessError: The image has no pixels.
@@ -68,7 +68,7 @@ def place(card: ModelCard, image_size: tuple[int, int]) -> Placement:
 
 
 def preprocess(card: ModelCard, image: UInt8) -> tuple[NDArray[np.generic], Placement]:
-    """The network input of one image.
+    """Make the network input of one image.
 
     Args:
         card: The contract of the model.
@@ -136,7 +136,7 @@ def make_batch(card: ModelCard, images: Sequence[tuple[int, UInt8]], *, slots: i
 
 
 def input_shape(card: ModelCard, placement: Placement) -> tuple[int, int, int]:
-    """Shape of one network input, without the batch dimension."""
+    """Return the shape of one network input, without the batch dimension."""
     width, height = placement.input_size
     return (3, height, width) if card.input.layout == "NCHW" else (height, width, 3)
 
@@ -152,7 +152,7 @@ def _size(image: UInt8) -> tuple[int, int]:
 
 
 def _inner_size(spec: Input, image_size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) to which `letterbox` and `stretch` resize the image."""
+    """Return (width, height) to which `letterbox` and `stretch` resize the image."""
     if spec.geometry == "stretch":
         return spec.width, spec.height
     width, height = image_size
@@ -161,7 +161,7 @@ def _inner_size(spec: Input, image_size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _resample(spec: Input, image: UInt8, placement: Placement) -> MatLike:
-    """The (H, W, 3) uint8 pixels of the network input in the card's channel order."""
+    """Compute the (H, W, 3) uint8 pixels of the network input in the card's channel order."""
     width, height = placement.input_size
     grey = (spec.pad_value,) * 3
     if spec.geometry == "affine":
@@ -176,7 +176,7 @@ def _resample(spec: Input, image: UInt8, placement: Placement) -> MatLike:
 
 
 def _resize(image: UInt8, size: tuple[int, int], placement: Placement) -> MatLike:
-    """`image` scaled by the factor of the placement, cut to `size` whole pixels."""
+    """Scale `image` by the factor of the placement, cut to `size` whole pixels."""
     if min(size) == 1:  # may be rounded up from nothing, which a factor cannot give
         return cv2.resize(image, size)
     factor = float(placement.forward[0, 0])
@@ -198,7 +198,7 @@ def _normalise_into(spec: Input, pixels: MatLike, out: NDArray[Any]) -> None:
 
 
 def _table(spec: Input) -> Float32:
-    """(256, 3): what each pixel value becomes, by channel; ``(pixel * scale - mean) / std``.
+    """Return (256, 3) float32, the normalised value of each pixel value by channel; ``(pixel * scale - mean) / std``.
 
     A pixel has 256 values, so a table is exact, the same on every machine, and as fast as arithmetic on every pixel.
     """

@@ -22,7 +22,7 @@ from harness.types import Float32
 SCALES = (0.7, 1.3)
 """Range of the random zoom."""
 MIN_VISIBLE = 0.3
-"""Share of a box that must lie within the crop; what remains of less is not told from anything else."""
+"""Least share of a box that must lie within the crop; a smaller rest cannot be recognised and is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Samples(TorchDataset[Sample]):
         dataset: Images and annotations.
         card: Normalisation, classes, stride and network input size.
         size: Side of the crop in pixels of the network input, a multiple of 32.
-        seed: With the number of the sample, the source of all that is random.
-        overlap: Of the drawn peaks, see `gaussian_radius`.
+        seed: Seed of all random choices, together with the number of the sample.
+        overlap: Overlap of the drawn peaks, see `gaussian_radius`.
     """
 
     def __init__(self, dataset: Dataset, card: ModelCard, size: int, seed: int, overlap: float = MIN_OVERLAP) -> None:
@@ -53,7 +53,7 @@ class Samples(TorchDataset[Sample]):
                 self.annotations[annotation.image_id].append(annotation)
 
     def image_id(self, number: int) -> int:
-        """Every image once an epoch, in another order each epoch."""
+        """Return the image of a sample: every image once an epoch, in another order each epoch."""
         epoch, place = divmod(number, len(self.dataset))
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
         return self.dataset.image_ids[int(order[place])]
@@ -74,7 +74,7 @@ class Samples(TorchDataset[Sample]):
         return Sample(np.ascontiguousarray(pixels.transpose(2, 0, 1)), self._targets(image_id, forward))
 
     def _crop(self, random: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:
-        """(2, 3) map from image pixels to pixels of the crop: zoom, place, and a mirror half of the time."""
+        """Draw the (2, 3) map from image pixels to pixels of the crop: zoom, place, and a mirror half of the time."""
         input_side = max(self.card.input.height, self.card.input.width)
         zoom = input_side / max(width, height) * random.uniform(*SCALES)
         half = self.size / 2 / zoom
@@ -102,7 +102,7 @@ class Samples(TorchDataset[Sample]):
 
 
 class SampleNumbers:
-    """Batches of sample numbers from iteration `start` to `stop`, so that a resumed run goes on where it was."""
+    """Batches of sample numbers from iteration `start` to `stop`: a resumed run continues at its iteration."""
 
     def __init__(self, start: int, stop: int, batch_size: int) -> None:
         self.start, self.stop, self.batch_size = start, stop, batch_size

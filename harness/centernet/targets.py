@@ -1,4 +1,4 @@
-"""What the network is asked for: the official target drawing of CenterNet.
+"""Training targets, drawn as the official CenterNet draws them.
 
 Zhou et al., "Objects as Points" (https://arxiv.org/abs/1904.07850), section 3; the radius is CornerNet's
 (Law and Deng, https://arxiv.org/abs/1808.01244, section 3.2) as the official CenterNet computes it.
@@ -24,7 +24,7 @@ class Targets:
 
     Attributes:
         hm: (classes, h, w) Gaussian peaks, 1 at each centre.
-        weight: (1, h, w), 0 where nothing is known (crowds), else 1.
+        weight: (1, h, w), 0 where nothing is known (crowds) and 1 elsewhere.
         index: (objects,) int64 flat place y * w + x of each centre.
         wh: (objects, 2) width and height in cells.
         reg: (objects, 2) centre minus its cell, (x, y) in cells.
@@ -38,11 +38,11 @@ class Targets:
 
 
 def gaussian_radius(height: float, width: float, overlap: float = MIN_OVERLAP) -> float:
-    """Radius in cells as the official code has it.
+    """Compute the radius of a peak in cells, as the official code does.
 
-    Three quadratic equations, one for each way the corners of two boxes can lie (one inside the other, apart, around),
-    each solved with the official code's ``(b + sqrt(d)) / 2``, which is not the root of the second and third equation
-    but is what the published weights were trained with.
+    There are three quadratic equations, one for each way in which the corners of two boxes can lie (one inside the
+    other, apart, around). Each is solved with the official code's ``(b + sqrt(d)) / 2``. This is not the root of the
+    second and third equation, but the published weights were trained with it.
     """
     total, area = height + width, height * width
 
@@ -74,14 +74,14 @@ def draw_targets(
     shape: tuple[int, int, int],
     overlap: float = MIN_OVERLAP,
 ) -> Targets:
-    """Targets of one image.
+    """Draw the targets of one image.
 
     Args:
-        boxes: (n, 4) x1, y1, x2, y2 in cells; what reaches beyond the grid is cut off, what lies outside is dropped.
+        boxes: (n, 4) x1, y1, x2, y2 in cells; boxes are cut off at the border of the grid, or dropped outside it.
         classes: (n,) heatmap channel.
-        crowds: (m, 4) boxes in which nothing is asked for except the objects themselves.
+        crowds: (m, 4) boxes with weight 0, except at the centres of the objects themselves.
         shape: (classes, h, w) of the heatmap.
-        overlap: Of `gaussian_radius`; less makes wider peaks.
+        overlap: Overlap for `gaussian_radius`; a lower one makes wider peaks.
     """
     _, height, width = shape
     hm = np.zeros(shape, np.float32)

@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.checks.comparison import Comparison
-    from harness.divergence.locate import Located, Port
+    from harness.divergence.locate import LayerSearch, Located
 
 
 def diagnose(
@@ -44,7 +44,7 @@ def diagnose(
     from harness.cards import load_model_card
     from harness.centernet.preprocess import preprocess
     from harness.devices.registry import create_device
-    from harness.divergence.locate import Port
+    from harness.divergence.locate import LayerSearch
     from harness.run.subject import load_subject
 
     card, runner = load_model_card(model), create_device(device)
@@ -54,7 +54,7 @@ def diagnose(
         raise HarnessError(f"no image has the id {image}", field="--image", remedy=f"such as {images.image_ids[0]}")
     pixels, _ = preprocess(card, images.read_image(images.image_ids[0] if image is None else image))
     with TemporaryDirectory() as folder, deviations_end_with_1(), signs_of_life():
-        port = Port(subject, runner, precision, pixels, Path(folder))
+        port = LayerSearch(subject, runner, precision, pixels, Path(folder))
         located, runs = port.locate(whole=with_model)
         where = f"{device} ({runner.card.execution}), {precision}"
         if located is None:
@@ -67,7 +67,7 @@ def diagnose(
     raise typer.Exit(1)
 
 
-def _show(located: Located, port: Port, where: str) -> None:
+def _show(located: Located, port: LayerSearch, where: str) -> None:
     found = located.divergence
     print(f"first layer beyond tolerance: {located.layer} ({', '.join(located.operators)})")
     print(f"  {found.worst}")

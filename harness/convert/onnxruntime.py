@@ -1,8 +1,8 @@
 """INT8 for ONNX Runtime: QuantizeLinear and DequantizeLinear around its operators, ranges by percentile.
 
-As for Sophon's chips (`harness.convert.tpu_mlir.graph.float_operators`), the heads stay in float as a whole, and the
-deformable convolutions with what gives their offsets and mask: one scale for offsets in pixels beside a mask of 0 to 1,
-or for a heatmap of logits, leaves neither exact.
+As for Sophon's chips (`harness.convert.tpu_mlir.graph.float_operators`), some operators stay in float: the heads as a
+whole, and the deformable convolutions with all operators that compute their offsets and mask. A single scale for
+offsets in pixels and a mask of 0 to 1, or for a heatmap of logits, leaves neither exact.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from harness.cache import cached_folder, content_key
 from harness.cards.schema import Record
 from harness.centernet.networks.weights import file_sha256
+from harness.convert.walk import serving_one_output, walk_back
 from harness.data.calibration import Calibration
 from harness.devices.artifact import Exported
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked
 
 FORM = 1
-"""Counts up when how a model is quantised changes."""
+"""Version of the quantisation, part of the cache key; raise it with every change."""
 PERCENTILE = 99.999
-"""Of the values of each tensor that its range covers: the default of ONNX Runtime."""
+"""Percentage of the values of each tensor that its range covers: the default of ONNX Runtime."""
 QUANTISED = ("Conv", "Relu", "Clip", "Add", "MaxPool", "Concat")
-"""Operators that ONNX Runtime's CPU has kernels of int8 for, of those in CenterNets, and activations they absorb."""
+"""Operators of CenterNets with int8 kernels in ONNX Runtime on a CPU, and the activations that they absorb."""
 MODEL, RECORD = "model.onnx", "record.json"
 PRECISE = {"session.x64quantprecision": "1"}
-"""Without it, products of int8 saturate on x86 that has no VNNI."""
+"""Session options; without them, products of int8 saturate on x86 processors that have no VNNI."""
 logger = logging.getLogger(__name__)
 
 
 class Quantised(Record):
-    """What became of a model.
+    """Record of a quantised model.
 
     Attributes:
-        operators: Operators that execute in int8, as ONNX Runtime fuses them, by kind.
-        kept: Nodes of the ONNX that were left in float on purpose.
+        operators: Number of operators that execute in int8, as ONNX Runtime fuses them, by kind.
+        kept: Nodes of the ONNX that stay in float by design.
     """
 
     operators: dict[str, int]
@@ -53,14 +54,14 @@ class Quantised(Record):
 
 
 def quantise(exported: Exported, batch_size: int) -> tuple[Path, Quantised]:
-    """The model in int8, from the cache where the same has been made before.
+    """Quantise a model to int8, or take the result from the cache.
 
     Args:
         exported: An ONNX in float32.
-        batch_size: That it is calibrated with, where it takes no other.
+        batch_size: Batch size of the calibration.
 
     Raises:
-        HarnessError: There are no images to calibrate with, or ONNX Runtime cannot quantise the model.
+        HarnessError: There are no calibration images, or ONNX Runtime cannot quantise the model.
     """
     assert exported.path is not None
     path, calibration = exported.path, exported.calibration
@@ -81,14 +82,14 @@ def quantise(exported: Exported, batch_size: int) -> tuple[Path, Quantised]:
 
     def make(folder: Path) -> None:
         logger.info("onnxruntime, %s to int8: calibrating, %s images", path.stem, len(calibration.image_ids))
-        _quantise(path, Samples(exported, calibration, batch_size), folder)
+        _quantise(path, CalibrationBatches(exported, calibration, batch_size), folder)
 
     folder = cached_folder("onnxruntime-int8", content_key(parts), make)
     return folder / MODEL, Quantised.model_validate_json((folder / RECORD).read_bytes())
 
 
-class Samples(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-    """Batches for calibration as `quantize_static` asks for them: one at a time, so that one is held in memory."""
+class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
+    """Calibration batches for `quantize_static`, read one at a time to hold only one in memory."""
 
     def __init__(self, exported: Exported, calibration: Calibration, batch_size: int) -> None:
         self.name = exported.card.input.name
@@ -100,18 +101,18 @@ class Samples(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has 
         return self.count
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """So many more may be taken."""
+        """Allow `get_next` to give ``end_index - start_index`` more batches."""
         self._left = end_index - start_index
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next batch, None where the range is used up."""
+        """Return the next batch; None at the end of the range."""
         if not self._left:
             return None
         self._left -= 1
         return {self.name: next(self._batches)}
 
 
-def _quantise(path: Path, samples: Samples, folder: Path) -> None:
+def _quantise(path: Path, samples: CalibrationBatches, folder: Path) -> None:
     model = load_onnx_checked(path)
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{place}"
@@ -149,7 +150,11 @@ def _quantise(path: Path, samples: Samples, folder: Path) -> None:
 
 
 def _executing(path: Path) -> dict[str, int]:
-    """The operators of int8 among what ONNX Runtime makes of a model; none would be a float model in disguise."""
+    """Count the int8 operators in the graph that ONNX Runtime executes, by kind.
+
+    Raises:
+        HarnessError: There are none: the model would run in float under the name of int8.
+    """
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     fused = path.with_name("fused.onnx")
@@ -166,7 +171,7 @@ def _executing(path: Path) -> dict[str, int]:
 
 
 def float_nodes(graph: GraphProto) -> list[str]:
-    """Names of the nodes that stay in float: the heads, and the deformable convolutions with all that steers them."""
+    """Return names of the nodes that stay in float: heads, and deformable convolutions with offsets and mask."""
     producers = {output: node for node in graph.node for output in node.output}
     kept = {node.name for node in _heads(graph, producers)}
     for node in graph.node:
@@ -182,27 +187,21 @@ def float_nodes(graph: GraphProto) -> list[str]:
 
 
 def _heads(graph: GraphProto, producers: dict[str, NodeProto]) -> Iterator[NodeProto]:
-    """What computes one output and no other; of a single output that is no concatenation, the last convolutions."""
+    """Yield the nodes that serve one output only; for a single unconcatenated output, its last convolutions."""
     outputs = [output.name for output in graph.output]
     while len(outputs) == 1 and producers[outputs[0]].op_type in ("Concat", "Transpose"):
         yield producers[outputs[0]]
         outputs = list(producers[outputs[0]].input)
     if len(outputs) == 1:
         yield from _back_to_convolutions(outputs, producers)
-        return
-    serves: dict[str, set[str]] = {output: {output} for output in outputs}
-    for node in reversed(graph.node):
-        own = set().union(*(serves.get(output, set()) for output in node.output))
-        for name in node.input:
-            serves.setdefault(name, set()).update(own)
-        if len(own) == 1:
-            yield node
+    else:
+        yield from serving_one_output(((node, node.output, node.input) for node in graph.node), outputs)
 
 
 def _products(graph: GraphProto, sampler: NodeProto) -> Iterator[NodeProto]:
-    """What is done with samples: the product with the mask, and the convolution that sums up."""
+    """Yield the users of the samples: the product with the mask, and the convolution that sums them."""
     own = set(sampler.output)
-    for node in graph.node:  # in order: what is used stands before its users
+    for node in graph.node:  # the order is topological
         if own.isdisjoint(node.input):
             continue
         yield node
@@ -211,14 +210,5 @@ def _products(graph: GraphProto, sampler: NodeProto) -> Iterator[NodeProto]:
 
 
 def _back_to_convolutions(start: Iterable[str], producers: dict[str, NodeProto]) -> list[NodeProto]:
-    """The nodes that compute some tensors, back to the nearest convolutions, these included."""
-    found: dict[str, NodeProto] = {}
-    waiting = list(start)
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is None or node.name in found:
-            continue
-        found[node.name] = node
-        if node.op_type != "Conv":
-            waiting += node.input
-    return list(found.values())
+    """Return the nodes that compute some tensors, back to the nearest convolutions, these included."""
+    return walk_back(start, producers.get, lambda node: () if node.op_type == "Conv" else node.input)

@@ -1,4 +1,4 @@
-"""Running a vendor's tool: its output in a log, a sign of life while minutes pass, nothing left running."""
+"""Execution of a vendor's tool: output to a log, progress lines, and no process left behind."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from harness.paths import cache_path
 logger = logging.getLogger(__name__)
 
 SIGN_OF_LIFE = 10.0
-"""Seconds between lines that say how long a tool has been at work."""
+"""Seconds between the progress lines of a running tool."""
 LAST_LINES = 12
 UNSUPPORTED = re.compile(r"Op not support:\s*\{('.*?')\}")
-"""How tpu_mlir names operators that it has no converter for."""
+"""The message of tpu_mlir for operators without a converter."""
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -39,17 +39,17 @@ def run_tool(
 
     Args:
         command: Program and arguments; no shell sees them.
-        folder: Where it runs, and where its log is written.
-        environment: All of its environment variables.
-        what: What it does, for messages.
-        file: The file that it works on, for messages.
-        limit_s: Seconds after which it is killed with all that it has started; None for as long as it takes.
+        folder: Working folder of the tool, and folder of its log.
+        environment: All environment variables of the tool.
+        what: Description of the step, for messages.
+        file: The file that the tool works on, for messages.
+        limit_s: Seconds after which the tool is killed with all that it has started; None for no limit.
 
     Returns:
-        What it printed.
+        The output of the tool.
 
     Raises:
-        HarnessError: It cannot be started, takes longer than `limit_s`, or ends with a status other than 0; the
+        HarnessError: The tool cannot be started, takes longer than `limit_s`, or ends with a status other than 0. The
             message has the status, its last lines and the path of its whole log.
     """
     log = folder / f"{Path(command[0]).name}.log"
@@ -79,13 +79,13 @@ def run_tool(
 
 
 def tool_failed(what: str, how: str, log: Path, file: Path | None = None) -> HarnessError:
-    """The error of a tool that failed; its log is kept where the folder it ran in goes.
+    """Make the error of a tool that failed, and keep a copy of its log in the cache.
 
     Args:
-        what: What the tool did.
-        how: How it failed.
-        log: What it printed.
-        file: The file that it worked on.
+        what: Description of the step.
+        how: Description of the failure, such as "ended with status 1".
+        log: File with the output of the tool.
+        file: The file that the tool worked on.
     """
     text = ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
     kept = cache_path() / "logs" / f"{log.stem}-{uuid.uuid4().hex[:8]}.log"
@@ -93,7 +93,7 @@ def tool_failed(what: str, how: str, log: Path, file: Path | None = None) -> Har
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, kept)
-    except OSError as error:  # such as the full disk that the tool failed for
+    except OSError as error:  # such as a full disk, of which the tool may have failed
         remedy = f"no room for its log: {error.strerror}; set CENTERNET_CONFORMANCE_CACHE to a folder that can"
     operators = UNSUPPORTED.search(text)
     cause = f"{what}: {how}"
@@ -106,7 +106,7 @@ def tool_failed(what: str, how: str, log: Path, file: Path | None = None) -> Har
 
 
 def _wait(process: subprocess.Popen[bytes], what: str, started: float, limit_s: float | None) -> int | None:
-    """The exit status; None where the process was still at work after `limit_s`."""
+    """Wait for the exit status; None if the process was still running after `limit_s`. End all that it started."""
     said = started
     try:
         while True:
@@ -120,10 +120,10 @@ def _wait(process: subprocess.Popen[bytes], what: str, started: float, limit_s: 
                     said = now
                     logger.info("%s: %.0f s", what, now - started)
     finally:
-        # The tools start others, which outlive a tool that is killed; all of them are in the tool's session.
+        # The tools start other processes, which outlive a killed tool; all of them are in the tool's session.
         with suppress(ProcessLookupError):  # none is left
             os.killpg(process.pid, signal.SIGKILL)
-        # Timed, for Ctrl-C within Popen can leave its lock taken, and a wait without end would be one.
+        # Timed: Ctrl-C within Popen can leave its lock taken, and a wait without limit would never end.
         with suppress(subprocess.TimeoutExpired):
             process.wait(2)
 

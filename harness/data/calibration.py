@@ -1,4 +1,4 @@
-"""The images that post-training quantisation takes its ranges from."""
+"""Calibration images, from which post-training quantisation takes its ranges."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from harness.data.dataset import Dataset
 from harness.errors import HarnessError
 
 DEFAULT_IMAGES = 200
-"""As the recipes take."""
+"""Number of images that the published recipes take."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Images spread over a data set, preprocessed as the model is fed: by our own code, never by a vendor's.
+    """Images spread over a data set and preprocessed by our own code, never by a vendor's.
 
     Attributes:
         card: The contract of the model.
         dataset: The whole data set, whatever part of it is evaluated.
-        count: How many images; fewer where the data set has no more.
+        count: Number of images; fewer if the data set has no more.
     """
 
     card: ModelCard
@@ -37,10 +37,10 @@ class Calibration:
 
     @cached_property
     def image_ids(self) -> tuple[int, ...]:
-        """The images, evenly spread over the data set.
+        """Ids of the images, evenly spread over the data set.
 
         Raises:
-            HarnessError: There are none.
+            HarnessError: The data set has no images.
         """
         ids = self.dataset.image_ids
         if not ids:
@@ -51,13 +51,13 @@ class Calibration:
         return tuple(ids[place] for place in places)
 
     def key(self) -> str:
-        """Name of the network inputs by the content that they are made from, and by what became of the first image."""
+        """Return a cache key of the network inputs: the image files, the card's input and the first input's bytes."""
         files = [sha256(self.dataset.path(image_id).read_bytes()).hexdigest() for image_id in self.image_ids]
         made = sha256(next(self.inputs(1)).tobytes()).hexdigest()
         return content_key({"files": files, "input": json.loads(self.card.input.model_dump_json()), "made": made})
 
     def inputs(self, batch_size: int) -> Iterator[NDArray[np.generic]]:
-        """Network inputs of `batch_size` images each; the last is filled up from the first images.
+        """Yield network inputs of `batch_size` images each; the last is filled up from the first images.
 
         Raises:
             HarnessError: An image cannot be read.

@@ -38,8 +38,8 @@ class Annotation:
         image_id: The image it is in.
         category_id: Its category.
         bbox: x, y (top left), width, height in image pixels.
-        area: Of the object's outline in square pixels, which is what COCO's small, medium and large go by.
-        iscrowd: 1 where the box holds many objects, which are then neither to be found nor wrong to find.
+        area: Area of the object's outline in square pixels; it decides between COCO's small, medium and large.
+        iscrowd: 1 if the box holds many objects: detections in it count neither as found nor as wrong.
     """
 
     id: int
@@ -75,7 +75,7 @@ class Dataset:
     """The chosen images of a data set with their annotations.
 
     Attributes:
-        folder: Where the images lie.
+        folder: Folder of the images.
         instances: The images by ascending id, their annotations, and all categories.
     """
 
@@ -86,7 +86,7 @@ class Dataset:
         return len(self.instances.images)
 
     def first(self, count: int) -> Dataset:
-        """The `count` images of lowest id, with their annotations."""
+        """Return the `count` images of lowest id, with their annotations."""
         images = self.instances.images[:count]
         chosen = {image.id for image in images}
         annotations = tuple(entry for entry in self.instances.annotations if entry.image_id in chosen)
@@ -99,7 +99,7 @@ class Dataset:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of what an AP depends on: the annotations of the chosen images and the bytes of their files.
+        """SHA-256 of all that an AP depends on: the annotations of the chosen images and the bytes of their files.
 
         Computed on first use, which reads every file once. Names, places and formatting of the files do not matter.
         """
@@ -114,11 +114,11 @@ class Dataset:
         return digest.hexdigest()
 
     def path(self, image_id: int) -> Path:
-        """The file of an image; KeyError where the image is not among the chosen."""
+        """Return the file of an image; KeyError if the image is not among the chosen."""
         return self.folder / self._images[image_id].file_name
 
     def size(self, image_id: int) -> tuple[int, int]:
-        """(width, height) of an image in pixels, as annotated; KeyError where the image is not among the chosen."""
+        """Return the annotated (width, height) of an image in pixels; KeyError if it is not among the chosen."""
         image = self._images[image_id]
         return image.width, image.height
 
@@ -156,7 +156,7 @@ class Dataset:
 
 
 def load_coco(root: Path, *, limit: int | None = None, split: str = "val2017") -> Dataset:
-    """The data set below `root`, or its `limit` images of lowest id.
+    """Load the data set below `root`, or its `limit` images of lowest id.
 
     Raises:
         HarnessError: `limit` is below 1, the annotations are missing or wrong (see `read_instances`), or a chosen
@@ -243,5 +243,5 @@ def _check(file: Path, instances: Instances) -> None:
 
 
 def first_few(values: Sequence[object]) -> str:
-    """The first five values, for a message."""
+    """Join the first five values for a message."""
     return ", ".join(str(value) for value in values[:5]) + (", ..." if len(values) > 5 else "")

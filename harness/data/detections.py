@@ -1,4 +1,4 @@
-"""Collecting detections, and COCO's results format."""
+"""Collection of detections, and COCO's results format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Results(Mapping[int, Detections]):
         self._by_image: dict[int, Detections] = {}
 
     def add(self, image_id: int, detections: Detections) -> None:
-        """Keep a copy of what was detected in an image, nothing included.
+        """Keep a copy of the detections of an image, even if there are none.
 
         Raises:
             HarnessError: The image has results already, or a box or score is NaN or infinite.
@@ -53,11 +53,14 @@ class Results(Mapping[int, Detections]):
 def to_coco_json(
     results: Results, category_ids: Sequence[int], *, rounding: bool = False, of: Collection[int] | None = None
 ) -> list[dict[str, Any]]:
-    """The detections as COCO's results format: image_id, category_id, bbox (x, y, width, height), score.
+    """Convert detections to COCO's results format: image_id, category_id, bbox (x, y, width, height), score.
 
-    With `rounding`, coordinates and scores have two decimals and width and height are subtracted in float32 before,
-    as CenterNet's tools write their results (src/lib/datasets/dataset/coco.py, convert_eval_format). With `of`, only
-    those of these categories.
+    Args:
+        results: Detections in image pixels.
+        category_ids: Category of each class.
+        rounding: Write coordinates and scores with two decimals, and subtract width and height in float32 before, as
+            CenterNet's tools do (src/lib/datasets/dataset/coco.py, convert_eval_format).
+        of: Keep only these categories; None keeps all.
 
     Raises:
         HarnessError: A class is not among `category_ids`.
@@ -98,7 +101,9 @@ _RECORDS = TypeAdapter(list[_Record])
 
 
 def read_coco_json(file: Path) -> list[dict[str, Any]]:
-    """Read a COCO results file, for `evaluate_records`; what `json.dump` writes of `to_coco_json` reads back the same.
+    """Read a COCO results file for `evaluate_records`.
+
+    Records of `to_coco_json` that `json.dump` wrote read back the same.
 
     Raises:
         HarnessError: The file is missing or no results file of boxes.
@@ -116,7 +121,7 @@ def read_coco_json(file: Path) -> list[dict[str, Any]]:
 
 
 def save_results(results: Results, path: Path) -> None:
-    """Write detections as they are (float32), whole under the file's name or not at all."""
+    """Write detections unrounded (float32), whole under the file's name or not at all."""
     ids = list(results)
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(
@@ -130,7 +135,7 @@ def save_results(results: Results, path: Path) -> None:
 
 
 def load_results(path: Path) -> Results:
-    """What `save_results` wrote."""
+    """Read a file that `save_results` wrote."""
     results = Results()
     with np.load(path) as saved:
         ends = np.cumsum(saved["counts"])[:-1]

@@ -14,7 +14,7 @@ from harness.cache import cached_folder, content_key
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
 from harness.centernet.networks.weights import file_sha256
-from harness.convert.ascend.atc import Order, compile_om, find_atc, out_nodes
+from harness.convert.ascend.atc import AtcRequest, compile_om, find_atc, out_nodes
 from harness.convert.ascend.npu_smi import Npu, find_npus
 from harness.devices.artifact import Artifact, Exported, require_batch_size
 from harness.devices.ascend_runtimes import Runtime, find_runtime
@@ -150,12 +150,12 @@ def _compiled(onnx: Path, atc: Path, soc: str, batch_size: int) -> Path:
     folder = cached_folder(
         "om",
         content_key(parts),
-        lambda partial: _compile(Order(onnx.absolute(), (partial / OM).absolute(), soc, batch_size), partial),
+        lambda partial: _compile(AtcRequest(onnx.absolute(), (partial / OM).absolute(), soc, batch_size), partial),
     )
     return folder / f"{OM}.om"
 
 
-def _compile(order: Order, folder: Path) -> None:
+def _compile(order: AtcRequest, folder: Path) -> None:
     compile_om(order, folder)
 
 

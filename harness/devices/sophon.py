@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
 from harness.convert.tpu_mlir.bmodel import Stated, StatedTensor, read_bmodel
-from harness.convert.tpu_mlir.compile import Conversion, Order, convert
+from harness.convert.tpu_mlir.compile import Conversion, TpuMlirRequest, convert
 from harness.convert.tpu_mlir.environment import VERSION, find_environment
 from harness.convert.tpu_mlir.profile import ddr_floor_ms
 from harness.convert.tpu_mlir.simulate import simulate
@@ -64,7 +64,7 @@ class SophonDevice:
         require_chip(stated, self.chip, bmodel)
         return self._artifact(bmodel, stated, record, precision)
 
-    def order(self, exported: Exported, batch_size: int, precision: str, *, lowered: bool = False) -> Order:
+    def order(self, exported: Exported, batch_size: int, precision: str, *, lowered: bool = False) -> TpuMlirRequest:
         """What tpu_mlir is asked for.
 
         Raises:
@@ -76,7 +76,7 @@ class SophonDevice:
         assert self.card.tpu_mlir is not None
         chip_float = self.card.tpu_mlir.float_mode
         card, calibration = exported.card, exported.calibration
-        return Order(
+        return TpuMlirRequest(
             exported.path,
             card.output.names,
             self.chip,

@@ -1,1 +1,1 @@
-"""Where a port first goes wrong: the layer, found by running the model cut short, and a small reproduction of it."""
+"""Search for the first wrong layer of a port by runs of the model cut short, and a small reproduction of it."""

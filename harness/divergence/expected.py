@@ -1,4 +1,4 @@
-"""What each tensor should hold, what its layer is called in PyTorch, and how far a device may be off."""
+"""Right values of tensors, names of their layers in PyTorch, and the allowed difference of a device."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from harness.run.subject import Subject
 Arrays = dict[str, NDArray[Any]]
 PARAMETER = re.compile(r"^(?:network\.|module\.|model\.)*(?P<layer>.+)\.(?:weight|bias)(?:_bias)?$")
 NAMED_ALIKE = 0.5
-"""Share of common tensor names from which on two graphs are of one exporter."""
+"""Share of common tensor names from which two graphs count as written by one exporter."""
 SAME = 1e-4
-"""Of the largest magnitude: a module's output and a tensor of our own export that are the same but for rounding."""
+"""Largest difference, relative to the largest magnitude, at which a module's output and a tensor count as the same."""
 
 
 def run_on_host(graph: CutGraph, images: NDArray[np.generic]) -> Arrays:
-    """Every tensor that depends on the input, by ONNX Runtime on the CPU with each node run as it is written."""
+    """Compute every tensor that depends on the input, by ONNX Runtime on the CPU without optimisation."""
     names = [name for name in graph.made_by if name in graph.types]
     return dict(run_session(open_unoptimised(graph.until(names)), graph.inputs[0], images))
 
 
 def layer_of(graph: CutGraph, place: int) -> str | None:
-    """The module whose parameters a node has, by their checkpoint's names; None where it has none or they lost them."""
+    """Return the module whose parameters a node has, by checkpoint name; None if it has none or lost the names."""
     for name in graph.nodes[place].input[1:]:
         match = PARAMETER.match(name) if name in graph.weights else None
         if match:
@@ -47,9 +47,10 @@ def layer_of(graph: CutGraph, place: int) -> str | None:
 
 
 def paired(graph: CutGraph, reference: CutGraph) -> dict[str, str]:
-    """The tensor of `reference` that each tensor of `graph` should equal, of those that are known to correspond.
+    """Pair each tensor of `graph` with the tensor of `reference` that it should equal, if that is known.
 
-    Graphs of one exporter call their tensors alike. Of others, the layers that have parameters are known by them.
+    Graphs of one exporter give their tensors the same names. In other graphs, layers are identified by their
+    parameters.
     """
     common = set(graph.values) & set(reference.values)
     if len(common) >= NAMED_ALIKE * len(graph.values):
@@ -65,13 +66,13 @@ def _by_layer(graph: CutGraph) -> dict[str, str]:
 
 
 def module_names(module: HeadedNetwork, card: ModelCard, images: NDArray[np.generic], values: Arrays) -> dict[str, str]:
-    """Name of the PyTorch module that gives each tensor of our own export, found by what both compute.
+    """Find the name of the PyTorch module that gives each tensor of our own export, by equal values.
 
     Args:
         module: The reference network.
         card: Its contract.
         images: One batch.
-        values: What the export computes of it.
+        values: Tensors that the export computes from the batch.
     """
     network = CardNetwork(module, card)
     outputs: dict[str, NDArray[np.generic]] = {}
@@ -79,7 +80,7 @@ def module_names(module: HeadedNetwork, card: ModelCard, images: NDArray[np.gene
     def note(name: str) -> None:
         def hook(part: nn.Module, given: tuple[Tensor, ...], result: object) -> None:
             if isinstance(result, Tensor) and name not in outputs:
-                outputs[name] = result.detach().clone().numpy()  # a ReLU behind may write into it
+                outputs[name] = result.detach().clone().numpy()  # a later ReLU may write into it
 
         parts[name].register_forward_hook(hook)
 
@@ -98,20 +99,21 @@ def module_names(module: HeadedNetwork, card: ModelCard, images: NDArray[np.gene
 
 
 def _same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
-    corner = (..., slice(0, 1))  # most differ at once
+    corner = (..., slice(0, 1))  # a cheap test first: most pairs already differ in a corner
     scale = float(np.abs(other).max())
     return all(np.allclose(one[part], other[part], rtol=0, atol=SAME * scale) for part in (corner, ...))
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The right values of the tensors that are known, and what they may differ by.
+    """The known right values of tensors, and their allowed differences.
 
     Attributes:
-        values: By the names of the graph that the device runs.
-        tolerance: That of the precision.
+        values: Right values by the names of the graph that the device runs.
+        tolerance: Tolerance of the precision.
         length: Accumulation length of the network.
-        amplification: By how much the network carries rounding beyond the magnitude of its heads, on this image.
+        amplification: Ratio of the network's rounding error, on this image, to the error that its heads' magnitude
+            explains.
     """
 
     values: Arrays
@@ -120,12 +122,12 @@ class Expected:
     amplification: float
 
     def allowed(self, name: str, amplification: float | None = None) -> float:
-        """Largest absolute difference of a tensor; that of a layer fed with what is right has no amplification."""
+        """Return the largest allowed absolute difference of a tensor; a layer with right inputs has amplification 1."""
         largest = float(np.abs(self.values[name]).max())
         return self.tolerance.allowed(self.length, largest * (amplification or self.amplification))
 
     def compare(self, name: str, got: NDArray[Any], amplification: float | None = None) -> Comparison:
-        """Hold a tensor of the device to its right value."""
+        """Compare a tensor of the device with its right value."""
         expected, allowed = self.values[name], self.allowed(name, amplification)
         what = f"tensor {name}"
         if got.shape != expected.shape:
@@ -137,14 +139,14 @@ class Expected:
 
 
 def amplification_of(subject: Subject, outputs: Arrays, images: NDArray[np.generic]) -> float:
-    """By how much float32's own error exceeds what the magnitude of the heads explains; at least 1."""
+    """Compute the ratio of float32's own error to the error that the magnitude of the heads explains; at least 1."""
     heads = read_heads(subject.card, {name: outputs[name] for name in subject.card.output.names}, len(images))
     exact = subject.second_opinion(images)
     return amplification(heads, exact, load_tolerance("fp32"), subject.accumulation_length)
 
 
 def name_of(graph: CutGraph, place: int, names: dict[str, str]) -> str:
-    """A node as its user knows it: by its PyTorch module, or by the last one before it."""
+    """Name a node by its PyTorch module, or by the last module before it."""
     node = graph.nodes[place]
     own = names.get(node.output[0]) or layer_of(graph, place)
     if own is not None:
@@ -154,5 +156,5 @@ def name_of(graph: CutGraph, place: int, names: dict[str, str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message."""
+    """Join names for a message."""
     return ", ".join(names) or "none"

@@ -1,4 +1,4 @@
-"""An ONNX that can be cut: what crosses from its first nodes to the rest, and the models on either side."""
+"""An ONNX that can be cut: the tensors that cross a cut, and the models on either side."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProt
 
 
 class CutGraph:
-    """A model whose nodes stand in an order in which each comes after what it takes, as ONNX demands.
+    """A model whose nodes are in topological order, as ONNX demands.
 
-    Branches and skip connections make no difference: a cut is a place in this order, and what crosses it is all that
-    nodes behind it take from nodes before it.
+    A cut is a place in this order. The tensors that cross it are all that nodes behind it take from nodes before it,
+    whatever the branches and skip connections.
 
     Args:
         path: An ONNX without control flow.
@@ -45,7 +45,7 @@ class CutGraph:
 
     @cached_property
     def made_by(self) -> dict[str, int]:
-        """Place of the node that gives each tensor, of those that depend on the input."""
+        """Place of the node that makes each tensor, for the tensors that depend on the input."""
         places: dict[str, int] = {}
         known = set(self.inputs)
         for place, node in enumerate(self.nodes):
@@ -63,16 +63,16 @@ class CutGraph:
         return name in self.types and self.types[name].type.tensor_type.elem_type in FLOATS
 
     def crossing(self, place: int) -> list[str]:
-        """What depends on the input, is there after the first `place` nodes, and is taken by a later one or given."""
+        """List the tensors that cross the cut after `place` nodes: they depend on the input and are used later."""
         taken = {name for node in self.nodes[place:] for name in node.input} | set(self.outputs)
         return [name for name, maker in self.made_by.items() if maker < place and name in taken]
 
     def until(self, outputs: Iterable[str]) -> ModelProto:
-        """The model with other outputs, and nothing that they do not need."""
+        """Make the model with other outputs, reduced to the nodes that these need."""
         return self._part(0, len(self), self.inputs, list(outputs))
 
     def between(self, start: int, end: int) -> ModelProto:
-        """The nodes from `start` to before `end` as a model of their own, fed with all that they take."""
+        """Make a model of the nodes from `start` to before `end`; its inputs are all tensors that they take."""
         made = [name for name, place in self.made_by.items() if start <= place < end]
         inside = set(made)
         taken = {name for node in self.nodes[start:end] for name in node.input}
@@ -90,7 +90,7 @@ class CutGraph:
                 needed.update(node.input)
         part = ModelProto()
         part.CopyFrom(self.model)
-        part.ClearField("metadata_props")  # those of the whole
+        part.ClearField("metadata_props")  # which describe the whole model
         graph = part.graph
         for field in ("node", "initializer", "input", "output", "value_info"):
             graph.ClearField(field)
@@ -107,6 +107,6 @@ class CutGraph:
 
 
 def save(model: ModelProto, path: Path) -> Path:
-    """Write a model; returns `path`."""
+    """Write a model and return `path`."""
     onnx.save(model, path)
     return path

@@ -1,4 +1,4 @@
-"""From a port to the first layer that it computes wrongly."""
+"""Location of the first layer that a port computes wrongly."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from harness.run.subject import Subject
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The first layer that is wrong.
+    """The first wrong layer.
 
     Attributes:
-        divergence: As the search found it.
-        layer: Its name in PyTorch.
+        divergence: The result of the search.
+        layer: Name of the layer in PyTorch.
         operators: Kinds of the nodes, in order.
-        alone: The layer on the device by itself, fed with what is right; None where it takes several tensors, which no
-            device is given.
-        on_host: The same by ONNX Runtime on the host: where it is wrong there, the model is, and not the device.
-        reproduction: To write.
+        alone: Comparison of the layer alone on the device with right inputs; None if it takes several tensors, since
+            devices take one.
+        on_host: The same comparison by ONNX Runtime on the host. If it fails too, the model is at fault.
+        reproduction: Files that reproduce the error, not written yet.
     """
 
     divergence: Divergence
@@ -55,18 +55,18 @@ class Located:
     reproduction: Reproduction
 
 
-class Port:
-    """A port on a device, beside what it should compute of one image.
+class LayerSearch:
+    """A search for the first wrong layer of a port on a device, on one image.
 
     Args:
         subject: The model.
-        device: Where it runs.
-        precision: At which.
+        device: The device that runs it.
+        precision: Precision of the run.
         image: One network input, without batch.
-        folder: For files that are made on the way.
+        folder: Folder for intermediate files.
 
     Raises:
-        HarnessError: The device takes no ONNX, or the precision has no tolerance that a layer could be held to.
+        HarnessError: The device takes no ONNX, or the precision has no tolerance for a single layer.
     """
 
     def __init__(
@@ -115,10 +115,13 @@ class Port:
             self.names = {name: found[other] for name, other in pairs.items() if other in found}
 
     def locate(self, whole: bool = False) -> tuple[Located | None, int]:
-        """Search for the first layer that is wrong; None where none is, and how often the device ran.
+        """Search for the first wrong layer.
 
         Args:
             whole: Put the whole model into the reproduction.
+
+        Returns:
+            The layer, or None if all are right; and the number of runs of the device.
         """
         known = set(self.expected.values) & set(self.graph.values)
         found, runs = first_divergence(self.graph, known, self._measure)

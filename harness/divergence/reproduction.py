@@ -1,4 +1,4 @@
-"""A reproduction that a vendor can run: one layer, what goes in, and what should come out."""
+"""A reproduction that a vendor can run: one layer with its inputs and expected outputs."""
 
 from __future__ import annotations
 
@@ -68,18 +68,18 @@ python {check}
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What goes into the folder.
+    """Contents of the folder of a reproduction.
 
     Attributes:
         model: The layer as a model of its own.
-        inputs: By name.
-        expected: Outputs by name.
-        allowed: What each output may differ by.
+        inputs: Inputs by name.
+        expected: Right outputs by name.
+        allowed: Largest allowed absolute difference of each output.
         layer: Name of the layer in PyTorch.
-        finding: What was found, a sentence or two.
-        reading: What the run by ONNX Runtime tells.
+        finding: The finding, in a sentence or two.
+        reading: Conclusion from the run by ONNX Runtime.
         device: Name of the device, its execution and the precision.
-        whole: The user's whole model, only where it was asked for.
+        whole: The user's whole model, if it was asked for.
     """
 
     model: onnx.ModelProto
@@ -93,10 +93,10 @@ class Reproduction:
     whole: Path | None = None
 
     def write(self, folder: Path) -> None:
-        """Fill a folder, whole or not at all.
+        """Write the folder, whole or not at all.
 
         Raises:
-            HarnessError: The folder is there already and not empty, or cannot be written.
+            HarnessError: The folder exists and is not empty, or cannot be written.
         """
         with whole_folder(folder) as partial:
             onnx.save(self.model, partial / MODEL)

@@ -1,4 +1,4 @@
-"""Bisection: the first nodes that make something wrong of what is right."""
+"""Bisection for the first nodes that compute wrong tensors from right ones."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from harness.checks.comparison import Comparison
 from harness.divergence.graph import CutGraph
 
 Measure = Callable[[Sequence[str]], Mapping[str, Comparison]]
-"""Runs the device on the model cut at some tensors, and holds each to what is expected of it."""
+"""Runs the device on the model cut at some tensors, and compares each with its right value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where a device first goes wrong.
+    """The first divergence of a device.
 
     Attributes:
-        start: Place of the first node that may be at fault; all that crosses to it is right, or something right was
-            made of it.
-        end: Place behind the last; all nodes between are at fault where nothing between them could be compared.
-        worst: Of what crosses behind them, the comparison that is furthest beyond its limit.
-        tensor: That it is of.
-        runs: How often the device ran.
+        start: Place of the first suspect node. Every tensor that crosses to it is right, or a right one was computed
+            from it.
+        end: Place behind the last suspect node. No tensor between start and end could be compared.
+        worst: The comparison that is furthest beyond its limit, of the tensors that cross at `end`.
+        tensor: Name of that tensor.
+        runs: Number of runs of the device.
     """
 
     start: int
@@ -36,18 +36,18 @@ class Divergence:
 def first_divergence(graph: CutGraph, known: set[str], measure: Measure) -> tuple[Divergence | None, int]:
     """Find the first nodes whose inputs are right and whose outputs are not.
 
-    Every answer is certain by what was measured: of the nodes found, what goes in was right, or something right was
-    made of it, and what comes out was wrong. That it is the *first* such place takes for granted that what is wrong
-    stays wrong down to the outputs. So the search ends with a run that shows everything before it, and begins anew
-    there where something was wrong before and healed.
+    Every answer is certain by measurement: the inputs of the nodes were right, or a right tensor was computed from
+    them, and an output was wrong. That the place is the *first* one is an assumption of bisection: an error persists
+    down to the outputs. The search therefore ends with a run that compares every tensor before the place. If one of
+    them is wrong, later nodes have hidden that error, and the search begins again before it.
 
     Args:
-        graph: What the device runs.
-        known: Tensors of which the right value is known.
-        measure: Runs and compares.
+        graph: The graph that the device runs.
+        known: Names of the tensors with a known right value.
+        measure: Runs the device and compares tensors.
 
     Returns:
-        What was found, None where the outputs are right; and how often the device ran.
+        The divergence, or None if the outputs are right; and the number of runs of the device.
     """
     cuts = _cuts(graph, known)
     search = _Search(graph, known, measure)
@@ -68,17 +68,17 @@ def first_divergence(graph: CutGraph, known: set[str], measure: Measure) -> tupl
         earlier = search.first_wrong_before(place)
         if earlier is None:
             tensor, comparison = wrong
-            # Earlier than what is certain only where a device does not give the same twice.
+            # The node can lie before the certain cut only if the device is not deterministic.
             start = min(search.last_certain_cut(place), graph.made_by[tensor])
             return Divergence(start, cuts[last], comparison, tensor, search.runs), search.runs
-        # It was wrong already, and what came after hid it.
+        # An earlier tensor was wrong, and later nodes hid it.
         tensor, comparison = wrong = earlier
         last = next(place for place, cut in enumerate(cuts) if cut > graph.made_by[tensor])
         right = -1
 
 
 def _cuts(graph: CutGraph, known: set[str]) -> list[int]:
-    """Places where something new can be compared, the end included."""
+    """List the places at which another tensor can be compared, the end included."""
     return sorted({graph.made_by[name] + 1 for name in graph.values if name in known} | {len(graph)})
 
 
@@ -90,9 +90,9 @@ class _Search:
     runs: int = 0
 
     def wrong_at(self, place: int) -> tuple[str, Comparison] | None:
-        """The worst of what crosses a cut; None where all of it is right.
+        """Return the worst tensor that crosses a cut; None if all are right.
 
-        In the place of a tensor that is not known stand the known ones that it was made of.
+        A tensor without a known value is replaced by the known tensors that it was computed from.
         """
         needed = set(self.graph.crossing(place))
         for node in reversed(self.graph.nodes[:place]):
@@ -101,9 +101,9 @@ class _Search:
         return self._worst([name for name in self.graph.values if name in needed & self.known])
 
     def last_certain_cut(self, place: int) -> int:
-        """The last cut up to `place`, all before which was right where it is known, that nothing wrong can cross.
+        """Return the last cut up to `place` that no wrong tensor can cross; all known tensors before `place` are right.
 
-        A tensor that is not known is taken for right where something right was made of it.
+        A tensor without a known value counts as right if a right tensor was computed from it.
         """
         for cut in range(place, 0, -1):
             certain = set(self.known)
@@ -115,7 +115,7 @@ class _Search:
         return 0
 
     def first_wrong_before(self, place: int) -> tuple[str, Comparison] | None:
-        """The first tensor that is wrong of all before a cut."""
+        """Return the first wrong tensor of all before a cut; None if there is none."""
         names = [name for name in self.graph.values if name in self.known and self.graph.made_by[name] < place]
         if not names:
             return None

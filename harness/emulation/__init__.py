@@ -1,1 +1,1 @@
-"""Arithmetic of chips that are not there, written into graphs that ONNX Runtime runs: what it gives is `emulated`."""
+"""Emulation of the arithmetic of chips, written into graphs for ONNX Runtime; its results are labelled `emulated`."""

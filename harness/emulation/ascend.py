@@ -1,4 +1,4 @@
-"""A graph for ATC in a form that ONNX Runtime runs, with the arithmetic of a chip that stores float16."""
+"""Conversion of a graph for ATC to one for ONNX Runtime, with the arithmetic of a chip that stores float16."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ IR_VERSION = 9
 
 
 def runnable(model: ModelProto, *, fp16: bool, fp16_coordinates: bool = False, file: Path | None = None) -> ModelProto:
-    """A copy of a graph for ATC, lifted to opset 19, its deformable convolutions calls of a local function.
+    """Copy a graph for ATC, lift it to opset 19, and turn its deformable convolutions into calls of a local function.
 
     Args:
-        model: As ATC takes it; it is not changed.
-        fp16: float16 between the layers, as ATC compiles by default; float32 throughout otherwise.
-        fp16_coordinates: With `fp16`: the sampling positions and weights are float16, too.
-        file: For messages.
+        model: A model for ATC; it is not changed.
+        fp16: Store float16 between the layers, as ATC compiles by default; float32 throughout otherwise.
+        fp16_coordinates: With `fp16`: round the sampling positions and weights to float16, too.
+        file: File of the model, for messages.
 
     Raises:
-        HarnessError: ATC would not read the model, or it cannot be lifted.
+        HarnessError: ATC would not read the model, or the model cannot be lifted.
     """
     require_readable(model, file)
     copy = ModelProto()
@@ -47,10 +47,10 @@ def runnable(model: ModelProto, *, fp16: bool, fp16_coordinates: bool = False, f
 
 
 def runnable_on_host(model: ModelProto, file: Path | None = None) -> ModelProto:
-    """A model that ONNX Runtime runs: itself, or in float32 what a graph for ATC computes.
+    """Return a model that ONNX Runtime runs: the model itself, or a graph for ATC converted at float32.
 
     Raises:
-        HarnessError: It is a graph for ATC that ATC would not read, or that cannot be lifted.
+        HarnessError: A graph for ATC would be refused by ATC, or cannot be lifted.
     """
     if any(is_deformable_conv2d(node) for node in model.graph.node):
         return runnable(model, fp16=False, file=file)

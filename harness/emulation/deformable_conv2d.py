@@ -2,10 +2,11 @@
 
 The definition is that of GE's operator and of its lowering to DeformableOffsets and Conv2D. Offsets lie in three blocks
 (x, y, mask), each with a channel for every deformable group and kernel point in row-major order. A kernel point reads
-where its place in the kernel and its offset put it: the four pixels around, weighted bilinearly, those beside the image
-with 0. The sample is multiplied by its mask, and an ordinary convolution runs over the samples.
+at its place in the kernel plus its offset: the four pixels around, weighted bilinearly, with 0 beside the image. The
+sample is multiplied by its mask, and an ordinary convolution runs over the samples.
 
-Nothing here is shared with the exporter: each is held to torchvision, this one also to the definition as loops.
+This module shares nothing with the exporter: tests compare each with torchvision, and this one also with the definition
+as loops.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ DOMAIN = "centernet_conformance.emulated"
 """ONNX Runtime takes no local function in the default domain."""
 
 OPSET = 19
-"""Of the functions, and so of a model that calls them."""
+"""Opset of the functions, and of a model that calls them."""
 
 OPERATOR = "DeformableConv2D"
 
@@ -170,12 +171,12 @@ _ROUNDED = """{name} (value) => (rounded)
 
 
 def deformable_conv2d_functions(*, fp16_samples: bool, fp16_coordinates: bool) -> list[FunctionProto]:
-    """The operator and its parts, all in `DOMAIN`; what calls the operator needs them all.
+    """Make the functions of the operator, all in `DOMAIN`; a model that calls the operator needs them all.
 
     Args:
-        fp16_samples: Samples are stored in float16 before the convolution reads them.
-        fp16_coordinates: Positions and bilinear weights are float16, too. Whether those of the chips' kernel are is
-            not known.
+        fp16_samples: Store samples in float16 before the convolution reads them.
+        fp16_coordinates: Round positions and bilinear weights to float16, too. The precision of the chips' own kernel
+            is not known.
     """
     stored, sampled = (
         (_ROUNDED if fp16 else _EXACT).format(name=name)

@@ -1,8 +1,8 @@
-"""float16 between the layers of an ONNX: what a chip stores, computed on a host that has float32 only.
+"""Rounding to float16 between the layers of an ONNX, on a host that computes in float32.
 
-ONNX Runtime on a CPU computes the operators of a float16 graph in float32 and rounds where it likes. Here the rounding
-is written into the graph: each layer computes in float32, as the accumulators of a chip do, and what it stores is
-rounded to float16 and saturates.
+ONNX Runtime on a CPU computes the operators of a float16 graph in float32, and the places of its rounding are not
+defined. Here the rounding is written into the graph: each layer computes in float32, as the accumulators of a chip do,
+and its result is rounded to float16 and saturates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from harness.errors import HarnessError
 
 LARGEST = 65504.0
-"""The largest float16. What is larger saturates: these chips store no infinity."""
+"""The largest float16. Larger values saturate: these chips store no infinity."""
 
 CHOOSING = frozenset(
     {
@@ -38,32 +38,32 @@ CHOOSING = frozenset(
         "Unsqueeze",
     }
 )
-"""Operators that only move or choose values (or give 0): of float16 values they make no others."""
+"""Operators that only move or choose values (or give 0): results of float16 inputs need no rounding."""
 
 LOWEST_OPSET = 11
-"""Of the default domain: Clip takes its bounds as inputs from here on."""
+"""Lowest opset of the default domain: Clip takes its bounds as inputs from here on."""
 
 
 def to_fp16(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The nearest float16 values, ties to even, saturated at ±65504; NaN stays NaN.
+    """Round to the nearest float16 values, ties to even, saturated at ±65504; NaN stays NaN.
 
     Args:
         values: float32 of any shape.
 
     Returns:
-        float32 of the same shape that float16 holds exactly.
+        float32 of the same shape; float16 holds the values exactly.
     """
     return np.clip(values, -LARGEST, LARGEST).astype(np.float16).astype(np.float32)
 
 
 def rounded_to_fp16(model: ModelProto) -> ModelProto:
-    """A copy of a model that stores float16 between its layers, while its inputs and outputs are float32 as before.
+    """Copy a model so that it stores float16 between its layers; its inputs and outputs stay float32.
 
     Run it with the optimisations of ONNX Runtime switched off: they may drop pairs of casts and fuse layers across
-    them. A call of a local function is one layer; what happens inside is the function's own.
+    them. A call of a local function is one layer; rounding inside is the function's own affair.
 
     Args:
-        model: float32, from opset 11 on; it is not changed.
+        model: A float32 model of opset 11 or later; it is not changed.
 
     Raises:
         HarnessError: The opset is older, the type of a tensor cannot be inferred, or the model has control flow.
@@ -119,7 +119,7 @@ class _Writer:
             graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
 
     def rounding(self, name: str, rounded: str) -> list[NodeProto]:
-        """Nodes that make `rounded` of `name`."""
+        """Make the nodes that round tensor `name` to tensor `rounded`."""
         within, half = f"{rounded}/saturated", f"{rounded}/half"
         return [
             helper.make_node("Clip", [name, *self.bounds], [within], name=within),

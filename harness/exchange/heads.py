@@ -18,8 +18,8 @@ from harness.devices.base import Device
 from harness.errors import HarnessError
 from harness.exchange.stems import file_stems, write_manifest
 from harness.files import whole_folder
-from harness.run.pipeline import Progress, batches
-from harness.types import Heads
+from harness.run.pipeline import batches
+from harness.types import Heads, Progress
 
 
 def write_heads(

@@ -13,8 +13,8 @@ from harness.cards import ModelCard
 from harness.data.dataset import Dataset
 from harness.exchange.stems import file_stems, write_manifest
 from harness.files import whole_folder
-from harness.run.pipeline import Progress, batches
-from harness.types import Placement
+from harness.run.pipeline import batches
+from harness.types import Placement, Progress
 
 
 def write_inputs(card: ModelCard, dataset: Dataset, folder: Path, progress: Progress | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which file of a folder belongs to which image: what ais_bench, benchmark.x86_64 and msame leave, told by its names.
+"""Assignment of result files to images by the file names of ais_bench, benchmark.x86_64 and msame.
 
 ================ =================== ========================= ===================================================
 tool             file of output i    i counts from             name of the image is cut
@@ -24,19 +24,19 @@ RESULT = re.compile(r"(?P<stem>.+?)(?P<msame>_output)?_(?P<index>\d+)\.(?P<kind>
 BESIDE = re.compile(
     r".*summary\.json|sumary\.json|manifest\.json|perf_vision_.*\.txt|PureInfer_perf_of_.*\.txt|.*\.log"
 )
-"""What the tools leave beside results; the summary of ais_bench's forerunner is spelt so, and lies among them."""
+"""Files that the tools write beside results. The forerunner of ais_bench spells its summary "sumary"."""
 DEVICE = re.compile(r"(dumpOutput_)?device_?\d+")
 BENCHMARK = re.compile(r"dumpOutput_device_?\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ResultFiles:
     """The result files of a run.
 
     Attributes:
-        tool: Whose names they have.
-        folders: Where they lie; several where several devices ran.
-        files: Of each image, by its id, in the order of the tool's indices.
+        tool: The tool that names files in this way.
+        folders: Folders of the files; several if several devices ran.
+        files: Files of each image by its id, in the order of the tool's indices.
     """
 
     tool: str
@@ -51,7 +51,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A file and what its name says."""
+    """A file with the parts of its name."""
 
     path: Path
     stem: str
@@ -59,16 +59,16 @@ class _Named:
     msame: bool
 
 
-def find_results(folder: Path, stems: Mapping[int, str], others: Sequence[str] = ()) -> Layout:
-    """The result files of every image.
+def find_results(folder: Path, stems: Mapping[int, str], others: Sequence[str] = ()) -> ResultFiles:
+    """Find the result files of every image.
 
     Args:
-        folder: What came back: the folder of the results, or the one around it where it is the only one.
-        stems: Of the wanted images, by id: what their input files were named after.
-        others: Stems of images that the folder may hold too, and that are not wanted.
+        folder: The folder of the results, or the folder around it if that holds no other results.
+        stems: Stems of the input files of the wanted images, by image id.
+        others: Stems of other images whose results may lie in the folder.
 
     Raises:
-        HarnessError: There are no results, or those of several runs; files are missing, double, or of no image.
+        HarnessError: The folder has no results, or those of several runs; a file is missing, doubled, or of no image.
     """
     folders = result_folders(folder)
     images = _Images(stems, others, folder)
@@ -97,11 +97,11 @@ def find_results(folder: Path, stems: Mapping[int, str], others: Sequence[str] =
         )
     files = _complete(found, stems, folder)
     first = next(iter(found.values()))
-    return Layout(_tool(folders, first), folders, files)
+    return ResultFiles(_tool(folders, first), folders, files)
 
 
 def result_folders(folder: Path) -> tuple[Path, ...]:
-    """The folders in which the results of one run lie.
+    """Find the folders in which the results of one run lie.
 
     Raises:
         HarnessError: `folder` is missing, holds no results, or those of several runs.
@@ -140,7 +140,7 @@ def _has_results(folder: Path) -> bool:
 
 
 class _Images:
-    """Images by the names of their results, which ais_bench cuts at the first dot."""
+    """Lookup of images by the names of their results, which ais_bench cuts at the first dot."""
 
     def __init__(self, stems: Mapping[int, str], others: Sequence[str], folder: Path) -> None:
         self.folder = folder
@@ -151,11 +151,15 @@ class _Images:
             self.cut[stem.partition(".")[0]].append(stem)
 
     def known(self, stem: str) -> bool:
-        """Whether results may have this name."""
+        """Tell whether results may have this name."""
         return stem in self.wanted or stem in self.cut or stem in self.others
 
     def id_of(self, stem: str) -> int | None:
-        """The image of a known name; None where it is not wanted."""
+        """Return the image of a known name; None if it is not wanted.
+
+        Raises:
+            HarnessError: Several wanted images share this name, cut at the first dot.
+        """
         if stem in self.wanted:
             return self.wanted[stem]
         if stem not in self.cut:
@@ -172,7 +176,7 @@ class _Images:
 
 
 def _parse(file: Path, images: _Images) -> _Named | None:
-    """What the name of a result says; None where it names no image of the data set."""
+    """Split the name of a result; None if it names no image of the data set."""
     match = RESULT.fullmatch(file.name)
     if match is None:
         return None
@@ -185,7 +189,7 @@ def _parse(file: Path, images: _Images) -> _Named | None:
 def _complete(
     found: Mapping[int, Mapping[int, _Named]], stems: Mapping[int, str], folder: Path
 ) -> dict[int, tuple[Path, ...]]:
-    """The files of every wanted image, once all are there."""
+    """Return the files of every wanted image, or refuse the folder if one is missing."""
     indices = sorted({index for named in found.values() for index in named})
     kinds = sorted({entry.path.suffix for named in found.values() for entry in named.values()})
     if len(kinds) > 1:

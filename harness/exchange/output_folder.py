@@ -19,12 +19,19 @@ from harness.centernet.preprocess import place
 from harness.data.dataset import Dataset, read_instances
 from harness.data.detections import Results
 from harness.errors import HarnessError
-from harness.exchange.layout import Layout, find_results
+from harness.exchange.layout import ResultFiles, find_results
 from harness.exchange.stems import file_stems
 from harness.exchange.summary import Summary, find_summary, refuse_stale
-from harness.exchange.tensors import Array, Order, find_order, head_shapes, holds_probabilities, read_head, require_size
-from harness.run.pipeline import Progress
-from harness.types import Detections, Heads
+from harness.exchange.tensors import (
+    Array,
+    HeadOrder,
+    find_order,
+    head_shapes,
+    holds_probabilities,
+    read_head,
+    require_size,
+)
+from harness.types import Detections, Heads, Progress
 
 SAMPLES = 4
 """Images by whose content the heads are told apart."""
@@ -47,8 +54,8 @@ class OutputFolder:
 
     card: ModelCard
     dataset: Dataset
-    layout: Layout
-    order: Order
+    layout: ResultFiles
+    order: HeadOrder
     summary: Summary | None
 
     @property

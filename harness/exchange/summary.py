@@ -1,4 +1,4 @@
-"""What ais_bench writes beside its results: which files it wrote, and how long each batch took."""
+"""The summary that ais_bench writes beside its results: names of the files and time of each batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.data.dataset import first_few
 from harness.errors import HarnessError
 
 NAMES = ("_summary.json", "summary.json", "sumary.json")
-"""Inside the folder: with a trailing slash in the tool's option, and as its forerunner spelt it."""
+"""Names inside the folder: if the tool's option has a trailing slash, and as its forerunner spells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Summary:
 
     Attributes:
         path: The file.
-        outfiles: Names of the results that the run wrote; empty where it does not say.
+        outfiles: Names of the results that the run wrote; empty if the summary does not list them.
         arguments: The tool's command line.
-        batch_ms: Of each execution of the model, padded slots included, copies excluded.
-        throughput: As the tool states it, in images a second.
+        batch_ms: Time of each execution of the model, padded slots included, copies excluded.
+        throughput: Images a second, as the tool states it; None if it does not.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class Summary:
     throughput: float | None
 
     def argument(self, *names: str) -> str | None:
-        """The value of an option, given as ``--name value`` or ``--name=value``; None where it was not given."""
+        """Return the value of an option, given as ``--name value`` or ``--name=value``; None if it was not given."""
         for place, argument in enumerate(self.arguments):
             option, equals, value = argument.partition("=")
             if option in names:
@@ -44,7 +44,7 @@ class Summary:
 
 
 def find_summary(folder: Path) -> Summary | None:
-    """The summary of a folder of results; None where there is none.
+    """Find the summary of a folder of results; None if there is none.
 
     Raises:
         HarnessError: It cannot be read.
@@ -55,10 +55,10 @@ def find_summary(folder: Path) -> Summary | None:
 
 
 def read_summary(path: Path) -> Summary:
-    """A summary file.
+    """Read a summary file.
 
     Raises:
-        HarnessError: It is no JSON object, or its entries are of other kinds than ais_bench writes.
+        HarnessError: The file is no JSON object, or its entries have other types than ais_bench writes.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -85,10 +85,10 @@ def _times(content: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def refuse_stale(summary: Summary, files: Sequence[Path]) -> None:
-    """Hold the results in a folder to those that the run says it wrote.
+    """Refuse result files that the summary does not list.
 
     Raises:
-        HarnessError: There are others, which an earlier run left: ais_bench overwrites and never removes.
+        HarnessError: An earlier run left such files: ais_bench overwrites files and never removes any.
     """
     stale = sorted(path.name for path in files if path.name not in summary.outfiles)
     if summary.outfiles and stale:

@@ -1,4 +1,4 @@
-"""From result files to heads: which output is which, by the card, by size and, where sizes are equal, by content."""
+"""Reading of result files as heads: outputs are told apart by card, by size and, if sizes are equal, by content."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ Array = NDArray[np.floating]
 FLOAT_TYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 MOST_OUTPUTS = 6
 SOME = 61
+"""Step between the values that are looked at first."""
 SWAP_MARGIN = 0.2
-"""By how much of the peaks one reading must beat the other to count as told by the content."""
+"""Least lead of the best reading over the second, in plausibility, for the content to decide."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """Which output is which head, and of what type.
+class HeadOrder:
+    """The assignment of outputs to heads, and their type.
 
     Attributes:
-        places: Of each head, its place among the files of an image.
+        places: Index of each head among the files of an image.
         dtype: "float32" or "float16".
-        how: By what the heads were told apart, for the report.
+        how: The criterion that told the heads apart, for the report.
     """
 
     places: Mapping[str, int]
@@ -39,10 +40,10 @@ class Order:
 
 
 def head_shapes(card: ModelCard) -> dict[str, tuple[int, int, int]]:
-    """(channels, h, w) of each tensor, by head or, where they are concatenated, by all heads joined with "+".
+    """Return (channels, h, w) of each tensor, by head or, if they are concatenated, by all heads joined with "+".
 
     Raises:
-        HarnessError: The card leaves the size open, so that a file without a header has no shape.
+        HarnessError: The card leaves the size open: a file without a header then has no shape.
     """
     if card.input.keep_res:
         raise HarnessError(
@@ -56,11 +57,11 @@ def head_shapes(card: ModelCard) -> dict[str, tuple[int, int, int]]:
     return {head: (channels[head], *card.grid) for head in card.output.heads}
 
 
-def find_order(card: ModelCard, samples: Sequence[Sequence[Path]]) -> Order:
+def find_order(card: ModelCard, samples: Sequence[Sequence[Path]]) -> HeadOrder:
     """Tell the heads apart.
 
     Args:
-        card: Says which heads there are, in which order, and their shapes.
+        card: Gives the heads, their order and their shapes.
         samples: The files of a few images.
 
     Raises:
@@ -83,11 +84,11 @@ def find_order(card: ModelCard, samples: Sequence[Sequence[Path]]) -> Order:
         chosen, how = _by_content(card, readings, dtype, samples)
     if list(chosen.values()) != sorted(chosen.values()):
         how += ", not as in the card"
-    return Order(chosen, dtype, how)
+    return HeadOrder(chosen, dtype, how)
 
 
 def value_counts(path: Path) -> dict[str, int]:
-    """How many values a file holds, by the types that it may be of."""
+    """Count the values of a file, for each type that it may have."""
     if path.suffix == ".bin":
         size = path.stat().st_size
         return {name: size // dtype.itemsize for name, dtype in FLOAT_TYPES.items() if size % dtype.itemsize == 0}
@@ -98,11 +99,11 @@ def value_counts(path: Path) -> dict[str, int]:
 
 
 def read_file(path: Path, dtype: str) -> Array:
-    """All values of a result file, in their order.
+    """Read all values of a result file, in their order.
 
     Args:
-        path: ``.bin``: raw and little-endian; ``.npy``; or ``.txt``: decimals.
-        dtype: Of a ``.bin``.
+        path: A ``.bin`` (raw, little-endian), a ``.npy`` or a ``.txt`` (decimals).
+        dtype: Type of the values of a ``.bin``.
 
     Raises:
         HarnessError: The file cannot be read, or holds something other than floating numbers.
@@ -120,7 +121,7 @@ def read_file(path: Path, dtype: str) -> Array:
 
 
 def read_head(card: ModelCard, head: str, path: Path, dtype: str) -> Array:
-    """(channels, h, w): the values of one head of one image.
+    """Read one head of one image as (channels, h, w).
 
     Raises:
         HarnessError: The file cannot be read, or holds another number of values.
@@ -138,10 +139,10 @@ def read_head(card: ModelCard, head: str, path: Path, dtype: str) -> Array:
 
 
 def require_size(card: ModelCard, head: str, path: Path, dtype: str) -> None:
-    """Refuse a file that is cut, or is of another shape than its fellows.
+    """Refuse a file that is truncated or holds another shape.
 
     Raises:
-        HarnessError: It holds another number of values than the head has.
+        HarnessError: The file holds another number of values than the head has.
     """
     if path.suffix == ".txt":
         return  # its values are counted when they are read
@@ -172,10 +173,10 @@ def _load_npy(path: Path) -> Array:
 def _by_content(
     card: ModelCard, readings: Sequence[dict[str, int]], dtype: str, samples: Sequence[Sequence[Path]]
 ) -> tuple[dict[str, int], str]:
-    """The reading under which heads look like what they are, or the card's own where it makes no difference."""
+    """Choose the reading whose heads are the most plausible; the card's own if the content does not decide."""
     marks = np.zeros(len(readings))
     for files in samples:
-        seen = _Seen(card, files, dtype)
+        seen = _Outputs(card, files, dtype)
         marks += [_plausibility(card, reading, seen) for reading in readings]
     marks /= len(samples)
     order = np.argsort(-marks, kind="stable")
@@ -184,8 +185,8 @@ def _by_content(
     return readings[order[0]], "by size and content"
 
 
-class _Seen:
-    """The outputs of one image, each read once, and the peaks of each that may be the heatmap, found once."""
+class _Outputs:
+    """The outputs of one image and the peaks of possible heatmaps; each is read or computed once."""
 
     def __init__(self, card: ModelCard, files: Sequence[Path], dtype: str) -> None:
         self.card, self.files, self.dtype = card, files, dtype
@@ -193,20 +194,20 @@ class _Seen:
         self._peaks: dict[int, NDArray[np.intp]] = {}
 
     def values(self, head: str, place: int) -> Array:
-        """(channels, h, w) float32."""
+        """Read one output as the given head, (channels, h, w) float32."""
         if place not in self._values:
             self._values[place] = np.asarray(read_head(self.card, head, self.files[place], self.dtype), np.float32)
         return self._values[place]
 
     def peaks(self, place: int) -> NDArray[np.intp]:
-        """Flat indices of the best peaks."""
+        """Return flat indices of the best peaks of one output, read as hm."""
         if place not in self._peaks:
             self._peaks[place] = top_peaks(self.card, np.nan_to_num(self.values("hm", place)))[0]
         return self._peaks[place]
 
 
-def _plausibility(card: ModelCard, places: Mapping[str, int], seen: _Seen) -> float:
-    """How much a reading makes sense at the peaks, from 0 to 3.
+def _plausibility(card: ModelCard, places: Mapping[str, int], seen: _Outputs) -> float:
+    """Rate how plausible a reading is at the peaks, from 0 to 3.
 
     Centres lie in their cell, so reg is between 0 and 1 there; boxes are mostly larger than a cell; a heatmap is in
     0..1 if and only if it holds probabilities.
@@ -224,7 +225,7 @@ def _plausibility(card: ModelCard, places: Mapping[str, int], seen: _Seen) -> fl
 
 
 def holds_probabilities(hm: Array) -> bool:
-    """Whether all values lie in 0..1, as no heatmap of logits does."""
+    """Tell whether all values lie in 0..1, as no heatmap of logits does."""
     some = hm.ravel()[::SOME]  # which tells logits in a fraction of the time
     return all(bool(part.min() >= 0 and part.max() <= 1) for part in (some, hm))
 
@@ -250,7 +251,7 @@ def _bytes(path: Path) -> str:
 
 
 def _hint(path: Path, wanted: int) -> str:
-    """What a size that does not fit looks like."""
+    """Suggest a reason for a size that does not fit."""
     if path.suffix != ".bin":
         return ""
     size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Export of the reference networks: one file a dialect."""
+"""Export of the reference networks, one file for each dialect."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harness.export.torchscript import export_torchscript
 
 
 class Exporter(Protocol):
-    """Writes a network in one dialect; the functions of the dialects say what each argument means."""
+    """A function that writes a network in one dialect; see `OnnxDialect.__call__` for the arguments."""
 
     def __call__(
         self, module: HeadedNetwork, card: ModelCard, path: Path, *, batch_size: int | None, weights_sha256: str
     ) -> Exported:
-        """Write `path`."""
+        """Write a network to `path`."""
 
 
 DIALECTS: dict[str, tuple[Exporter, str]] = {
@@ -33,7 +33,7 @@ DIALECTS: dict[str, tuple[Exporter, str]] = {
 """Exporter and file suffix of each dialect."""
 
 DYNAMIC = ("standard", "ascend")
-"""Dialects of which one file takes every batch size."""
+"""Dialects whose files take every batch size."""
 
 __all__ = [
     "DIALECTS",

@@ -1,31 +1,24 @@
-"""The Ascend dialect: ONNX as ATC reads it, opset 11 in one domain, every DCNv2 one node `DeformableConv2D`."""
+"""The Ascend dialect, ONNX for ATC: opset 11 in one domain, every DCNv2 one node `DeformableConv2D`."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import onnx
 import torch
 from onnx import ModelProto, NodeProto, helper
 from torch import nn
 
-from harness.cards import ModelCard
-from harness.centernet.networks import HeadedNetwork
 from harness.centernet.ops import DCNv2
-from harness.devices.artifact import Exported
 from harness.errors import HarnessError
-from harness.export.trace import export_form, trace_onnx, write_onnx
-
-DIALECT = "ascend"
+from harness.export.dialect import OnnxDialect
 
 OPSET = 11
-"""That of the published recipes, and known to every CANN; ATC's parser of the deformable node knows 9 to 16."""
+"""The opset of the published recipes, known to every CANN. ATC parses the deformable node in opsets 9 to 16."""
 
 IR_VERSION = 6
 """The format that opset 11 came with (ONNX 1.6)."""
 
 TRACED_OPSET = 19
-"""The first with DeformConv. The exporter reaches no opset below 18: it writes 18 instead, with a log line."""
+"""The first opset with DeformConv. The exporter reaches no opset below 18: it writes 18 instead, with a log line."""
 
 SAME_SINCE_11 = frozenset(
     {
@@ -41,50 +34,17 @@ SAME_SINCE_11 = frozenset(
         "Transpose",
     }
 )
-"""Operators that opset 11 computes as 19 does, where the checker finds no attribute or type that came later."""
-
-
-def export_ascend(
-    module: HeadedNetwork, card: ModelCard, path: Path, *, batch_size: int | None, weights_sha256: str
-) -> Exported:
-    """Write a network as one self-contained ONNX file for ATC, the same bytes for the same weights and versions.
-
-    Args:
-        module: The reference network, float32; it is not changed.
-        card: Names, order, layout, activation and size of the tensors.
-        path: The file to write, whole or not at all; an older one is replaced.
-        batch_size: Of the file; None for any.
-        weights_sha256: Of the checkpoint, for the file's metadata.
-
-    Raises:
-        HarnessError: The card has no network or no fixed input size, or it is not of this network; the network needs
-            an operator that opset 11 has not; the exporter fails or writes an invalid model; the file cannot be
-            written.
-    """
-    network = export_form(module, card, DIALECT)
-    offsets_in_blocks(network)
-    model = trace_onnx(network, card, batch_size, TRACED_OPSET)
-    _deformable_nodes(model)
-    _lower(model)
-    write_onnx(
-        model,
-        card,
-        path,
-        dialect=DIALECT,
-        opset=OPSET,
-        batch_size=batch_size or 1,
-        weights_sha256=weights_sha256,
-    )
-    return Exported(card, DIALECT, module, path)
+"""Operators that mean the same in opsets 11 and 19, if the checker finds no later attribute or type."""
 
 
 def offsets_in_blocks(network: nn.Module) -> None:
-    """Order the channels of every convolution of offsets as the operator reads them: x block, y block, mask block.
+    """Reorder the channels of every convolution of offsets for the operator: x block, y block, mask block.
 
-    Cheaper than to gather odd and even channels at run time. What the PyTorch network computes is wrong afterwards.
+    This is cheaper than a gathering of odd and even channels at run time. The PyTorch network itself computes wrong
+    values afterwards.
 
     Args:
-        network: Changed in place, so give a copy.
+        network: The network, changed in place, so give a copy.
     """
     for part in network.modules():
         if isinstance(part, DCNv2):
@@ -97,9 +57,9 @@ def offsets_in_blocks(network: nn.Module) -> None:
 
 
 def out_nodes(model: ModelProto) -> tuple[str, ...]:
-    """What ATC's ``--out_nodes`` calls the outputs, in the order of the graph: NODE:INDEX each.
+    """Return the outputs for ATC's ``--out_nodes``, NODE:INDEX each, in the order of the graph.
 
-    Names of nodes differ between versions of exporters, so they are read from the file.
+    Names of nodes differ between versions of exporters, so they are read from the model.
 
     Raises:
         HarnessError: A node that gives an output has no name.
@@ -154,6 +114,20 @@ def _lower(model: ModelProto) -> None:
             f"the network needs {', '.join(sorted(foreign))}, which is not known to be the same in opset {OPSET}",
             remedy="write that part of the network with other operators",
         )
-    model.ir_version = IR_VERSION
     model.ClearField("opset_import")
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+
+
+def _for_atc(model: ModelProto) -> None:
+    _deformable_nodes(model)
+    _lower(model)
+
+
+export_ascend = OnnxDialect(
+    "ascend",
+    OPSET,
+    IR_VERSION,
+    TRACED_OPSET,
+    prepare=lambda network, card, batch_size: offsets_in_blocks(network),
+    rewrite=_for_atc,
+)

@@ -1,4 +1,4 @@
-"""What ATC makes of an ONNX, as far as its parser is documented: what it would refuse or read otherwise is refused."""
+"""The documented rules of ATC's ONNX parser; a model that it would refuse or misread is refused here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.export.load import is_deformable_conv2d
 
 OPSETS = range(9, 17)
-"""Of the default domain, for which a parser of `DeformableConv2D` is registered."""
+"""Opsets of the default domain for which a parser of `DeformableConv2D` is registered."""
 
 PAIRS = ("strides", "pads", "dilations")
 KNOWN = (*PAIRS, "groups", "deformable_groups", "modulated", "data_format")
@@ -20,7 +20,7 @@ KNOWN = (*PAIRS, "groups", "deformable_groups", "modulated", "data_format")
 
 @dataclass(frozen=True, slots=True)
 class Deformable:
-    """The attributes of one `DeformableConv2D`, (vertical, horizontal) where there are two."""
+    """The attributes of one `DeformableConv2D`; pairs are (vertical, horizontal)."""
 
     strides: tuple[int, int]
     pads: tuple[int, int]
@@ -30,15 +30,15 @@ class Deformable:
 
 
 def require_readable(model: ModelProto, file: Path | None = None) -> None:
-    """Refuse what ATC's parser refuses, or reads in another sense than was meant.
+    """Refuse a model that ATC's parser refuses or misreads.
 
     Args:
         model: The ONNX.
-        file: For messages.
+        file: Its file, for messages.
 
     Raises:
-        HarnessError: A second opset domain, an opset without a parser, or a node with attributes that the parser
-            refuses, ignores or has another default for.
+        HarnessError: The model has a second opset domain, an opset without a parser, or a node with attributes that
+            the parser refuses, ignores or has another default for.
     """
     domains = [entry.domain for entry in model.opset_import]
     if len(domains) > 1:
@@ -62,10 +62,10 @@ def require_readable(model: ModelProto, file: Path | None = None) -> None:
 
 
 def read_deformable(node: NodeProto, file: Path | None = None) -> Deformable:
-    """The attributes of a `DeformableConv2D` as ATC's parser reads them.
+    """Read the attributes of a `DeformableConv2D` as ATC's parser does.
 
     Raises:
-        HarnessError: One is missing, of a length that the parser refuses, or unknown, so that the parser ignores it.
+        HarnessError: An attribute is missing, has a length that the parser refuses, or is unknown and would be ignored.
     """
     where = f"node '{node.name}' (DeformableConv2D)"
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

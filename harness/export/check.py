@@ -1,4 +1,4 @@
-"""An exported file computes what the network computes: held to it before any vendor's tool sees it."""
+"""Check of an exported file against its network, before any vendor's tool reads it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from harness.export.network import CardNetwork
 from harness.export.trace import example_input
 
 ALLOWED = 1e-4
-"""Of each output's largest magnitude: float32 in another order of operations."""
+"""Allowed difference relative to each output's largest magnitude: float32 in another order of operations."""
 
 
 def check_export(exported: Exported, batch_size: int) -> None:
-    """Run an exported file and its network on the same noise.
+    """Run an exported file and its network on the same noise, and compare the outputs.
 
     Args:
-        exported: With the network that it was made from.
-        batch_size: That it takes.
+        exported: The file with the network that it was made from.
+        batch_size: Batch size of the file.
 
     Raises:
         HarnessError: An output of the file differs from the network's.
@@ -36,7 +36,7 @@ def check_export(exported: Exported, batch_size: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, example.shape)
     if example.dtype == torch.uint8:
         images = torch.from_numpy(noise.astype(np.uint8))
-    else:  # of the mean and spread that normalised images have
+    else:  # mean and spread are those of normalised images
         images = torch.from_numpy((noise / 73.9 - 1.725).astype(np.float32))
     with torch.inference_mode():
         expected = [output.numpy() for output in CardNetwork(exported.module, card)(images)]

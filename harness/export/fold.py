@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution in front of it."""
+"""Folding of batch norm into the convolution before it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from harness.centernet.ops import DCNv2
 def fold_batch_norm(network: nn.Module) -> None:
     """Scale and shift the weights of every DCNv2 by the batch norm behind it, which becomes an identity.
 
-    Exporters fold the others themselves, and leave these standing.
-
-    Exact up to rounding: DCNv2 is linear in its weights, and its offsets and mask do not depend on them.
+    Exporters fold the batch norms of ordinary convolutions themselves, but not these. The folding is exact up to
+    rounding: DCNv2 is linear in its weights, and its offsets and mask do not depend on them.
 
     Args:
-        network: In evaluation mode; changed in place, so give a copy.
+        network: Network in evaluation mode; it is changed in place, so give a copy.
     """
     for module in list(network.modules()):
         if isinstance(module, DeformConv):
@@ -31,10 +30,10 @@ def fold_batch_norm(network: nn.Module) -> None:
 
 
 def fold_every_batch_norm(network: nn.Module) -> None:
-    """Fold every batch norm into the convolution in front of it, deformable or not, as compilers do.
+    """Fold every batch norm into the convolution before it, deformable or not, as compilers do.
 
     Args:
-        network: In evaluation mode; changed in place, so give a copy.
+        network: Network in evaluation mode; it is changed in place, so give a copy.
     """
     fold_batch_norm(network)
     for module in list(network.modules()):

@@ -1,4 +1,4 @@
-"""Reading an ONNX file, and what it states about itself."""
+"""Reading of an ONNX file and of the tensors and precision that it states."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PRECISIONS = {
 }
 
 UNJUDGED = "com.huawei.cann"
-"""A domain of which ``onnx.checker`` knows nothing."""
+"""A domain whose operators ``onnx.checker`` does not check."""
 
 
 def load_onnx_checked(path: Path) -> ModelProto:
-    """The model of an ONNX file, once ``onnx.checker`` finds it well-formed; the types of its values are inferred.
+    """Load an ONNX file, check it with ``onnx.checker``, and infer the types of its values.
 
     Raises:
         HarnessError: The file is missing, truncated, no ONNX, or an invalid one.
@@ -47,13 +47,13 @@ def load_onnx_checked(path: Path) -> ModelProto:
 
 
 def checkable(model: ModelProto) -> ModelProto:
-    """A model that ``onnx.checker`` can judge: operators that only ATC knows, in ONNX's own domain, pass unjudged.
+    """Make a model that ``onnx.checker`` can check; operators that only ATC has are exempt.
 
     Args:
-        model: It is not changed.
+        model: The model; it is not changed.
 
     Returns:
-        The model itself, or a copy where it has such operators.
+        The model itself, or a copy if it has such operators in ONNX's own domain.
     """
     if not any(is_deformable_conv2d(node) for node in model.graph.node):
         return model
@@ -67,14 +67,14 @@ def checkable(model: ModelProto) -> ModelProto:
 
 
 def is_deformable_conv2d(node: NodeProto) -> bool:
-    """Whether a node is the deformable convolution of CANN, which ATC reads in ONNX's own domain."""
+    """Tell whether a node is the deformable convolution of CANN, which ATC reads in ONNX's own domain."""
     return node.op_type == "DeformableConv2D" and node.domain in ("", "ai.onnx")
 
 
 def stated_by(model: ModelProto) -> Artifact:
-    """What the model states about itself: an artifact without payload, its precision in `executed`.
+    """Read the statements of a model about itself: an artifact without payload, its precision in `executed`.
 
-    Its inputs are those that a caller must give: the ones without a default value.
+    Its inputs are those without a default value, which a caller must give.
     """
     defaults = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_spec(value) for value in model.graph.input if value.name not in defaults)
@@ -84,10 +84,10 @@ def stated_by(model: ModelProto) -> Artifact:
 
 
 def precision_of(model: ModelProto) -> str:
-    """What the model computes in: "fp32", "fp16", ..., joined by "+" where mixed, "int8" where it is quantised.
+    """Return the precision of a model: "fp32", "fp16", ..., joined by "+" if mixed, "int8" if quantised.
 
     Args:
-        model: With the types of its values, as `load_onnx_checked` gives it.
+        model: The model with inferred types, from `load_onnx_checked`.
     """
     graph = model.graph
     if any(_is_quantised(node.op_type) for node in graph.node):

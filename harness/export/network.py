@@ -1,4 +1,4 @@
-"""A network as its model card describes it: layout, dtype, activation and outputs."""
+"""A network with the layout, dtype, activation and outputs of its model card."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harness.errors import HarnessError
 class CardNetwork(nn.Module):
     """A copy of a network, in evaluation mode, with the input and the outputs of its card.
 
-    It computes in the dtype of its weights, so that a float64 network gives float64 outputs.
+    It computes in the dtype of its weights: a float64 network gives float64 outputs.
 
     Raises:
-        HarnessError: The network has other heads than the card says.
+        HarnessError: The network has other heads than the card.
     """
 
     def __init__(self, network: nn.Module, card: ModelCard) -> None:
@@ -38,7 +38,7 @@ class CardNetwork(nn.Module):
         self.order = card.output.heads
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) or (N, H, W, 3), as the card says -> its outputs (N, channels, h, w) in its order."""
+        """(N, 3, H, W) or (N, H, W, 3) by the card -> its outputs (N, channels, h, w) in its order."""
         x = x.to(next(self.network.parameters()).dtype)
         heads: dict[str, Tensor] = self.network(x.permute(0, 3, 1, 2) if self.nhwc else x)
         if self.sigmoid:

@@ -21,14 +21,14 @@ DIALECT = "torchscript"
 def export_torchscript(
     module: HeadedNetwork, card: ModelCard, path: Path, *, batch_size: int | None, weights_sha256: str
 ) -> Exported:
-    """Write a network as `torch.jit.trace` records it, DCNv2 as ``torchvision::deform_conv2d``.
+    """Write a network as a trace of `torch.jit.trace`, DCNv2 as ``torchvision::deform_conv2d``.
 
     Args:
         module: The reference network, float32; it is not changed.
         card: Order, layout, activation and size of the tensors.
         path: The file to write, whole or not at all; an older one is replaced.
-        batch_size: Of the example that is traced; the toolchains are told the real one.
-        weights_sha256: Of the checkpoint, kept in the file as the extra file ``weights_sha256``.
+        batch_size: Batch size of the traced example; the toolchains are told the real one.
+        weights_sha256: SHA-256 of the checkpoint, kept in the file as the extra file ``weights_sha256``.
 
     Raises:
         HarnessError: The card has no network or no fixed input size, or it is not of this network; the file cannot
@@ -50,7 +50,7 @@ def export_torchscript(
 
 
 def _write_without_traces(saved: io.BytesIO, path: Path) -> None:
-    """Leave out the debug records, which hold the paths of this machine."""
+    """Copy an archive without its debug records, which hold the paths of this machine."""
     with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as written:
         for entry in archive.infolist():
             if not entry.filename.endswith(".debug_pkl"):

@@ -1,35 +1,28 @@
-"""What the ONNX dialects share: the exporter, and a file that says where it came from and nothing more."""
+"""The steps of an export that several dialects share: the network in the form to export, and its trace as ONNX."""
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
-import onnx
-import onnxscript
 import torch
 from google.protobuf.message import Message
 from onnx import ModelProto
 
-import harness
 from harness.cards import ModelCard
-from harness.centernet.heads import check_contract
 from harness.centernet.networks import HeadedNetwork
 from harness.centernet.ops import DCNv2
 from harness.errors import HarnessError
 from harness.export.fold import fold_batch_norm
-from harness.export.load import checkable, stated_by
 from harness.export.network import CardNetwork
-from harness.files import whole_file
 
 
 def export_form(module: HeadedNetwork, card: ModelCard, dialect: str) -> CardNetwork:
-    """A copy of a network as its card describes it, batch norm folded.
+    """Copy a network in the form to export: input and outputs of its card, batch norm folded.
 
     Args:
         module: The reference network, float32; it is not changed.
         card: The contract of the model.
-        dialect: For messages.
+        dialect: Name of the dialect, for messages.
 
     Raises:
         HarnessError: The card has no network or no fixed input size, or it is not of this network.
@@ -53,14 +46,14 @@ def export_form(module: HeadedNetwork, card: ModelCard, dialect: str) -> CardNet
 
 
 def example_input(card: ModelCard, batch_size: int) -> torch.Tensor:
-    """Zeros of the card's input."""
+    """Make a tensor of zeros with the shape and dtype of the card's input."""
     sides = (card.input.height, card.input.width)
     shape = (batch_size, 3, *sides) if card.input.layout == "NCHW" else (batch_size, *sides, 3)
     return torch.zeros(shape, dtype=getattr(torch, card.input.dtype))
 
 
 def trace_onnx(network: CardNetwork, card: ModelCard, batch_size: int | None, opset: int) -> ModelProto:
-    """The network as ONNX, without the exporter's notes.
+    """Trace a network as ONNX, without the exporter's notes.
 
     Raises:
         HarnessError: The exporter fails.
@@ -92,34 +85,6 @@ def trace_onnx(network: CardNetwork, card: ModelCard, batch_size: int | None, op
     return model
 
 
-def write_onnx(
-    model: ModelProto, card: ModelCard, path: Path, *, dialect: str, opset: int, batch_size: int, weights_sha256: str
-) -> None:
-    """Check a model, let it say where it came from, and write it, whole or not at all.
-
-    Raises:
-        HarnessError: The model is invalid, of other opsets than asked for, or not what the card describes; the file
-            cannot be written.
-    """
-    assert card.network is not None  # else there was nothing to export
-    onnx.helper.set_model_props(
-        model,
-        {
-            "dialect": dialect,
-            "architecture": card.network.arch,
-            "width": str(card.network.width),
-            "weights_sha256": weights_sha256,
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxscript": onnxscript.__version__,
-            "centernet_conformance": harness.__version__,
-        },
-    )
-    _verify(model, card, path, batch_size, opset)
-    with whole_file(path) as partial:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
-
-
 def _clean(model: ModelProto) -> None:
     """Drop the exporter's notes, which hold stack traces with paths, and give weights their checkpoint's names."""
     _strip(model)
@@ -138,18 +103,3 @@ def _strip(message: Message) -> None:
         elif field.message_type is not None:
             for part in value if field.is_repeated else (value,):
                 _strip(part)
-
-
-def _verify(model: ModelProto, card: ModelCard, path: Path, batch_size: int, opset: int) -> None:
-    # Some versions of the exporter write operators into opsets that do not have them.
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
-    if opsets != {"": opset}:
-        raise HarnessError(
-            f"the exporter wrote the opsets {opsets}, where {opset} was asked for",
-            remedy="install the torch and onnxscript that pyproject.toml asks for",
-        )
-    try:
-        onnx.checker.check_model(checkable(model), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise HarnessError(f"the exporter wrote an invalid model: {error}") from error
-    check_contract(card, stated_by(model), batch_size, path)

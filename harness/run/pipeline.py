@@ -18,7 +18,7 @@ from harness.data.dataset import Dataset
 from harness.data.detections import Results
 from harness.devices.artifact import Artifact
 from harness.devices.base import Device, run_batch
-from harness.types import Batch, Outputs
+from harness.types import Batch, Outputs, Progress
 
 LOOK_AHEAD = 2
 """Batches that are prepared before the device asks for them, and results that may wait for decoding: what bounds the
@@ -26,9 +26,6 @@ memory."""
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
-
-Progress = Callable[[int, int], None]
-"""Called with the number of images done and their total."""
 
 
 @dataclass(frozen=True, slots=True)

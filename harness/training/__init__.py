@@ -1,1 +1,1 @@
-"""Training of CenterNet on COCO-style data, as the official code does it: how the embedded weights were made."""
+"""Training of CenterNet on COCO-style data by the official method; it made the embedded weights."""

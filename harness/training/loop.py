@@ -1,4 +1,4 @@
-"""The training loop: Adam, warm-up and cosine, checkpoints that a killed run goes on from."""
+"""The training loop: Adam, warm-up and cosine, and checkpoints from which a killed run is resumed."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Report = Callable[[int, dict[str, float]], None]
 """Called after every iteration with its number (from 1) and the losses by head, ``total`` and ``learning_rate``."""
 
 WARM_UP = 200
-"""Iterations over which the learning rate rises; without it Adam throws the DCN offsets far out."""
+"""Iterations over which the learning rate rises; without warm-up, Adam drives the DCN offsets far out."""
 GRADIENT_NORM = 35.0
 LEAST_CROP = 64
-"""Leaves 2 x 2 cells at stride 32: batch norm and the decomposed DCN need more than one."""
+"""Least side of a crop in pixels: 2 x 2 cells at stride 32, since batch norm and the decomposed DCN need several."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a training run is made of; a resumed run must have the same."""
+    """Settings of a training run; a resumed run must have the same."""
 
     iterations: int
     batch_size: int = 16
@@ -42,13 +42,13 @@ class Settings:
     learning_rate: float = 1e-3
     seed: int = 0
     overlap: float = MIN_OVERLAP
-    """Of the drawn peaks, see `gaussian_radius`."""
+    """Overlap of the drawn peaks, see `gaussian_radius`."""
     bfloat16: bool = False
-    """Convolutions under bfloat16 autocast; positions of the DCN and losses stay in float32."""
+    """Runs convolutions under bfloat16 autocast; positions of the DCN and losses stay in float32."""
 
 
 def learning_rate(settings: Settings, iteration: int) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
+    """Return the learning rate: linear warm-up, then half a cosine down to a hundredth."""
     if iteration < WARM_UP:
         return settings.learning_rate * (iteration + 1) / WARM_UP
     done = (iteration - WARM_UP) / max(1, settings.iterations - WARM_UP)
@@ -65,16 +65,16 @@ def train(
     workers: int = 1,
     report: Report | None = None,
 ) -> Path:
-    """Train the card's network; go on from ``folder/last.pth`` where there is one.
+    """Train the card's network, and resume ``folder/last.pth`` if it exists.
 
     Args:
         card: Architecture, classes, normalisation; its heads must be hm, wh, reg.
         dataset: Images and annotations to train on.
-        settings: What the run is made of.
-        folder: Where the checkpoint is kept.
-        save_every: Iterations between checkpoints; a killed run loses at most so many.
-        workers: Processes that prepare samples.
-        report: Told after every iteration.
+        settings: Settings of the run.
+        folder: Folder of the checkpoint.
+        save_every: Iterations between checkpoints; a killed run loses at most this many.
+        workers: Number of processes that prepare samples.
+        report: Called after every iteration.
 
     Returns:
         The checkpoint ``folder/last.pth``: ``{"epoch", "state_dict", "optimizer", "iteration", "settings"}``.
@@ -83,22 +83,7 @@ def train(
         HarnessError: The card has no network or other heads, the crop does not suit, the checkpoint cannot be read or
             is of another network or other settings, or the loss is no longer finite.
     """
-    if card.network is None or card.output.heads != ("hm", "wh", "reg") or card.output.box != "wh+reg":
-        raise HarnessError(
-            "only a card with a [network] and the heads hm, wh, reg can be trained",
-            field="--model",
-            remedy="add [network] to the card",
-        )
-    if settings.crop < LEAST_CROP or settings.crop % 32:
-        raise HarnessError(
-            f"a crop of {settings.crop} pixels", field="--crop", remedy=f"give a multiple of 32, at least {LEAST_CROP}"
-        )
-    torch.manual_seed(settings.seed)
-    model = create_model(card.network.arch, card.head_channels, card.network.head_conv, card.network.width)
-    model.train()
-    for module in model.modules():
-        if isinstance(module, DCNv2):
-            module.decomposed = True
+    model = _fresh_model(card, settings)
     optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "last.pth"
@@ -119,11 +104,31 @@ def train(
                 report(done, {**losses, "learning_rate": rate})
             if done % save_every == 0:
                 _save(checkpoint, model, optimizer, done, settings, len(dataset))
-    except KeyboardInterrupt:  # keeps what was learnt; after an error the last good checkpoint stays
+    except KeyboardInterrupt:  # an interrupted run keeps its progress; after an error the last good checkpoint stays
         _save(checkpoint, model, optimizer, done, settings, len(dataset))
         raise
     _save(checkpoint, model, optimizer, done, settings, len(dataset))
     return checkpoint
+
+
+def _fresh_model(card: ModelCard, settings: Settings) -> HeadedNetwork:
+    if card.network is None or card.output.heads != ("hm", "wh", "reg") or card.output.box != "wh+reg":
+        raise HarnessError(
+            "only a card with a [network] and the heads hm, wh, reg can be trained",
+            field="--model",
+            remedy="add [network] to the card",
+        )
+    if settings.crop < LEAST_CROP or settings.crop % 32:
+        raise HarnessError(
+            f"a crop of {settings.crop} pixels", field="--crop", remedy=f"give a multiple of 32, at least {LEAST_CROP}"
+        )
+    torch.manual_seed(settings.seed)
+    model = create_model(card.network.arch, card.head_channels, card.network.head_conv, card.network.width)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, DCNv2):
+            module.decomposed = True
+    return model
 
 
 def _step(
@@ -184,7 +189,7 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, half: bool = Fal
     Args:
         state: Tensors by name.
         path: File to write.
-        half: Convolution weights in float16: half the size. Batch norms keep float32, for variances may be tiny.
+        half: Write convolution weights in float16, half the size. Batch norms keep float32: variances may be tiny.
     """
     kept = {
         name: tensor.half() if half and tensor.is_floating_point() and tensor.dim() > 1 else tensor

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from conformance.support.decode_cases import card_with, points_of
+from conformance.support.golden_inputs import oracle_heads
 from conformance.support.heads import make_heads
 from harness.cards import ModelCard
 from harness.centernet.decode import decode, to_image_space
@@ -21,16 +22,8 @@ from harness.types import Float32, Float64, Heads
 VARIANTS = list(product(["wh+reg", "ltrb"], [True, False], ["grid", "input"]))
 
 
-def oracle_heads() -> Heads:
-    """The heads of the golden numbers."""
-    rng = np.random.Generator(np.random.PCG64(150))
-    hm = rng.normal(-4, 1.2, (2, 80, 128, 128)).astype(np.float32)
-    wh = np.abs(rng.normal(12, 8, (2, 2, 128, 128))).astype(np.float32)
-    return make_heads(hm, wh, rng.random((2, 2, 128, 128)).astype(np.float32))
-
-
 def heatmap(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Float32:
-    """Logits far enough apart that one rounding more or less of the sigmoid does not reorder them."""
+    """Make logits so far apart that one rounding more or less of the sigmoid does not reorder them."""
     ramp = np.arange(shape[-1]) + np.arange(shape[-2])[:, None]
     maps = {
         "noise": np.round(rng.normal(-4, 2, shape) * 256).clip(max=2048) / 256,
@@ -49,7 +42,7 @@ KINDS = ["noise", "quantised", "constant", "slope", "plateaus", "spikes", "satur
 
 
 def peaks_of(score: Float32, top_k: int, threshold: float) -> tuple[tuple[np.ndarray, ...], Float32]:
-    """(class, row, column) and scores of the best peaks, by a filter over everything and a full sort."""
+    """Find (class, row, column) and scores of the best peaks by a filter over all cells and a full sort."""
     highest = torch.nn.functional.max_pool2d(torch.from_numpy(score.copy())[None], 3, 1, 1)[0].numpy()
     classes, rows, columns = np.nonzero((score == highest) & (score > np.float32(threshold)))
     scores = score[classes, rows, columns]
@@ -62,7 +55,7 @@ def official_sigmoid(hm: Float32) -> Float32:
 
 
 def box_at(card: ModelCard, heads: Heads, sample: int, row: int, column: int) -> list[float]:
-    """One box, number by number."""
+    """Compute one box, number by number."""
     unit = card.decode.stride if card.output.box_unit == "input" else 1
     size = [float(value) / unit for value in heads["wh"][sample, :, row, column]]
     shift = (0.5, 0.5) if card.output.box == "wh+reg" else (0.0, 0.0)
@@ -74,7 +67,7 @@ def box_at(card: ModelCard, heads: Heads, sample: int, row: int, column: int) ->
 
 
 def drawn(card: ModelCard, boxes: Float64, cells: np.ndarray, grid: tuple[int, int]) -> Heads:
-    """Heads that say these (n, 2, 2) corners on the grid, the box of class i with the i-th best score."""
+    """Make heads that hold these (n, 2, 2) corners on the grid, the box of class i with the i-th best score."""
     hm = np.full((1, len(boxes), *grid), -9, np.float32)
     wh = np.zeros((1, card.head_channels["wh"], *grid), np.float32)
     reg = np.zeros((1, 2, *grid), np.float32)

@@ -1,4 +1,4 @@
-"""Decoding where the official code leaves it open: ties, borders, few peaks, values and shapes that make no sense."""
+"""Decoding in cases that the official code leaves open: ties, borders, few peaks, invalid values and shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 
 
 def cells_with(values: dict[tuple[int, int], float], **changes: object) -> list[tuple[int, int]]:
-    """The (row, column) detected in an 8x8 map that is -5 but for `values`."""
+    """Detect in an 8x8 map of -5 with these values; return (row, column)."""
     hm = np.full((1, 8, 8), -5, np.float32)
     for cell, value in values.items():
         hm[0][cell] = value

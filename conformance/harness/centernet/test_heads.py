@@ -1,4 +1,4 @@
-"""The contract: what an artifact states before it runs, and what a device returns when it does."""
+"""The contract of a model: the statements of an artifact before it runs, and the outputs of a device."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_model_of_fixed_size_is_refused_for_a_keep_res_card() -> None:
 
 
 def outputs_of(card: ModelCard, batch: int) -> dict[str, NDArray[Any]]:
-    """Outputs in which every value says where it stands."""
+    """Make outputs of which all values differ."""
     random = np.random.default_rng(0)
     return {s.name: random.random((batch, *map(int, s.shape[1:])), np.float32) for s in output_specs(card, batch)}  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tomllib
 from functools import cache
 
 import numpy as np
@@ -26,20 +27,14 @@ Shapes = dict[str, tuple[int, ...]]
 
 @cache
 def official_shapes(arch: str) -> Shapes:
-    """Every entry of the official state dict of `arch`."""
+    """Read the shape of every entry of the official state dict of `arch`."""
     shapes: Shapes = {}
-    listed: list[str] = []
-    for line in data_path("fixtures", "golden", "state_dict.txt").read_text().splitlines():
-        if line.startswith("["):
-            listed = line.strip("[]").split()
-        elif arch in listed and line:
-            name, *kind, shape = line.split()
-            size = tuple(int(side) for side in shape.split("x"))
-            if kind == ["norm"]:
-                leaves = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), size)
-                shapes |= {f"{name}.{leaf}": s for leaf, s in {**leaves, "num_batches_tracked": ()}.items()}
-            else:
-                shapes[name] = size
+    tables = tomllib.loads(data_path("fixtures", "golden", "state_dict.toml").read_text())
+    for entries in (entries for name, entries in tables.items() if arch in name.split()):
+        shapes |= {name: tuple(shape) for name, shape in entries.get("tensor", {}).items()}
+        for norm, channels in entries.get("norm", {}).items():
+            leaves = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (channels,))
+            shapes |= {f"{norm}.{leaf}": s for leaf, s in {**leaves, "num_batches_tracked": ()}.items()}
     return shapes
 
 

@@ -17,7 +17,7 @@ from harness.run.session import Session
 
 MEGABYTES = 8
 DEFORMED = 0.3
-"""Pixels that the median offset of every DCN layer must have."""
+"""Least median offset of every DCN layer in pixels."""
 
 
 @pytest.fixture(scope="module")

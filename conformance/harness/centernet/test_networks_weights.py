@@ -1,4 +1,4 @@
-"""Checkpoints: nothing in them is executed, every name and shape is accounted for, what is refused has a reason."""
+"""Checkpoints: nothing in them is executed, every name and shape must match, and a refusal has a reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def network(classes: int = 3) -> HeadedNetwork:
 
 
 def trained_state() -> State:
-    """A state dict that no fresh network has."""
+    """Make a state dict that differs from that of a fresh network."""
     generator = torch.Generator().manual_seed(1)
     return {
         name: torch.rand(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor + 7
@@ -86,7 +86,7 @@ def test_counters_of_batch_norm_may_be_absent(tmp_path: Path) -> None:
 
 
 def refused(path: Path, match: str, model: HeadedNetwork | None = None) -> HarnessError:
-    """The error of loading `path`; the network must be left as it was."""
+    """Return the error of loading `path`, which must leave the network unchanged."""
     model = model or network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(HarnessError, match=match) as caught:
@@ -169,7 +169,7 @@ def test_truncated_checkpoint_is_an_error_wherever_it_ends(
 
 
 class Code:
-    """Leaves a mark where it is unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

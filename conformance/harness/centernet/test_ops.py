@@ -1,4 +1,4 @@
-"""DCNv2: its two forms agree with each other and with the definition, written out as loops."""
+"""DCNv2: its two forms equal each other and the definition, written as loops."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_channels_of_an_offset_are_dy_before_dx_point_by_point_in_rows(point: in
 
 
 def layer(decomposed: bool = False) -> DCNv2:
-    """A layer whose offsets depend on the input and are nowhere zero."""
+    """Make a layer with offsets that depend on the input and are nowhere zero."""
     torch.manual_seed(4)
     dcn = DCNv2(4, 6, stride=2, padding=2, dilation=2).requires_grad_(False)
     torch.nn.init.normal_(dcn.conv_offset_mask.weight, std=0.3)

@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.cards.model import Input, ModelCard, OutputHeads
+from conformance.support.golden_inputs import photo
+from conformance.support.small_model import small_card
+from harness.cards import ModelCard
 from harness.centernet.preprocess import input_shape, make_batch, place, preprocess, preprocess_into
 from harness.errors import HarnessError
 from harness.paths import data_path
@@ -23,38 +25,22 @@ SIDES = st.integers(1, 90)
 
 
 def card_with(**changes: object) -> ModelCard:
-    """The input of the official COCO models, 512x512, with changes."""
-    official = {
-        "height": 512,
-        "width": 512,
-        "channel_order": "BGR",
-        "scale": 1 / 255,
-        "mean": (0.40789654, 0.44719302, 0.47026115),
-        "std": (0.28863828, 0.27408164, 0.27809835),
-        "geometry": "affine",
-    }
-    output = OutputHeads(names=("hm", "wh", "reg"), hm="logits")
-    return ModelCard(name="c", description="d", source="s", input=Input(**{**official, **changes}), output=output)
+    """Make a card with the input of the official COCO models, 512x512, and changes."""
+    mean, std = (0.40789654, 0.44719302, 0.47026115), (0.28863828, 0.27408164, 0.27809835)
+    official = {"height": 512, "width": 512, "scale": 1 / 255, "mean": mean, "std": std}
+    return small_card(image={**official, **changes})
 
 
 def raw_card(**changes: object) -> ModelCard:
-    """A small input that takes pixels as they are."""
+    """Make a card with a small input of raw pixels."""
     raw = {"height": 64, "width": 96, "dtype": "uint8", "scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
     return card_with(**{**raw, **changes})
-
-
-def photo(seed: int, height: int, width: int) -> UInt8:
-    """A smooth BGR image; with seeds 100 to 104 those of the golden numbers."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    low = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3)).astype(np.float32)
-    smooth = cv2.resize(low, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.clip(np.round(smooth), 0, 255).astype(np.uint8)
 
 
 def official_points(
     image_size: tuple[int, int], input_size: tuple[int, int], keep_res: bool
 ) -> tuple[Float32, Float32]:
-    """The three points of the image, and where they go: the centre, above it, and a right angle to the left."""
+    """Return three points of the image and their targets: the centre, above it, and a right angle to the left."""
     (width, height), (input_width, input_height) = image_size, input_size
     centre = (width // 2, height // 2) if keep_res else (width / 2, height / 2)
     half = input_width / 2 if keep_res else max(width, height) / 2
@@ -65,7 +51,7 @@ def official_points(
 
 
 def weights(card: ModelCard, placement: Placement, axis: int) -> Float64:
-    """(input side, image side): what each image pixel along x (0) or y (1) adds to each input pixel, by definition."""
+    """Compute the share (input side, image side) of each image pixel along x (0) or y (1) in each input pixel."""
     size = placement.image_size[axis]
     scale, offset = placement.inverse[axis, axis], placement.inverse[axis, 2]
     pixels, samples = np.arange(placement.input_size[axis])[:, None], np.arange(size)
@@ -77,7 +63,7 @@ def weights(card: ModelCard, placement: Placement, axis: int) -> Float64:
 
 
 def interpolated(image: UInt8, card: ModelCard) -> Float64:
-    """The raw network input by its definition, not rounded to grey levels; (H, W, 3)."""
+    """Compute the raw network input by its definition, not rounded to grey levels; (H, W, 3)."""
     placement = place(card, (image.shape[1], image.shape[0]))
     along_x, along_y = weights(card, placement, 0), weights(card, placement, 1)
     covered = np.outer(along_y.sum(axis=1), along_x.sum(axis=1))[..., None]
@@ -281,11 +267,7 @@ def test_what_is_no_image_is_an_error(image: UInt8) -> None:
 
 @pytest.mark.parametrize(
     "out",
-    [
-        np.zeros((3, 512, 512)),
-        np.zeros((512, 512, 3), np.float32),
-        np.zeros((3, 512, 1024), np.float32)[:, :, ::2],
-    ],
+    [np.zeros((3, 512, 512)), np.zeros((512, 512, 3), np.float32), np.zeros((3, 512, 1024), np.float32)[:, :, ::2]],
     ids=["dtype", "shape", "strides"],
 )
 def test_a_slot_that_does_not_fit_is_refused_and_left_alone(out: NDArray[np.floating]) -> None:

@@ -1,4 +1,4 @@
-"""Training: samples show what they ask for, and are the same whenever they are drawn."""
+"""Training samples: images and targets agree, and samples do not depend on the order of drawing."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def rectangle(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def pixels(card: ModelCard, sample: Sample) -> Float64:
-    """(size, size, 3) BGR pixels in 0..1, normalisation undone."""
+    """Undo the normalisation: (size, size, 3) BGR pixels in 0..1."""
     source = card.input
     image: Float64 = sample.image.transpose(1, 2, 0) * np.array(source.std) + np.array(source.mean)
     return image if source.channel_order == "BGR" else image[:, :, ::-1]
 
 
 def within(side: NDArray[np.intp]) -> bool:
-    """Whether the crop of 256 pixels holds a side of the rectangle as a whole."""
+    """Tell whether the crop of 256 pixels holds a side of the rectangle as a whole."""
     return len(side) > 0 and side.min() > 1 and side.max() < 254
 
 

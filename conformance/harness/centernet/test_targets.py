@@ -18,7 +18,7 @@ pytestmark = pytest.mark.training
 
 
 def reference_radius(height: float, width: float) -> float:
-    """The official radius by the roots of its three equations: ``a`` times the larger root of a r^2 - b r + c."""
+    """Compute the official radius by roots of its three equations: ``a`` times the larger root of a r^2 - b r + c."""
     total, area, overlap = height + width, height * width, 0.7
     equations = [
         (1, total, area * (1 - overlap) / (1 + overlap)),
@@ -40,7 +40,7 @@ def test_radius_of_a_square_of_ten_cells_is_the_published_one() -> None:
 
 
 def naive_targets(boxes: Float64, classes: list[int], crowds: Float64, shape: tuple[int, int, int]) -> Targets:
-    """The targets cell by cell."""
+    """Draw the targets cell by cell."""
     _, height, width = shape
     hm, weight = np.zeros(shape, np.float32), np.ones((1, height, width), np.float32)
     for y, x, (x1, y1, x2, y2) in ((y, x, box) for y in range(height) for x in range(width) for box in crowds):
@@ -70,7 +70,7 @@ def naive_targets(boxes: Float64, classes: list[int], crowds: Float64, shape: tu
 
 @st.composite
 def boxes_on_a_grid(draw: st.DrawFn) -> Float64:
-    """Up to four boxes of positive size, within, across and beside a grid of 16 x 12 cells."""
+    """Draw up to four boxes of positive size, within, across and beside a grid of 16 x 12 cells."""
     corners = st.tuples(st.floats(-6, 20), st.floats(-6, 16), st.floats(0.01, 18), st.floats(0.01, 14))
     found = [(x, y, x + w, y + h) for x, y, w, h in draw(st.lists(corners, max_size=4))]
     return np.array(found, np.float64).reshape(-1, 4)
@@ -97,7 +97,7 @@ def test_heatmap_is_exactly_one_at_centres_and_nowhere_else(boxes: Float64) -> N
 
 
 def naive_focal(logits: Float64, target: Float64, weight: Float64) -> float:
-    """Equation 1 of "Objects as Points", place by place."""
+    """Compute equation 1 of "Objects as Points", place by place."""
     loss, centres = 0.0, 0
     for place in np.ndindex(*logits.shape):
         p, y = 1 / (1 + math.exp(-logits[place])), target[place]

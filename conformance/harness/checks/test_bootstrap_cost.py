@@ -18,10 +18,10 @@ SECONDS, MEGABYTES = 60, 1000
 PROGRAM = f"""
 import json, resource, time
 import numpy as np
-from harness.bootstrap import paired_bootstrap
-from harness.dataset import Annotation, Category, ImageEntry, Instances
-from harness.matching import match
-from harness.results import Results
+from harness.checks.bootstrap import paired_bootstrap
+from harness.data.dataset import Annotation, Category, ImageEntry, Instances
+from harness.checks.matching import match
+from harness.data.detections import Results
 from harness.types import Detections
 
 random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What the drivers of Ascend's tools read and write: tables, codes, configurations, command lines."""
+"""Files and texts of the drivers of Ascend's tools: tables, codes, configurations, command lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.cards import load_device_card, load_model_card
 from harness.cards.device import CARDS
 from harness.centernet.preprocess import preprocess
 from harness.convert.ascend.aipp import aipp_config, pixel_card
-from harness.convert.ascend.atc import Order, arguments, find_atc, out_nodes
+from harness.convert.ascend.atc import AtcRequest, arguments, find_atc, out_nodes
 from harness.convert.ascend.bundle import choose_soc, to_toml
 from harness.convert.ascend.codes import explain, explain_status
 from harness.convert.ascend.npu_smi import parse_npu_smi
@@ -59,10 +59,8 @@ MODULE = """\
 
 def test_chips_are_read_from_the_table_of_every_driver() -> None:
     old, new, module = (parse_npu_smi(text) for text in (README_OF_THE_RECIPE, NEWER, MODULE.format(name="310B4")))
-    assert [(npu.card, npu.device, npu.soc, npu.health) for npu in old] == [
-        (0, 0, "Ascend310P3", "OK"),
-        (1, 1, "Ascend310P3", "OK"),
-    ]
+    found = [(npu.card, npu.device, npu.soc, npu.health) for npu in old]
+    assert found == [(0, 0, "Ascend310P3", "OK"), (1, 1, "Ascend310P3", "OK")]
     assert [(npu.card, npu.device, npu.soc, npu.health) for npu in new] == [(5, 3, "Ascend310P3", "Warning")]
     assert [(npu.device, npu.soc, npu.health) for npu in module] == [(0, "Ascend310B4", "Alarm")]
 
@@ -91,11 +89,7 @@ def test_table_without_a_chip_is_an_error(text: str) -> None:
         ("E10001: Value [x] for parameter [--log] is invalid", "E10001", "correct the argument"),
         ("[TID:9] EE1001: Soc version [Ascend310B4] is invalid", "EE1001", "npu-smi info"),
         ("load model from file failed, ret is 500002", "500002", "convert it again"),
-        (
-            "EZ3003: No supported Ops kernel and engine are found for [x], optype [Y]",
-            "EZ3003",
-            "package",
-        ),
+        ("EZ3003: No supported Ops kernel and engine are found for [x], optype [Y]", "EZ3003", "package"),
     ],
 )
 def test_error_code_is_explained_with_its_remedy(text: str, code: str, remedy: str) -> None:
@@ -113,11 +107,8 @@ def test_codes_are_explained_once_in_the_order_of_the_log_and_others_are_not() -
 @pytest.mark.parametrize(
     ("status", "meaning"),
     [
-        (500002, "cannot be loaded"),
-        (107002, "the call is wrong"),
-        (207001, "a resource is missing"),
-        (300001, "the task failed"),
-        (507011, "CANN itself failed"),
+        *((500002, "cannot be loaded"), (107002, "the call is wrong"), (207001, "a resource is missing")),
+        *((300001, "the task failed"), (507011, "CANN itself failed")),
     ],
 )
 def test_status_of_a_call_is_told_by_its_first_digit_where_nothing_more_is_known(status: int, meaning: str) -> None:
@@ -137,9 +128,8 @@ def test_aipp_has_the_constants_of_the_vendors_own_centernet() -> None:
 
 @pytest.mark.parametrize("order", ["BGR", "RGB"])
 def test_aipp_of_the_pixels_is_what_preprocessing_gives(order: str) -> None:
-    card = small_card(
-        image={"channel_order": order, "scale": 1 / 255, "mean": (0.4, 0.45, 0.47), "std": (0.29, 0.27, 0.28)}
-    )
+    normalised = {"scale": 1 / 255, "mean": (0.4, 0.45, 0.47), "std": (0.29, 0.27, 0.28)}
+    card = small_card(image={"channel_order": order, **normalised})
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     config = aipp_config(card)
     values = {name: float(value) for name, value in re.findall(r"(\w+_\d): (\S+)", config)}
@@ -161,25 +151,20 @@ def test_card_of_an_om_with_aipp_reads_back_as_it_was(tmp_path: Path) -> None:
 
 
 def model(path: Path, names: tuple[str, ...] = ("Conv_949", "Conv_952", "Conv_955")) -> Path:
-    """A graph of one convolution for each head."""
+    """Write a graph of one convolution for each head."""
     tensor = onnx.helper.make_tensor_value_info
     weight = onnx.numpy_helper.from_array(np.zeros((2, 3, 1, 1), np.float32), "w")
     heads = ("hm", "wh", "reg")
     nodes = [onnx.helper.make_node("Conv", ["actual_input", "w"], [h], n) for h, n in zip(heads, names, strict=True)]
     sides = ["batch", 2, 64, 96]
-    graph = onnx.helper.make_graph(
-        nodes,
-        "g",
-        [tensor("actual_input", 1, ["batch", 3, 64, 96])],
-        [tensor(head, 1, sides) for head in heads],
-        [weight],
-    )
+    given = [tensor("actual_input", 1, ["batch", 3, 64, 96])]
+    graph = onnx.helper.make_graph(nodes, "g", given, [tensor(head, 1, sides) for head in heads], [weight])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 11)], ir_version=6), path)
     return path
 
 
 def test_command_line_of_atc_is_the_recipes_with_the_names_of_this_very_file(tmp_path: Path) -> None:
-    order = Order(model(tmp_path / "CenterNet.onnx"), Path("CenterNet_bs4"), "Ascend310P3", 4, Path("aipp.cfg"))
+    order = AtcRequest(model(tmp_path / "CenterNet.onnx"), Path("CenterNet_bs4"), "Ascend310P3", 4, Path("aipp.cfg"))
     assert arguments(order) == [
         "--framework=5",
         f"--model={tmp_path}/CenterNet.onnx",
@@ -235,23 +220,16 @@ def test_soc_is_the_devices_own() -> None:
         choose_soc(load_device_card(CARDS / "onnxruntime.toml"), None)
 
 
-@pytest.mark.parametrize(
-    ("device", "size", "fps"),
-    [
-        ("ascend310", 1, 17.25),
-        ("ascend310p", 1, 32.1448),
-        ("ascend310p", 4, 34.1512),
-        ("ascend310p", 8, 33.0343),
-        ("ascend310p", 16, 33.6273),
-        ("ascend310p", 32, 31.8843),
-        ("ascend310b", 1, 6.743),
-        ("ascend310b", 4, 6.61),
-        ("ascend310b", 8, 6.72),
-        ("ascend310b", 16, 6.6),
-        ("ascend310b", 32, 6.65),
-    ],
-)
-def test_published_speeds_stand_on_the_cards(device: str, size: int, fps: float) -> None:
+PUBLISHED = {
+    "ascend310": {1: 17.25},
+    "ascend310p": {1: 32.1448, 4: 34.1512, 8: 33.0343, 16: 33.6273, 32: 31.8843},
+    "ascend310b": {1: 6.743, 4: 6.61, 8: 6.72, 16: 6.6, 32: 6.65},
+}
+
+
+@pytest.mark.parametrize("device", PUBLISHED)
+def test_published_speeds_stand_on_the_cards(device: str) -> None:
     card = load_device_card(CARDS / f"{device}.toml")
-    assert card.published_fps(load_model_card("dla_34"), "fp16", size) == fps
+    speeds = {size: card.published_fps(load_model_card("dla_34"), "fp16", size) for size in PUBLISHED[device]}
+    assert speeds == PUBLISHED[device]
     assert {one.ap for one in card.published} <= {0.364, None}

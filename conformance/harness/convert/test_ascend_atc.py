@@ -1,4 +1,4 @@
-"""The driver of atc over its stand-in: what counts, what fails, what hangs, and what the codes mean."""
+"""The driver of atc on its stand-in: success, failure, a hanging tool, and the meaning of codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 def converted(exported: Exported, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     assert exported.path is not None
-    return atc.compile_om(atc.Order(exported.path, folder / "m", "Ascend310P3", 1), folder)
+    return atc.compile_om(atc.AtcRequest(exported.path, folder / "m", "Ascend310P3", 1), folder)
 
 
 def test_om_counts_and_not_the_word_success(
@@ -85,12 +85,7 @@ def with_a_new_opset(model: onnx.ModelProto) -> None:
     ],
 )
 def test_model_that_atc_does_not_read_is_explained(
-    host: Path,
-    exported: Exported,
-    tmp_path: Path,
-    change: Callable[[onnx.ModelProto], None],
-    told: str,
-    explained: str,
+    host: Path, exported: Exported, tmp_path: Path, change: Callable[[onnx.ModelProto], None], told: str, explained: str
 ) -> None:
     model = onnx.load(exported.path)
     change(model)

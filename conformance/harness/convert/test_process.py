@@ -1,4 +1,4 @@
-"""A vendor's tool: its failure is shown and kept, its work gives a sign of life, and nothing of it is left running."""
+"""A vendor's tool: its failure is shown and kept, its progress is shown, and none of its processes is left."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """Where the tools run."""
+    """Folder in which the tools run."""
     (tmp_path / "work").mkdir()
     return tmp_path / "work"
 
@@ -43,7 +43,7 @@ def tool(folder: Path, body: str) -> Path:
 
 
 def failure(work: Path, body: str) -> HarnessError:
-    """The error of a tool that does not end well."""
+    """Return the error of a tool that fails."""
     with pytest.raises(HarnessError) as caught:
         run_tool([tool(work, body)], work, VARIABLES, "compiling m", work / "m.onnx")
     return caught.value
@@ -146,10 +146,10 @@ def waiting_for(file: Path) -> str:
 
 
 class Family:
-    """Tells by a pipe, which every process of a family inherits, whether one of it is left.
+    """A tool with child processes, all of which inherit a pipe that shows whether one of them is left.
 
     Args:
-        folder: For the pipe.
+        folder: Folder of the pipe.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -158,7 +158,7 @@ class Family:
         self.reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
 
     def shell(self, then: str) -> str:
-        """A tool with a child and a grandchild, each deaf to a polite end, which then does `then`."""
+        """Write a tool with a child and a grandchild, each of which ignores polite signals; it then does `then`."""
         deaf = "trap '' HUP INT TERM"
         child = f"{deaf}; sleep 600 & echo ready >&9; sleep 600; sleep 600"
         return f'exec 9>{self.pipe}; {deaf}; ( {child} ) & while [ ! -e "{self.pipe}.go" ]; do sleep 0.05; done; {then}'
@@ -170,7 +170,7 @@ class Family:
         self.pipe.with_name("pipe.go").touch()
 
     def is_gone(self) -> bool:
-        """Whether all of it ends within seconds."""
+        """Tell whether all processes end within seconds."""
         gone = self._until(b"")
         os.close(self.reader)
         return gone

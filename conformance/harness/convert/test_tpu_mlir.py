@@ -1,4 +1,4 @@
-"""What tpu_mlir writes is read in its own forms: graphs, lowered graphs, profiles, statements of a bmodel."""
+"""Reading of tpu_mlir's own files: graphs, lowered graphs, profiles, statements of a bmodel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.convert.tpu_mlir.profile import ddr_floor_ms, read_estimate
 from harness.errors import HarnessError
 
 Row = tuple[str, str, tuple[str, ...]]
-"""Name, kind and what it takes, by name."""
+"""Name, kind and operands, by name."""
 
 OFFSETS: Sequence[Row] = (
     ("input", "Input", ()),
@@ -40,18 +40,15 @@ HEADS: Sequence[Row] = (
     ("all", "Concat", ("hm", "wh.2")),
 )
 FLOAT = dict.fromkeys(("offset", "scaled", "grid", "taps"), "F32")
-"""What stays in float32 in half precision."""
+"""Operators that stay in float32 under half precision."""
 DCN = ("offset_mask", "mask", "gate", "masked", "dcn")
-"""What of a deformable convolution stays in float under int8 beside that."""
+"""Further operators of a deformable convolution that stay in float under int8."""
 
 
 def mlir(rows: Sequence[Row], returned: Sequence[str]) -> str:
-    """The text of a graph: locations by number and by name at the end, a weight for every convolution."""
-    lines, names, places = (
-        ["#loc = loc(unknown)", 'module @m attributes {module.chip = "ALL"} {'],
-        dict[str, str](),
-        list[str](),
-    )
+    """Write the text of a graph: locations by number and by name at the end, a weight for every convolution."""
+    lines = ["#loc = loc(unknown)", 'module @m attributes {module.chip = "ALL"} {']
+    names, places = dict[str, str](), list[str]()
     lines.append("  func.func @main(%arg0: tensor<1x3x8x8xf32> loc(unknown)) -> (tensor<1x2x2x2xf32>) {")
     lines.append('    %0 = "top.None"() : () -> none loc(#loc)')
     for name, kind, taken in rows:
@@ -75,35 +72,39 @@ def table(folder: Path, text: str, mode: str, chip_float: str = "F16") -> dict[s
     return float_operators(read_graph(file), mode, chip_float)
 
 
-def test_nothing_stands_apart_in_float32(tmp_path: Path) -> None:
-    assert table(tmp_path, mlir([*OFFSETS, *HEADS], ["all"]), "F32") == {}
+PLAIN: Sequence[Row] = (("input", "Input", ()), ("dcn", "Conv", ("input",)), *HEADS)
+SHARED: Sequence[Row] = (
+    ("input", "Input", ()),
+    ("trunk", "Conv", ("input",)),
+    ("shared", "Conv", ("trunk",)),
+    *((name, "Conv", ("shared",)) for name in ("hm", "wh", "reg")),
+)
+ENDS = ("hm.0", "hm.2", "hm", "wh.0", "wh.2")
+CASES: dict[str, tuple[Sequence[Row], Sequence[str], str, str, dict[str, str]]] = {
+    "all is float32": ((*OFFSETS, *HEADS), ["all"], "F32", "F16", {}),
+    "positions and sampler stay in float32 under F16": ((*OFFSETS, *HEADS), ["all"], "F16", "F16", FLOAT),
+    "positions and sampler stay in float32 under BF16": ((*OFFSETS, *HEADS), ["all"], "BF16", "F16", FLOAT),
+    "DCN and heads stay in float under int8": (
+        (*OFFSETS, *HEADS), ["all"], "INT8", "F16", FLOAT | dict.fromkeys((*DCN, *ENDS), "F16")),
+    "they take the float of the chip": (
+        (*OFFSETS, *HEADS), ["all"], "INT8", "F32", FLOAT | dict.fromkeys((*DCN, *ENDS), "F32")),
+    "heads without concatenation": (
+        (*OFFSETS, *HEADS[:-1]), ["wh.2", "hm"], "INT8", "F16", FLOAT | dict.fromkeys((*DCN, *ENDS), "F16")),
+    "a convolution feeds sampler and head": (
+        (*OFFSETS, ("end", "Relu", ("offset_mask",))), ["end", "dcn"], "INT8", "F16",
+        FLOAT | dict.fromkeys((*DCN, "end"), "F16")),
+    "no sampler, half precision": (PLAIN, ["all"], "F16", "F16", {}),
+    "no sampler, int8": (PLAIN, ["all"], "INT8", "F16", dict.fromkeys(ENDS, "F16")),
+    "a map of several heads is no head": (
+        SHARED, ["hm", "wh", "reg"], "INT8", "F16", dict.fromkeys(("hm", "wh", "reg"), "F16")),
+}  # fmt: skip
+"""Operators, outputs, precision, float of the chip, and the quantisation table."""
 
 
-@pytest.mark.parametrize("mode", ["F16", "BF16"])
-def test_sampling_positions_and_sampler_stay_in_float32_under_half_precision(tmp_path: Path, mode: str) -> None:
-    assert table(tmp_path, mlir([*OFFSETS, *HEADS], ["all"]), mode) == FLOAT
-
-
-@pytest.mark.parametrize("chip_float", ["F16", "F32"])
-def test_deformable_convolutions_and_heads_stay_in_float_under_int8(tmp_path: Path, chip_float: str) -> None:
-    found = table(tmp_path, mlir([*OFFSETS, *HEADS], ["all"]), "INT8", chip_float)
-    assert found == FLOAT | dict.fromkeys((*DCN, "hm.0", "hm.2", "hm", "wh.0", "wh.2"), chip_float)
-
-
-def test_heads_that_are_no_part_of_a_concatenation_are_each_found(tmp_path: Path) -> None:
-    found = table(tmp_path, mlir([*OFFSETS, *HEADS[:-1]], ["wh.2", "hm"]), "INT8")
-    assert {name for name, kind in found.items() if kind == "F16"} == {*DCN, "hm.0", "hm.2", "hm", "wh.0", "wh.2"}
-
-
-def test_convolution_that_feeds_a_sampler_and_a_head_takes_the_chips_float(tmp_path: Path) -> None:
-    found = table(tmp_path, mlir([*OFFSETS, ("end", "Relu", ("offset_mask",))], ["end", "dcn"]), "INT8")
-    assert found == FLOAT | dict.fromkeys((*DCN, "end"), "F16")
-
-
-def test_network_without_samplers_has_only_its_heads_apart(tmp_path: Path) -> None:
-    rows: list[Row] = [("input", "Input", ()), ("dcn", "Conv", ("input",)), *HEADS]
-    assert table(tmp_path, mlir(rows, ["all"]), "F16") == {}
-    assert table(tmp_path, mlir(rows, ["all"]), "INT8") == dict.fromkeys(("hm.0", "hm.2", "hm", "wh.0", "wh.2"), "F16")
+@pytest.mark.parametrize("case", CASES)
+def test_operators_that_need_it_stay_in_float(tmp_path: Path, case: str) -> None:
+    rows, returned, mode, chip_float, expected = CASES[case]
+    assert table(tmp_path, mlir(rows, returned), mode, chip_float) == expected
 
 
 def test_sum_with_a_constant_stays_in_float_under_int8_where_a_relu_is_part_of_it(tmp_path: Path) -> None:
@@ -112,14 +113,6 @@ def test_sum_with_a_constant_stays_in_float_under_int8_where_a_relu_is_part_of_i
     lines = mlir([*sums, *ends], ["hm", "wh"]).splitlines()
     lines = [line.replace("do_relu = false", "do_relu = true") if "loc(#loc3)" in line else line for line in lines]
     assert table(tmp_path, "\n".join(lines), "INT8") == dict.fromkeys(("with relu", "hm", "wh"), "F16")
-
-
-def test_map_that_two_heads_share_is_no_head(tmp_path: Path) -> None:
-    shared: list[Row] = [("input", "Input", ()), ("trunk", "Conv", ("input",)), ("shared", "Conv", ("trunk",))]
-    ends: list[Row] = [(name, "Conv", ("shared",)) for name in ("hm", "wh", "reg")]
-    assert table(tmp_path, mlir([*shared, *ends], ["hm", "wh", "reg"]), "INT8") == dict.fromkeys(
-        ("hm", "wh", "reg"), "F16"
-    )
 
 
 def test_operator_of_several_results_is_followed_through_each(tmp_path: Path) -> None:
@@ -135,7 +128,7 @@ def test_operator_of_several_results_is_followed_through_each(tmp_path: Path) ->
 def test_of_deformable_convolutions_in_a_row_the_last_alone_samples_in_float32(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int]
 ) -> None:
-    """Each has its own number of operators between its offsets and its sampler, and a plain convolution behind it."""
+    """Each has another number of operators between offsets and sampler, and a plain convolution behind it."""
     rows: list[Row] = [("input", "Input", ()), ("conv", "Conv", ("input",))]
     samplings, convolutions, last = list[list[str]](), ["end"], "conv"
     for place, length in enumerate(lengths):
@@ -175,20 +168,17 @@ def test_file_that_is_no_graph_is_named(tmp_path: Path, text: str) -> None:
 CPU = '    %9 = "tpu.GenericCpu"(%5, %8) {{{}param = {{mode = 0 : i64}}}} : (none) -> none loc(#loc9)\n'
 
 
-def test_operators_of_the_host_are_listed_each_time_in_order(tmp_path: Path) -> None:
+def test_operators_of_the_host_are_listed_each_time_in_order_if_there_are_any(tmp_path: Path) -> None:
     lowered = tmp_path / "m_tpu.mlir"
     named = [CPU.format(f'cpu_op_name = "{name}", ') for name in ("grid_sampler", "topk", "grid_sampler")]
     lowered.write_text(mlir(OFFSETS, ["dcn"]).replace("top.", "tpu.") + "".join(named) + CPU.format(""))
     assert host_operators(lowered) == ["grid_sampler", "topk", "grid_sampler", "unnamed"]
-
-
-def test_model_that_is_whole_on_the_chip_has_no_operators_of_the_host(tmp_path: Path) -> None:
-    (tmp_path / "m_tpu.mlir").write_text(mlir(OFFSETS, ["dcn"]).replace("top.", "tpu."))
-    assert host_operators(tmp_path / "m_tpu.mlir") == []
+    lowered.write_text(mlir(OFFSETS, ["dcn"]).replace("top.", "tpu."))
+    assert host_operators(lowered) == []
 
 
 def profile(runtime: str, flops: int, traffic: Mapping[str, int]) -> str:
-    """The end of what the compiler writes of one part of a model."""
+    """Write the end of the compiler's profile of one part of a model."""
     directions = "|".join(f"dr[{i}] {name}:{size}" for i, (name, size) in enumerate(traffic.items()))
     return (
         "Conv_1|CONV|s:3320|b:1|g:3|e:116215|t:112896   Load_2|TENSOR|s:0|b:0|g:1|e:173|t:174|dr:0|sz:2352\n"

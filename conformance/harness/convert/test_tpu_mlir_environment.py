@@ -1,4 +1,4 @@
-"""tpu_mlir gets an environment of its own: found or asked for, whole or not there, and without what breaks it."""
+"""The environment of tpu_mlir: found or asked for, complete or absent, and without the parts that break it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ case "$1 $2" in
   done;;
 esac
 """
-"""Imitates what of Python 3.10 an installation needs."""
+"""Imitation of the parts of Python 3.10 that an installation needs."""
 
 
 @pytest.fixture(autouse=True)
 def toolchains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where environments go; neither uv, pyenv nor a Python 3.10 is on the PATH, or beside this Python."""
+    """Folder of the environments; neither uv, pyenv nor a Python 3.10 is on the PATH, or beside this Python."""
     tools = tmp_path / "system"
     tools.mkdir()
     for name in ("sh", "mkdir", "cp", "dirname", "seq", "chmod", "touch"):
@@ -146,7 +146,7 @@ def test_libraries_of_another_system_are_taken_out_and_no_others(tmp_path: Path)
 
 
 def test_stand_in_for_pytorch_imports_and_has_nothing(tmp_path: Path) -> None:
-    """As packages ask that look whether PyTorch is there."""
+    """Packages look for PyTorch in these ways."""
     folder = installed(tmp_path).package.parent
     code = (
         "import torch, copy\n"

@@ -1,4 +1,4 @@
-"""Sophon's own compiler and simulators on a small network: what the drivers hand over arrives, and comes back right."""
+"""Sophon's own compiler and simulators on a small network: inputs arrive, and outputs come back right."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from harness.types import Heads
 pytestmark = pytest.mark.toolchain
 
 ALLOWED = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.15}
-"""Of each head's largest magnitude, for a network of five layers."""
+"""Allowed difference as a share of each head's largest magnitude, for a network of five layers."""
 CHIPS = [("bm1684", "fp32"), ("bm1684x", "fp32"), ("bm1684x", "fp16"), ("bm1684x", "bf16")]
 
 Compile = Callable[..., tuple[SimulatedSophon, Artifact]]
@@ -144,7 +144,7 @@ def test_a_file_that_is_no_bmodel_is_refused(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from conformance.small_model import SHA256, small_card, tiny_network
+from conformance.support.small_model import SHA256, small_card, tiny_network
 from harness.devices.registry import create_device
 from harness.export import export_decomposed
 path = Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""The ranges of int8 come from the images asked for, preprocessed as the model is fed, and from nothing else."""
+"""The ranges of int8 come from the requested images, preprocessed as for the model, and from nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.errors import HarnessError
 
 @pytest.fixture
 def coco(world: World, tmp_path: Path) -> Path:
-    """The tiny data set, to be spoilt."""
+    """A copy of the tiny data set, for changes."""
     return Path(shutil.copytree(world.coco, tmp_path / "coco"))
 
 

@@ -1,4 +1,4 @@
-"""Detections are collected, rounded and written as COCO results without a change that nobody asked for."""
+"""Detections are collected, rounded and written as COCO results without other changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated data set is the same everywhere, is COCO in form, and holds what shows the known mistakes."""
+"""The generated data set is the same everywhere, has COCO's form, and can show the known mistakes of ports."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from harness.data.synthetic import Spec, SyntheticImage, annotations_of, draw_image, load_spec
 from harness.data.synthetic.coco import ContentHash, image_entry, image_id_of, instances
-from harness.data.synthetic.layout import Layout
+from harness.data.synthetic.layout import SceneLayout
 from harness.data.synthetic.scene import lay_out
 from harness.data.synthetic.shapes import FULL
 from harness.errors import HarnessError
 
 SPEC = load_spec()
+BY_ID = {kind.id: kind for kind in SPEC.classes}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def val() -> list[SyntheticImage]:
 
 
 @pytest.fixture(scope="module")
-def layouts() -> list[Layout]:
+def layouts() -> list[SceneLayout]:
     return [lay_out(SPEC, "val", index) for index in range(SPEC.part("val").images)]
 
 
@@ -95,7 +96,7 @@ def test_unknown_split_is_refused_with_the_known_ones() -> None:
 
 
 def seen_colours(image: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
-    """Pixels of each colour, by which channels stand out, whatever the generator knows."""
+    """Find the pixels of each colour by their strong channels, without knowledge of the generator."""
     blue, green, red = (image[..., channel].astype(int) for channel in range(3))
     low, high = np.minimum(np.minimum(blue, green), red), np.maximum(np.maximum(blue, green), red)
     strong = [channel > (low + high) / 2 for channel in (blue, green, red)]
@@ -110,20 +111,18 @@ def seen_colours(image: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
 
 
 def test_all_that_is_coloured_is_annotated(val: list[SyntheticImage]) -> None:
-    colour_of = {drawn.id: drawn.colour for drawn in SPEC.classes}
     for drawn in val[:60]:
         for colour, seen in seen_colours(drawn.image).items():
             # Where two objects meet the colours mix in a line of one pixel.
             solid = cv2.erode(seen.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
             for found in drawn.annotations:
-                if colour_of[found["category_id"]] == colour:
+                if BY_ID[found["category_id"]].colour == colour:
                     x, y, w, h = found["bbox"]
                     solid[y : y + h, x : x + w] = False
             assert not solid.any(), f"{drawn.file_name}: {colour} at {np.argwhere(solid)[0]} is in no box"
 
 
 def test_boxes_of_objects_that_stand_alone_fit_what_is_coloured(val: list[SyntheticImage]) -> None:
-    colour_of = {drawn.id: drawn.colour for drawn in SPEC.classes}
     margin, alone = 4, 0
     for drawn in val:
         seen = seen_colours(drawn.image)
@@ -135,7 +134,7 @@ def test_boxes_of_objects_that_stand_alone_fit_what_is_coloured(val: list[Synthe
             if taken[y1:y2, x1:x2].max() > 1:
                 continue
             alone += 1
-            rows, columns = np.nonzero(seen[colour_of[found["category_id"]]][y1:y2, x1:x2])
+            rows, columns = np.nonzero(seen[BY_ID[found["category_id"]].colour][y1:y2, x1:x2])
             x, y, w, h = found["bbox"]
             measured = [columns.min() + x1, rows.min() + y1, columns.max() + 1 + x1, rows.max() + 1 + y1]
             # Half-covered border pixels are pale, most of them at the tips of triangles.
@@ -148,7 +147,7 @@ def boxes(drawn: SyntheticImage) -> list[list[int]]:
 
 
 def test_later_objects_hide_earlier_ones_and_annotations_are_of_the_visible_part(
-    val: list[SyntheticImage], layouts: list[Layout]
+    val: list[SyntheticImage], layouts: list[SceneLayout]
 ) -> None:
     far = 400
     for drawn, layout in zip(val, layouts, strict=True):
@@ -209,33 +208,30 @@ def test_boxes_lie_in_the_image_and_hold_their_area(val: list[SyntheticImage]) -
 
 
 def test_red_blue_pairs_differ_by_the_exchange_alone() -> None:
-    by_id = {kind.id: kind for kind in SPEC.classes}
     for a, b in SPEC.pairs.red_blue:
-        assert by_id[a].shape == by_id[b].shape
-        assert SPEC.colour[by_id[a].colour] == SPEC.colour[by_id[b].colour][::-1]
+        assert BY_ID[a].shape == BY_ID[b].shape
+        assert SPEC.colour[BY_ID[a].colour] == SPEC.colour[BY_ID[b].colour][::-1]
     paired = {id_ for pair in SPEC.pairs.red_blue for id_ in pair}
     unchanged = {k.id for k in SPEC.classes if SPEC.colour[k.colour] == SPEC.colour[k.colour][::-1]}
-    assert len(paired) == len(by_id) / 2
-    assert unchanged == by_id.keys() - paired
+    assert len(paired) == len(BY_ID) / 2
+    assert unchanged == BY_ID.keys() - paired
 
 
 def test_orientation_pairs_differ_by_orientation_alone() -> None:
-    by_id = {kind.id: kind for kind in SPEC.classes}
     turned = {("wide_bar", "tall_bar"), ("triangle_up", "triangle_down")}
     assert SPEC.shape["wide_bar"].ratio == SPEC.shape["tall_bar"].ratio
     assert (SPEC.shape["wide_bar"].along, SPEC.shape["tall_bar"].along) == ("x", "y")
     for a, b in SPEC.pairs.orientation:
-        assert by_id[a].colour == by_id[b].colour
-        assert (by_id[a].shape, by_id[b].shape) in turned
-    assert {by_id[a].shape for a, _ in SPEC.pairs.orientation} == {"wide_bar", "triangle_up"}
+        assert BY_ID[a].colour == BY_ID[b].colour
+        assert (BY_ID[a].shape, BY_ID[b].shape) in turned
+    assert {BY_ID[a].shape for a, _ in SPEC.pairs.orientation} == {"wide_bar", "triangle_up"}
 
 
 def test_aspect_ratio_pairs_are_confused_by_a_stretch() -> None:
-    by_id = {kind.id: kind for kind in SPEC.classes}
     assert SPEC.pairs.aspect_ratio
     for a, b in SPEC.pairs.aspect_ratio:
-        round_, wide = SPEC.shape[by_id[a].shape], SPEC.shape[by_id[b].shape]
-        assert by_id[a].colour == by_id[b].colour
+        round_, wide = SPEC.shape[BY_ID[a].shape], SPEC.shape[BY_ID[b].shape]
+        assert BY_ID[a].colour == BY_ID[b].colour
         assert round_.outline == wide.outline
         # 640 x 427 stretched to a square makes 1.65 to 1.1, nearer to the disc than to the flattest ellipse.
         assert round_.ratio[1] < 110 < wide.ratio[0] < 190
@@ -258,7 +254,7 @@ def test_small_medium_and_large_objects_are_present(singles: list[dict[str, Any]
     assert np.median(sides.max(axis=1) / sides.min(axis=1)) >= 1.5
 
 
-def test_objects_are_hidden_and_cut(layouts: list[Layout]) -> None:
+def test_objects_are_hidden_and_cut(layouts: list[SceneLayout]) -> None:
     hidden, cut = [], []
     for layout in layouts:
         for index, thing in enumerate(layout.objects):

@@ -1,4 +1,4 @@
-"""The generated data set on disk: COCO's layout, whole or not there, written once."""
+"""The generated data set on disk: COCO's layout, complete or absent, written once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = load_spec()
 
 
 def of_three(sha256: str | None = None) -> Spec:
-    """The specification with a validation split of three images."""
+    """Reduce the validation split of the specification to three images."""
     content = ContentHash()
     images = [draw_image(SPEC, "val", index) for index in range(3)]
     for drawn in images:
@@ -86,7 +86,7 @@ def test_cache_that_cannot_be_made_is_an_error_that_names_the_way_out(tmp_path: 
 
 KILLED = """
 import os, pathlib, signal, sys
-from harness.synthetic import load_spec, materialise
+from harness.data.synthetic import load_spec, materialise
 materialise(load_spec(), "val", pathlib.Path(sys.argv[1]), limit=3,
             progress=lambda done, total: done == 2 and os.kill(os.getpid(), signal.SIGKILL))
 """
@@ -105,7 +105,7 @@ def test_killed_process_leaves_no_half_made_folder(tmp_path: Path) -> None:
 
 TOGETHER = """
 import pathlib, sys
-from harness.synthetic import load_spec, materialise
+from harness.data.synthetic import load_spec, materialise
 sys.stdin.readline()
 told = []
 materialise(load_spec(), "val", pathlib.Path(sys.argv[1]), limit=4, progress=lambda done, total: told.append(done))

@@ -1,4 +1,4 @@
-"""The outlines of the generated data set are what geometry says."""
+"""The outlines of the generated data set have their geometric areas."""
 
 from __future__ import annotations
 

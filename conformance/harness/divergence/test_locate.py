@@ -1,4 +1,4 @@
-"""The first wrong layer of a port is found by cutting it, named as in PyTorch, and handed over small."""
+"""The first wrong layer of a port is found by cuts, named as in PyTorch, and reproduced alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.devices.base import Device
 from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.devices.torch import TorchDevice
 from harness.divergence.graph import CutGraph
-from harness.divergence.locate import Located, Port
+from harness.divergence.locate import LayerSearch, Located
 from harness.errors import HarnessError
 from harness.export import export_standard
 from harness.run.subject import Subject
@@ -35,25 +35,25 @@ CARD = small_card(image={"scale": 1 / 255, "mean": (0.4,) * 3, "std": (0.3,) * 3
 IMAGE = np.random.default_rng(1).standard_normal((3, *SIDES)).astype(np.float32) / 2
 
 
-class Given:
-    """A network with its export, for ports to be made of."""
+class Base:
+    """A network with its export, from which tests make ports."""
 
     def __init__(self, network: HeadedNetwork, folder: Path) -> None:
         self.network, self.folder = network, folder
-        self.path = folder / f"{CARD.name}-{SHA256[:12]}-standard.onnx"  # where a port looks for it first
+        self.path = folder / f"{CARD.name}-{SHA256[:12]}-standard.onnx"  # the name that a search looks for first
         export_standard(network, CARD, self.path, batch_size=None, weights_sha256=SHA256)
 
     def spoilt(self, change: Callable[[ModelProto], None]) -> Path:
-        """The export with something changed by hand."""
+        """Write the export with a change."""
         model = onnx.load(self.path)
         change(model)
         onnx.save(model, self.folder / "wrong.onnx")
         return self.folder / "wrong.onnx"
 
-    def port(self, onnx_file: Path | None, device: Device | None = None, card: ModelCard = CARD) -> Port:
-        """A port, held to the network."""
+    def port(self, onnx_file: Path | None, device: Device | None = None, card: ModelCard = CARD) -> LayerSearch:
+        """Make a search in a port of the network."""
         subject = Subject(card, self.network, onnx_file, SHA256)
-        return Port(subject, device or OnnxRuntimeDevice(), "fp32", IMAGE, self.folder)
+        return LayerSearch(subject, device or OnnxRuntimeDevice(), "fp32", IMAGE, self.folder)
 
     def located(self, onnx_file: Path | None, device: Device | None = None) -> Located:
         found, _ = self.port(onnx_file, device).locate()
@@ -62,17 +62,17 @@ class Given:
 
 
 @pytest.fixture(scope="module")
-def deformable(tmp_path_factory: pytest.TempPathFactory) -> Given:
-    return Given(tiny_network(), tmp_path_factory.mktemp("deformable"))
+def deformable(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return Base(tiny_network(), tmp_path_factory.mktemp("deformable"))
 
 
 @pytest.fixture(scope="module")
-def residual(tmp_path_factory: pytest.TempPathFactory) -> Given:
-    return Given(small_network("res_18"), tmp_path_factory.mktemp("residual"))
+def residual(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return Base(small_network("res_18"), tmp_path_factory.mktemp("residual"))
 
 
 def of_layer(model: ModelProto, layer: str) -> NodeProto:
-    """The node that has the parameters of a layer."""
+    """Return the node that has the parameters of a layer."""
     return next(node for node in model.graph.node if any(name == f"{layer}.weight" for name in node.input))
 
 
@@ -86,7 +86,7 @@ def wrong_padding(model: ModelProto) -> None:
 
 
 def lost_skip(model: ModelProto) -> None:
-    """A residual is added twice instead of the branch."""
+    """Add a residual twice instead of the branch."""
     add = [node for node in model.graph.node if node.op_type == "Add"][4]
     add.input[0] = add.input[1]
 
@@ -129,7 +129,7 @@ def test_layer_made_wrong_by_hand_is_found_and_named(
     operators: tuple[str, ...],
     request: pytest.FixtureRequest,
 ) -> None:
-    base: Given = request.getfixturevalue(network)
+    base: Base = request.getfixturevalue(network)
     found = base.located(base.spoilt(change))
     assert found.operators == operators
     if layer is not None:
@@ -141,13 +141,13 @@ def test_layer_made_wrong_by_hand_is_found_and_named(
 
 @pytest.mark.parametrize("network", ["residual", "deformable"])
 def test_right_port_has_no_such_layer(network: str, request: pytest.FixtureRequest) -> None:
-    base: Given = request.getfixturevalue(network)
+    base: Base = request.getfixturevalue(network)
     assert base.port(base.path).locate() == (None, 1)
     assert base.port(None).locate() == (None, 1)
 
 
 class Compiler(OnnxRuntimeDevice):
-    """Takes an ONNX that is right, and gets one kind of operator wrong wherever it stands."""
+    """A device that compiles every operator of one kind wrongly."""
 
     def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
         assert exported.path is not None
@@ -161,7 +161,7 @@ class Compiler(OnnxRuntimeDevice):
         return super().convert(Exported(exported.card, exported.dialect, None, path), batch_size, precision)
 
 
-def test_mistake_of_a_device_is_told_from_one_of_the_model(residual: Given) -> None:
+def test_mistake_of_a_device_is_told_from_one_of_the_model(residual: Base) -> None:
     found = residual.located(None, Compiler())
     assert (found.layer, found.operators) == ("maxpool", ("MaxPool",))
     assert found.alone is not None
@@ -170,23 +170,21 @@ def test_mistake_of_a_device_is_told_from_one_of_the_model(residual: Given) -> N
     assert "the device or its compiler is at fault" in found.reproduction.reading
 
 
-def test_reproduction_runs_by_onnxruntime_alone_and_holds_one_layer(deformable: Given, tmp_path: Path) -> None:
+def checked_in(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "check.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_reproduction_runs_by_onnxruntime_alone_and_holds_one_layer(deformable: Base, tmp_path: Path) -> None:
     found = deformable.located(deformable.spoilt(offsets_at_zero))
     found.reproduction.write(tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "README.md",
-        "check.py",
-        "expected.npz",
-        "inputs.npz",
-        "model.onnx",
-    ]
+    names = ["README.md", "check.py", "expected.npz", "inputs.npz", "model.onnx"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     model = onnx.load(tmp_path / "out" / "model.onnx")
     assert [node.op_type for node in model.graph.node] == ["Conv"]
     assert {tensor.name for tensor in model.graph.initializer} == set(model.graph.node[0].input[1:])
     assert model.metadata_props == []
-    checked = subprocess.run(
-        [sys.executable, "-I", "check.py"], cwd=tmp_path / "out", capture_output=True, text=True, check=False
-    )
+    checked = checked_in(tmp_path / "out")
     assert checked.returncode == 1, checked.stderr
     assert "NOT as expected" in checked.stdout
     text = (tmp_path / "out" / "README.md").read_text()
@@ -194,15 +192,13 @@ def test_reproduction_runs_by_onnxruntime_alone_and_holds_one_layer(deformable: 
     assert "the model itself is at fault" in text
 
 
-def test_reproduction_of_a_devices_mistake_is_right_by_onnxruntime(residual: Given, tmp_path: Path) -> None:
+def test_reproduction_of_a_devices_mistake_is_right_by_onnxruntime(residual: Base, tmp_path: Path) -> None:
     residual.located(None, Compiler()).reproduction.write(tmp_path / "out")
-    checked = subprocess.run(
-        [sys.executable, "-I", "check.py"], cwd=tmp_path / "out", capture_output=True, text=True, check=False
-    )
+    checked = checked_in(tmp_path / "out")
     assert (checked.returncode, "NOT" in checked.stdout) == (0, False), checked.stderr
 
 
-def test_whole_model_goes_along_only_where_it_is_asked_for(deformable: Given, tmp_path: Path) -> None:
+def test_whole_model_goes_along_only_where_it_is_asked_for(deformable: Base, tmp_path: Path) -> None:
     port = deformable.port(deformable.spoilt(mask_without_sigmoid))
     for whole in (False, True):
         found, _ = port.locate(whole=whole)
@@ -211,8 +207,8 @@ def test_whole_model_goes_along_only_where_it_is_asked_for(deformable: Given, tm
         assert (tmp_path / str(whole) / "whole_model.onnx").exists() == whole
 
 
-def test_layers_of_another_exporter_are_known_by_their_parameters(deformable: Given) -> None:
-    """Every tensor has another name; between the layers that have parameters nothing is known."""
+def test_layers_of_another_exporter_are_known_by_their_parameters(deformable: Base) -> None:
+    """Every tensor has another name: only layers with parameters are known."""
 
     def change(model: ModelProto) -> None:
         offsets_at_zero(model)
@@ -227,8 +223,8 @@ def test_layers_of_another_exporter_are_known_by_their_parameters(deformable: Gi
     assert found.operators == ("Conv",)
 
 
-def test_what_heals_is_found_all_the_same(residual: Given) -> None:
-    """A layer is wrong and the next makes up for it; another is wrong for good, far behind."""
+def test_wrong_layer_is_found_though_later_ones_compensate_it(residual: Base) -> None:
+    """A layer is wrong and the next ones compensate it; a later one is wrong too."""
 
     def change(model: ModelProto) -> None:
         other_weights(model)
@@ -251,20 +247,20 @@ def test_what_heals_is_found_all_the_same(residual: Given) -> None:
     assert found.layer == "relu"
 
 
-def test_int8_has_no_tolerance_for_layers(deformable: Given) -> None:
+def test_int8_has_no_tolerance_for_layers(deformable: Base) -> None:
     subject = Subject(CARD, deformable.network, None, SHA256)
     with pytest.raises(HarnessError, match="no layer can be held to a tolerance at int8"):
-        Port(subject, OnnxRuntimeDevice(), "int8", IMAGE, deformable.folder)
+        LayerSearch(subject, OnnxRuntimeDevice(), "int8", IMAGE, deformable.folder)
 
 
-def test_device_that_takes_the_network_itself_cannot_be_cut(deformable: Given) -> None:
+def test_device_that_takes_the_network_itself_cannot_be_cut(deformable: Base) -> None:
     subject = Subject(CARD, deformable.network, None, SHA256)
     with pytest.raises(HarnessError, match="only an ONNX can be cut"):
-        Port(subject, TorchDevice(), "fp32", IMAGE, deformable.folder)
+        LayerSearch(subject, TorchDevice(), "fp32", IMAGE, deformable.folder)
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_part_of_a_model_computes_what_it_computes_within(residual: Given, start: int) -> None:
+def test_part_of_a_model_computes_what_it_computes_within(residual: Base, start: int) -> None:
     port = residual.port(residual.path)
     graph, values = port.graph, port.on_host
     for end in (start + 1, start + 4, len(graph)):
@@ -279,7 +275,7 @@ def test_part_of_a_model_computes_what_it_computes_within(residual: Given, start
             np.testing.assert_allclose(got, values[name], rtol=0, atol=1e-4 * np.abs(values[name]).max())
 
 
-def test_verb_finds_the_layer_and_writes_the_reproduction(deformable: Given, tmp_path: Path) -> None:
+def test_verb_finds_the_layer_and_writes_the_reproduction(deformable: Base, tmp_path: Path) -> None:
     (tmp_path / "card.toml").write_text(
         f'name = "mine"\ndescription = "d"\nsource = "s"\n[input]\nheight = {SIDES[0]}\nwidth = {SIDES[1]}\n'
         'channel_order = "BGR"\nscale = 0.004\nmean = [0.4, 0.4, 0.4]\nstd = [0.3, 0.3, 0.3]\ngeometry = "affine"\n'

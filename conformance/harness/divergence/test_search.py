@@ -18,7 +18,7 @@ from harness.divergence.search import Divergence, first_divergence
 
 
 def chain(seed: int, count: int) -> ModelProto:
-    """Nodes that each add two tensors from anywhere before, as in a network of skip connections."""
+    """Make a graph of nodes that each add two earlier tensors, as in a network of skip connections."""
     random = np.random.default_rng(seed)
     nodes, names = [], ["input"]
     for place in range(count):
@@ -33,7 +33,7 @@ def chain(seed: int, count: int) -> ModelProto:
 
 
 def located_in(graph: CutGraph, fault: int, unknown: set[str]) -> tuple[Divergence, int]:
-    """What is found of one node that is wrong, where the right value of some tensors is not known."""
+    """Search for one wrong node; the right values of the tensors `unknown` are not known."""
     wrong: set[str] = set()
     for place, node in enumerate(graph.nodes):
         if place == fault or wrong.intersection(node.input):

@@ -1,4 +1,4 @@
-"""`DeformableConv2D` as standard operators computes what CANN defines: as loops, and as torchvision has it."""
+"""`DeformableConv2D` as standard operators equals CANN's definition, written as loops, and torchvision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from onnx import ModelProto, TensorProto, helper
 from torch import Tensor
 
 from conformance.support.dcn_cases import Case, Geometry, cases
+from conformance.support.written_onnx import run_onnx
 from harness.emulation.deformable_conv2d import DOMAIN, OPERATOR, OPSET, deformable_conv2d_functions
 from harness.emulation.rounding import to_fp16
 from harness.types import Float32, Float64
@@ -25,7 +25,7 @@ Feeds = dict[str, Float32]
 def by_definition(
     x: Float64, offsets: Float64, weight: Float64, bias: Float64, geometry: Geometry, deformable_groups: int
 ) -> Float64:
-    """CANN's operator as loops, from its own layout of channels.
+    """Compute CANN's operator as loops, from its own layout of channels.
 
     Channel (block x groups + group) x points + point of `offsets` holds the x offset (block 0), the y offset (block 1)
     or the mask (block 2) of a kernel point.
@@ -58,7 +58,7 @@ def deformable_groups(case: Case) -> int:
 
 
 def in_blocks(case: Case) -> Tensor:
-    """Offsets and mask of torchvision as CANN has them."""
+    """Convert offsets and mask of torchvision to the layout of CANN."""
     return torch.cat((case.offset[:, 1::2], case.offset[:, 0::2], case.mask), 1)
 
 
@@ -87,10 +87,7 @@ def model_of(case: Case, *, fp16_samples: bool = False, fp16_coordinates: bool =
 
 
 def run(model: ModelProto, feeds: Feeds) -> Float32:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    result: Float32 = session.run(["y"], feeds)[0]
+    result: Float32 = run_onnx(model, feeds, optimised=False)["y"]
     return result
 
 
@@ -135,7 +132,7 @@ MISTAKES: dict[str, Any] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_mistaken_layouts_are_far_from_the_definition(mistake: str, groups: int) -> None:
-    """At offsets of zero every one of them would pass."""
+    """At offsets of zero, all of these mistakes would pass."""
     case = one_case(groups)
     expected = case.native(torch.float32).numpy()
     right = run(model_of(case), feeds_of(case))
@@ -173,22 +170,22 @@ def test_without_bias_nothing_is_added() -> None:
     )
 
 
-def handing_on(case: Case) -> Case:
-    """A kernel that hands on one point of one channel after the other: what the convolution reads."""
+def passing_on(case: Case) -> Case:
+    """Replace the kernel by one that passes on each point of each channel: the samples that the convolution reads."""
     channels, kh, kw = case.x.shape[1], *case.weight.shape[2:]
     unit = torch.eye(channels * kh * kw, dtype=torch.float64).reshape(-1, channels, kh, kw)
     return replace(case, weight=unit, bias=torch.zeros(len(unit), dtype=torch.float64))
 
 
 def test_samples_are_stored_in_float16() -> None:
-    case = handing_on(one_case())
+    case = passing_on(one_case())
     exact, stored = (run(model_of(case, fp16_samples=fp16), feeds_of(case)) for fp16 in (False, True))
     np.testing.assert_array_equal(stored, to_fp16(exact))
     assert (stored != exact).any()
 
 
 def test_float16_coordinates_are_the_nearest_that_float16_knows() -> None:
-    """On a ramp the value says where it was read: between 64 and 128 only sixteenths."""
+    """On a ramp, values are positions: float16 knows only sixteenths between 64 and 128."""
     side = 128
     ramp = torch.arange(side, dtype=torch.float64).expand(1, 1, side, side).contiguous()
     shift = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(2), dtype=torch.float64) - 0.5

@@ -1,4 +1,4 @@
-"""Emulated float16: what stands between layers, what saturates, and that it is the arithmetic of a float16 chip."""
+"""Emulated float16 is the arithmetic of a float16 chip: values between layers are rounded and saturate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import deform_conv2d
 
 from conformance.support.small_model import SHA256, small_card, small_images, tiny_network
+from conformance.support.written_onnx import copied, run_onnx
 from harness.centernet.networks import DETECTION_HEADS, HeadedNetwork
 from harness.emulation.rounding import rounded_to_fp16, to_fp16
 from harness.errors import HarnessError
@@ -33,7 +33,7 @@ ROUNDING = {"Clip", "Cast"}
 
 
 class EveryOperatorRounds(TorchDispatchMode):
-    """PyTorch in float32, the result of every single operator rounded to float16: one layer after the other."""
+    """PyTorch in float32 with the result of every single operator rounded to float16."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         result = func(*args, **(kwargs or {}))
@@ -57,7 +57,7 @@ class Residual(HeadedNetwork):
 
 
 def by_torch(network: HeadedNetwork, images: Float32) -> list[Float32]:
-    """Heads of a network in emulated float16, without ONNX."""
+    """Compute heads of a network in emulated float16, without ONNX."""
     module = CardNetwork(network, small_card())
     for parameter in module.parameters():
         parameter.data = parameter.data.half().float()
@@ -72,24 +72,18 @@ def exported(network: HeadedNetwork, folder: Any) -> ModelProto:  # noqa: ANN401
 
 
 def run(model: ModelProto, images: Float32, names: list[str] | None = None) -> dict[str, NDArray[Any]]:
-    """What ONNX Runtime gives with its optimisations off, `names` instead of the outputs."""
-    if names is not None:
-        wanted = ModelProto()
-        wanted.CopyFrom(model)
-        kept = {output.name for output in wanted.graph.output}
-        wanted.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in kept)
-        model = wanted
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = names or [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: images}), strict=True))
+    """Compute the outputs, or the tensors `names`, by ONNX Runtime with its optimisations off."""
+    wanted = copied(model)
+    kept = [output.name for output in wanted.graph.output]
+    wanted.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names or () if name not in kept)
+    found = run_onnx(wanted, images, optimised=False)
+    return {name: found[name] for name in names or kept}
 
 
 def by_others(node: NodeProto, inputs: dict[str, NDArray[Any]]) -> Float32:
-    """The first output of one operator as the ONNX project's own NumPy implementation computes it in float32.
+    """Compute the first output of one operator by the ONNX project's own NumPy implementation in float32.
 
-    Its deformable convolution takes a minute, and torchvision's stands in.
+    Its deformable convolution takes a minute, so torchvision's replaces it.
     """
     if node.op_type == "DeformConv":
         x, weight, offset, bias, mask = (torch.from_numpy(inputs[name].copy()) for name in node.input)
@@ -141,7 +135,7 @@ def test_heads_differ_from_those_of_float32_by_what_float16_rounds(model: ModelP
 
 
 def test_every_layer_is_the_layer_of_others_with_its_result_rounded(model: ModelProto) -> None:
-    """But for the order in which a library sums up, which decides the rare sum that lies between two float16."""
+    """Libraries sum in different orders, which matters for the rare sum between two float16 values."""
     rounded = rounded_to_fp16(model)
     images = small_images(1)
     layers = model.graph.node
@@ -160,7 +154,7 @@ def test_every_layer_is_the_layer_of_others_with_its_result_rounded(model: Model
 
 
 def test_where_sums_are_exact_the_emulation_in_torch_is_met_to_the_bit(tmp_path: Any) -> None:  # noqa: ANN401
-    """Weights of few bits, so that no order of a sum loses any; what rounds are the layers."""
+    """Weights have few bits, so that sums are exact in any order and only the layers round."""
     torch.manual_seed(0)
     network = Residual().eval().requires_grad_(False)
     for tensor in network.parameters():

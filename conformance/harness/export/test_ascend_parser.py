@@ -1,4 +1,4 @@
-"""Graphs in the Ascend dialect that others made: read as ATC reads them, or refused with its reason."""
+"""Graphs of other exporters in the Ascend dialect: read as by ATC, or refused with its reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnx import ModelProto, helper
 from torch import Tensor, nn
 
 from conformance.support.small_model import SHA256, small_card, small_images, tiny_network
-from conformance.support.written_onnx import assert_computes
+from conformance.support.written_onnx import assert_computes, copied
 from harness.centernet.ops import DCNv2
 from harness.emulation.ascend import runnable
 from harness.errors import HarnessError
@@ -39,7 +39,7 @@ def deformable_node(model: ModelProto) -> onnx.NodeProto:
 
 
 class RecipeDCN(nn.Module):
-    """A DCNv2 as the published recipes trace it: offsets parted by a reshape, and the operator by its symbol only."""
+    """A DCNv2 in the form of the published recipes: offsets split by a reshape, the operator by its symbol only."""
 
     def __init__(self, dcn: DCNv2, batch: int | None) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class BySymbol(torch.autograd.Function):
 def test_model_that_was_made_by_a_published_recipe_runs_here(
     tmp_path: Path, batch: int | None, names: tuple[str, ...]
 ) -> None:
-    """By PyTorch's older exporter at opset 11, batch norm and shapes computed in the graph."""
+    """The recipes use PyTorch's older exporter at opset 11: batch norm and shapes are computed in the graph."""
     network, path = tiny_network(), tmp_path / "theirs.onnx"
     traced = CardNetwork(network, small_card())
     traced.network.stages[1] = RecipeDCN(traced.network.stages[1], batch)  # type: ignore[index, operator, union-attr]
@@ -105,39 +105,25 @@ def test_model_that_was_made_by_a_published_recipe_runs_here(
 Change = Callable[[ModelProto], object]
 
 
-def rename(name: str, other: str) -> Change:
-    def change(model: ModelProto) -> None:
-        node = deformable_node(model)
-        [attribute] = [attribute for attribute in node.attribute if attribute.name == name]
-        attribute.name = other
+def attribute_of(model: ModelProto, name: str) -> onnx.AttributeProto:
+    [attribute] = [attribute for attribute in deformable_node(model).attribute if attribute.name == name]
+    return attribute
 
-    return change
+
+def rename(name: str, other: str) -> Change:
+    return lambda model: setattr(attribute_of(model, name), "name", other)
 
 
 def set_ints(name: str, *values: int) -> Change:
-    def change(model: ModelProto) -> None:
-        node = deformable_node(model)
-        [attribute] = [attribute for attribute in node.attribute if attribute.name == name]
-        attribute.ints[:] = values
-
-    return change
+    return lambda model: attribute_of(model, name).ints.__setitem__(slice(None), values)
 
 
 def without(name: str) -> Change:
-    def change(model: ModelProto) -> None:
-        node = deformable_node(model)
-        kept = [attribute for attribute in node.attribute if attribute.name != name]
-        node.ClearField("attribute")
-        node.attribute.extend(kept)
-
-    return change
+    return lambda model: deformable_node(model).attribute.remove(attribute_of(model, name))
 
 
 def opset(version: int) -> Change:
-    def change(model: ModelProto) -> None:
-        model.opset_import[0].version = version
-
-    return change
+    return lambda model: setattr(model.opset_import[0], "version", version)
 
 
 REFUSED: dict[str, tuple[Change, str, str]] = {
@@ -162,8 +148,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_graph_that_atc_would_refuse_or_read_otherwise_is_refused_here(tiny: ModelProto, case: str) -> None:
     change, field, message = REFUSED[case]
-    model = ModelProto()
-    model.CopyFrom(tiny)
+    model = copied(tiny)
     require_readable(model)
     change(model)
     for use in (require_readable, lambda graph, file: runnable(graph, fp16=False, file=file)):
@@ -175,8 +160,7 @@ def test_graph_that_atc_would_refuse_or_read_otherwise_is_refused_here(tiny: Mod
 
 @pytest.mark.parametrize("version", [9, 11, 13, 16])
 def test_one_number_stands_for_both_axes_and_every_readable_opset_is_read(tiny: ModelProto, version: int) -> None:
-    model = ModelProto()
-    model.CopyFrom(tiny)
+    model = copied(tiny)
     for name in ("strides", "pads", "dilations"):
         set_ints(name, 1)(model)
     opset(version)(model)
@@ -189,8 +173,7 @@ def test_checker_judges_all_but_the_operator_that_only_atc_knows(tiny: ModelProt
     path = tmp_path / "model.onnx"
     onnx.save(tiny, path)
     assert len(load_onnx_checked(path).graph.node) == len(tiny.graph.node)
-    broken = ModelProto()
-    broken.CopyFrom(tiny)
+    broken = copied(tiny)
     broken.graph.node[0].op_type = "Convolve"
     onnx.save(broken, path)
     with pytest.raises(HarnessError, match="not a valid ONNX model: No Op registered for Convolve"):

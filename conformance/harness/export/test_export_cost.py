@@ -1,4 +1,4 @@
-"""What it costs to export the whole network."""
+"""Processor time of an export of the whole network."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ LIMIT_S = 20.0
 
 
 def test_whole_dla_34_is_exported_for_atc_in_time(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """In seconds of the processor: what others do on the machine is not the export's."""
+    """The limit is in seconds of the processor, which other programs on the machine do not change."""
     card = load_model_card("dla_34_ascend")
     network = create_model("dla_34", card.head_channels).eval().requires_grad_(False)
     started = time.process_time()

@@ -1,4 +1,4 @@
-"""ONNX files that users give: read whole or refused by name, and what they state about themselves."""
+"""ONNX files of users: read completely or refused by name, and their statements about themselves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.export
 
 
 def convolution(kind: int = TensorProto.FLOAT, batch: int | str = 1, weights: int = 4) -> ModelProto:
-    """A convolution whose weights are an initializer, and an input with a default as old files have them."""
+    """Make a convolution with weights as initializer and as input with a default, as in old files."""
     kernel = np.random.default_rng(0).standard_normal((weights, 3, 3, 3))
     tensor = numpy_helper.from_array(kernel.astype(helper.tensor_dtype_to_np_dtype(kind)), "kernel")
     inputs = [
@@ -71,7 +71,7 @@ def make_checkpoint(path: Path) -> None:
 
 
 def make_external(path: Path) -> None:
-    """A model whose weights lie in a second file, which was left behind."""
+    """Write a model without the second file that holds its weights."""
     onnx.save(convolution(weights=64), path, save_as_external_data=True, location="weights.bin")
     path.with_name("weights.bin").unlink()
 

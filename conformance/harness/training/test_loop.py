@@ -105,9 +105,9 @@ def test_interrupted_run_keeps_a_checkpoint_and_goes_on_to_the_same_weights(
 
 KILLED = """
 import os, pathlib, signal, sys, torch
-from conformance.small_training import small_card
-from conformance.test_training import SHORT
-from harness.dataset import load_coco
+from conformance.support.small_training import small_card
+from conformance.harness.training.test_loop import SHORT
+from harness.data.dataset import load_coco
 from harness.training.loop import train
 def report(done, losses):
     if done == 5:

@@ -36,7 +36,7 @@ class InferSession:
     """
 
     reversed_outputs = False
-    """Whether the om has its outputs in another order than it was asked for, by name."""
+    """True if the om has its outputs in another order than requested, which their names show."""
 
     def __init__(self, device_id: int, model_path: str) -> None:
         self.device_id = device_id

@@ -24,9 +24,9 @@ import numpy as np
 
 MISTAKES = "STAND_IN_CANN_MISTAKES"
 CHIP = "STAND_IN_CANN_CHIP"
-"""What npu-smi shows, and what an om must be made for."""
+"""Variable with the name of the chip that npu-smi shows, and for which an om must be made."""
 EMULATED = "STAND_IN_CANN_EMULATES"
-"""Where it is set, atc puts the chip's arithmetic into the graph; without it, the graph is computed in float32."""
+"""Variable that makes atc put the chip's arithmetic into the graph, which is computed in float32 otherwise."""
 TOOLS = ("atc", "npu-smi", "msit", "benchmark.x86_64")
 FOLDER = "stand-ins"
 SOCS = ("Ascend310", "Ascend310P1", "Ascend310P3", "Ascend310B1", "Ascend310B4")
@@ -63,7 +63,7 @@ def install(root: Path) -> dict[str, str]:
 
 
 def makes(mistake: str) -> bool:
-    """Whether this tool is to make a mistake."""
+    """Tell whether this tool is to make a mistake."""
     return mistake in os.environ.get(MISTAKES, "").split(",")
 
 
@@ -129,8 +129,7 @@ def check_domains(model: Any) -> None:  # noqa: ANN401 - of ONNX, which is impor
         unknown = node.op_type == "DeformConv" or not 9 <= opset <= NEWEST_OPSET
         if unknown and not makes("any opset"):
             refuse(
-                "EZ9010",
-                f"No parser is registered for Op [{node.name}, optype [ai.onnx::{opset}::{node.op_type}]].",
+                "EZ9010", f"No parser is registered for Op [{node.name}, optype [ai.onnx::{opset}::{node.op_type}]]."
             )
 
 
@@ -154,11 +153,11 @@ class Om:
 
     @property
     def input_bytes(self) -> int:
-        """Of a whole batch: float32, or with AIPP uint8."""
+        """Bytes of a whole batch: float32, or with AIPP uint8."""
         return math.prod(self.shape) * (1 if self.stated["aipp"] else 4)
 
     def execute(self, raw: bytes) -> list[np.ndarray[Any, Any]]:
-        """Whatever the bytes were meant to be, they are read as the input."""
+        """Run the graph on raw bytes, read as the input without any check."""
         images = self._normalised(raw) if self.stated["aipp"] else np.frombuffer(raw, "<f4").reshape(self.shape)
         return list(self.session.run(self.stated["outputs"], {self.session.get_inputs()[0].name: images}))
 
@@ -174,7 +173,7 @@ class Om:
         return np.ascontiguousarray(((pixels - low) * factor).transpose(0, 3, 1, 2).astype(np.float32))
 
     def milliseconds(self) -> float:
-        """Made up, the same in every run."""
+        """Return an invented time, the same in every run."""
         return 4.0 + self.batch
 
 
@@ -252,7 +251,7 @@ def save(
 
 
 def report(options: argparse.Namespace, times: list[float], om: Om, samples: object, folder: Path | None) -> None:
-    """What is printed at the end, and the summary beside the folder."""
+    """Print the statistics, and write the summary beside the folder."""
     batch, mean = options.batchsize or om.batch, sum(times) / len(times)
     dots = "-----------------"
     statistics = dict.fromkeys(("min", "max", "mean", "median", "percentile(99%)"), mean)

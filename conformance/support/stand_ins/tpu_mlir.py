@@ -26,7 +26,7 @@ STARTS = "starts"
 DATASET = "dataset"
 """In the environment's folder: what the last calibration was given."""
 LATENCY_MS = 2.5
-"""Of one image, as the compiler believes."""
+"""The compiler's estimate for one image."""
 
 
 def install(cache: Path) -> Path:
@@ -71,7 +71,7 @@ def starts(root: Path) -> list[str]:
 
 
 def makes(mistake: str) -> bool:
-    """Whether this tool is to make a mistake."""
+    """Tell whether this tool is to make a mistake."""
     return mistake in os.environ.get(MISTAKES, "").split(",")
 
 
@@ -191,30 +191,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     if name == "run_calibration":
         parser.add_argument("mlir")
-    for option in (
-        "model_name",
-        "model_def",
-        "input_shapes",
-        "output_names",
-        "channel_format",
-        "mlir",
-        "quantize",
-        "chip",
-        "model",
-    ):
-        if name != "run_calibration":
+    else:
+        for option in ("model_name", "model_def", "input_shapes", "output_names", "channel_format"):
             parser.add_argument(f"--{option}")
-    for option in (
-        "quantize_table",
-        "calibration_table",
-        "dataset",
-        "input_num",
-        "cali_method",
-        "tune_num",
-        "input",
-        "output",
-        "info",
-    ):
+        for option in ("mlir", "quantize", "chip", "model"):
+            parser.add_argument(f"--{option}")
+    for option in ("quantize_table", "calibration_table", "dataset", "input_num", "cali_method", "tune_num"):
+        parser.add_argument(f"--{option}")
+    for option in ("input", "output", "info"):
         parser.add_argument(f"--{option}")
     parser.add_argument("-o")
     parser.add_argument("--not_gen_bmodel", action="store_true")

@@ -20,7 +20,7 @@ DETECTION_HEADS = {"hm": 80, "wh": 2, "reg": 2}
 def create_model(
     arch: str, heads: Mapping[str, int] = DETECTION_HEADS, head_conv: int | None = None, width: float = 1.0
 ) -> HeadedNetwork:
-    """A CenterNet with random weights, in training mode.
+    """Create a CenterNet with random weights, in training mode.
 
     Args:
         arch: One of `ARCHITECTURES`.

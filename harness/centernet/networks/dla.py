@@ -14,7 +14,7 @@ DEPTHS = (1, 1, 1, 2, 2, 1)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a residual that the caller may supply."""
+    """Two 3x3 convolutions with a residual, which the caller may supply."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
 
 
 class Root(nn.Module):
-    """Where the branches of a tree are joined: concatenation and a 1x1 convolution."""
+    """Join of the branches of a tree: concatenation and a 1x1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from harness.centernet.networks.dla import DLA34
 from harness.centernet.networks.heads import HeadedNetwork, bilinear_upsampling
+from harness.centernet.networks.upsampling import Upsampling
 from harness.centernet.ops import DCNv2
 
 
@@ -26,7 +27,7 @@ class DeformConv(nn.Module):
 
 
 class Aggregation(nn.Module):
-    """Brings each map to the size and channels of the one before it and adds it there (`ida`)."""
+    """Aggregation (`ida`): brings each map to the size and channels of the one before it, and adds it there."""
 
     def __init__(self, out_channels: int, in_channels: list[int], factors: list[int]) -> None:
         super().__init__()
@@ -36,36 +37,12 @@ class Aggregation(nn.Module):
             self.add_module(f"node_{i}", DeformConv(out_channels, out_channels))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Maps from fine to coarse -> as many, all but the first aggregated and of the finest size."""
+        """Maps from fine to coarse -> the aggregate with each but the first, all of the finest size."""
         maps = list(maps)
         for i in range(1, len(maps)):
             upsampled = getattr(self, f"up_{i}")(getattr(self, f"proj_{i}")(maps[i]))
             maps[i] = getattr(self, f"node_{i}")(upsampled + maps[i - 1])
-        return maps
-
-
-class Upsampling(nn.Module):
-    """Aggregations from the coarsest pair of maps to the finest (`dla_up`)."""
-
-    def __init__(self, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        in_channels = list(channels)
-        scales = [2**i for i in range(len(channels))]
-        for i in range(len(channels) - 1):
-            j = len(channels) - i - 2
-            factors = [scale // scales[j] for scale in scales[j:]]
-            self.add_module(f"ida_{i}", Aggregation(channels[j], in_channels[j:], factors))
-            scales[j + 1 :] = [scales[j]] * (i + 1)
-            in_channels[j + 1 :] = [channels[j]] * (i + 1)
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Maps from fine to coarse -> one aggregate for each size, from fine to coarse."""
-        maps = list(maps)
-        aggregates = [maps[-1]]
-        for i in range(len(maps) - 1):
-            maps[-i - 2 :] = getattr(self, f"ida_{i}")(maps[-i - 2 :])
-            aggregates.insert(0, maps[-1])
-        return aggregates
+        return maps[1:]
 
 
 class DLADCN(HeadedNetwork):
@@ -74,12 +51,12 @@ class DLADCN(HeadedNetwork):
     def __init__(self, heads: Mapping[str, int], head_conv: int, channels: tuple[int, ...]) -> None:
         super().__init__(heads, channels[2], head_conv)
         self.base = DLA34(channels)
-        self.dla_up = Upsampling(channels[2:])
+        self.dla_up = Upsampling(channels[2:], Aggregation)
         self.ida_up = Aggregation(channels[2], list(channels[2:5]), [1, 2, 4])
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H / 4, W / 4)."""
         aggregates = self.dla_up(self.base(x)[2:])
-        # The coarsest aggregate is computed by the official network too, and left unused.
+        # The official network computes the coarsest aggregate too, and leaves it unused.
         result: Tensor = self.ida_up(aggregates[:3])[-1]
         return result

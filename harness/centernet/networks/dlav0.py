@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.centernet.networks.dla import DLA34
 from harness.centernet.networks.heads import HeadedNetwork, bilinear_upsampling
+from harness.centernet.networks.upsampling import Upsampling
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
@@ -20,7 +21,7 @@ def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
 
 
 class Aggregation(nn.Module):
-    """Brings maps to the size and channels of the first and folds them into it one by one (`ida`)."""
+    """Aggregation (`ida`): brings maps to the size and channels of the first, and joins them to it one by one."""
 
     def __init__(self, out_channels: int, in_channels: list[int], factors: list[int]) -> None:
         super().__init__()
@@ -41,37 +42,15 @@ class Aggregation(nn.Module):
         return aggregates
 
 
-class Upsampling(nn.Module):
-    """Aggregations from the coarsest pair of maps to the finest (`dla_up`)."""
-
-    def __init__(self, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        in_channels = list(channels)
-        scales = [2**i for i in range(len(channels))]
-        for i in range(len(channels) - 1):
-            j = len(channels) - i - 2
-            factors = [scale // scales[j] for scale in scales[j:]]
-            self.add_module(f"ida_{i}", Aggregation(channels[j], in_channels[j:], factors))
-            scales[j + 1 :] = [scales[j]] * (i + 1)
-            in_channels[j + 1 :] = [channels[j]] * (i + 1)
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps from fine to coarse -> one map of the finest size."""
-        maps = list(maps)
-        for i in range(len(maps) - 1):
-            maps[-i - 1 :] = getattr(self, f"ida_{i}")(maps[-i - 2 :])
-        return maps[-1]
-
-
 class DLAv0(HeadedNetwork):
     """`dlav0_34` with heads."""
 
     def __init__(self, heads: Mapping[str, int], head_conv: int, channels: tuple[int, ...]) -> None:
         super().__init__(heads, channels[2], head_conv)
         self.base = DLA34(channels)
-        self.dla_up = Upsampling(channels[2:])
+        self.dla_up = Upsampling(channels[2:], Aggregation)
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H / 4, W / 4)."""
-        result: Tensor = self.dla_up(self.base(x)[2:])
+        result: Tensor = self.dla_up(self.base(x)[2:])[0]
         return result

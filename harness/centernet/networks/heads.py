@@ -12,7 +12,7 @@ HM_PRIOR = -2.19
 
 
 def make_head(in_channels: int, channels: int, head_conv: int) -> nn.Module:
-    """3x3 convolution to `head_conv` channels, ReLU and 1x1 convolution; only the last where `head_conv` is 0."""
+    """Make a 3x3 convolution to `head_conv` channels, ReLU and 1x1 convolution; only the last if `head_conv` is 0."""
     if head_conv == 0:
         return nn.Conv2d(in_channels, channels, 1)
     return nn.Sequential(
@@ -43,7 +43,7 @@ class HeadedNetwork(nn.Module):
 
 
 def bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """A transposed convolution for each channel that starts as bilinear interpolation by `factor`."""
+    """Make a transposed convolution per channel that starts as bilinear interpolation by `factor`."""
     up = nn.ConvTranspose2d(channels, channels, 2 * factor, factor, factor // 2, groups=channels, bias=False)
     centre = (2 * factor - 1 - factor % 2) / (2.0 * factor)
     ramp = 1 - (torch.arange(2 * factor) / factor - centre).abs()

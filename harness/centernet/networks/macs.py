@@ -1,4 +1,4 @@
-"""How much a network computes: what a speed is set against to tell how much of a chip it uses."""
+"""Number of multiplications of a network, from which the utilisation of a chip follows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from harness.centernet.ops import DCNv2
 
 
 def gmacs(module: HeadedNetwork, height: int, width: int) -> float:
-    """Billions of multiplications with addition in the convolutions for one image.
+    """Count the multiply-accumulate operations of the convolutions for one image, in billions.
 
-    Counted as they are defined: kernel area x input channels for every output value, transposed convolutions by their
-    input values, deformable ones like ordinary ones with that of their offsets. Nothing is computed.
+    A convolution counts kernel area x input channels for every output value, a transposed one for every input value.
+    A deformable one counts like an ordinary one, and the convolution of its offsets counts too. Nothing is computed.
 
     Args:
         module: The network.
-        height: Of the input in pixels.
-        width: Of the input in pixels.
+        height: Height of the input in pixels.
+        width: Width of the input in pixels.
     """
     counted = copy.deepcopy(module).to("meta")
     total = 0
@@ -42,7 +42,7 @@ def gmacs(module: HeadedNetwork, height: int, width: int) -> float:
 
 
 def card_gmacs(card: ModelCard) -> float | None:
-    """`gmacs` of a card's network at its input size; None where it has no network or no fixed size."""
+    """Return `gmacs` of a card's network at its input size; None if it has no network or no fixed size."""
     network = card.network
     if network is None or card.input.keep_res:
         return None

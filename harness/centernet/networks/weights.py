@@ -1,4 +1,4 @@
-"""Official and own `.pth` checkpoints: read safely, loaded strictly."""
+"""Reading of official and own `.pth` checkpoints: safely, and strictly by name and shape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES_SHOWN = 8
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint: ``{"state_dict": ...}`` or the bare dict, prefix ``module.`` removed.
+    """Read the state dict of a checkpoint: ``{"state_dict": ...}`` or the bare dict, prefix ``module.`` removed.
 
     Nothing in the file is executed (``weights_only=True``).
 
@@ -50,10 +50,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint into `model`, every name and shape accounted for.
+    """Load a checkpoint into `model`; every name and shape must match.
 
     Raises:
-        HarnessError: As `read_state_dict`; or names are missing or unexpected, or shapes differ; they are listed.
+        HarnessError: See `read_state_dict`; or names are missing or unexpected, or shapes differ; they are listed.
     """
     state = read_state_dict(path)
     own = model.state_dict()
@@ -71,7 +71,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -16,7 +16,7 @@ from harness.centernet.ops.decomposed import deform_conv2d_decomposed
 
 
 def split_offset_mask(offset_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Split what `conv_offset_mask` gives.
+    """Split the output of `conv_offset_mask` into offsets and mask.
 
     Args:
         offset_mask: (N, 3 * groups * kh * kw, h, w), with `groups` offset groups.
@@ -50,7 +50,7 @@ class DCNv2(nn.Module):
         self.padding = padding
         self.dilation = dilation
         self.decomposed = False
-        """Compute by `deform_conv2d_decomposed`, as training does for speed."""
+        """Selects `deform_conv2d_decomposed`, which training uses for speed."""
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.conv_offset_mask = nn.Conv2d(
@@ -63,7 +63,7 @@ class DCNv2(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve `x` at the offsets that it asks for."""
+        """Convolve `x` at the offsets that are computed from it."""
         offset, mask = split_offset_mask(self.conv_offset_mask(x))
         # Under autocast the convolution of the offsets gives bfloat16: too coarse for positions, and not one dtype.
         x, offset, mask = (tensor.to(self.weight.dtype) for tensor in (x, offset, mask))

@@ -1,4 +1,4 @@
-"""DCNv2 written as bilinear sampling, mask and matrix product: no deformable operator needed."""
+"""DCNv2 written as bilinear sampling, mask and matrix product, without a deformable operator."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def deform_conv2d_decomposed(
     dilation: Pair = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """What `torchvision.ops.deform_conv2d` computes, as one `grid_sample` over all kernel points.
+    """Compute `torchvision.ops.deform_conv2d` by one `grid_sample` over all kernel points.
 
-    The samples of one place stand beside each other in a row, so that the product is a convolution that strides over
-    them, and nothing but the grid changes its layout. Groups and offset groups follow from the shapes, as in
-    torchvision. The backward pass takes a tenth of the time of torchvision's on a CPU.
+    The samples of one place lie beside each other in a row. The product is then a convolution that strides over them,
+    and only the grid changes its layout. Groups and offset groups follow from the shapes, as in torchvision. The
+    backward pass takes a tenth of the time of torchvision's on a CPU.
 
     Args:
         x: (N, C, H, W).
@@ -31,9 +31,9 @@ def deform_conv2d_decomposed(
             order.
         weight: (out, C / groups, kh, kw).
         bias: (out,).
-        stride: Of both axes, or (vertical, horizontal); so the next two.
-        padding: In pixels.
-        dilation: Distance of neighbouring kernel points, in pixels.
+        stride: Stride of both axes, or (vertical, horizontal).
+        padding: Padding in pixels, of both axes or (vertical, horizontal).
+        dilation: Distance of neighbouring kernel points in pixels, of both axes or (vertical, horizontal).
         mask: (N, offset groups * kh * kw, h, w) factors; none for DCNv1.
 
     Returns:
@@ -62,16 +62,16 @@ def deform_conv2d_decomposed(
 
 
 def sample(x: Tensor, grid: Tensor) -> Tensor:
-    """Bilinear samples of (N, C, H, W) at (N, h, w, 2) positions (x, y), nothing beside the image.
+    """Sample (N, C, H, W) bilinearly at (N, h, w, 2) positions (x, y); beside the image is 0.
 
-    Positions are normalised so that -1 and 1 are the outer edges of the first and last pixel: the centres of the pixels
-    are then exact in float16 where the side is a power of two, and a map of one pixel has a scale as well.
+    Positions are normalised: -1 and 1 are the outer edges of the first and last pixel. The centres of the pixels are
+    then exact in float16 if the side is a power of two, and a map of one pixel has a scale as well.
     """
     return functional.grid_sample(x, grid, "bilinear", "zeros", False)
 
 
 def side_by_side(values: Tensor) -> Tensor:
-    """(N, points, h, w, n) -> (N, h, w * points, n): the kernel points of a place beside each other in one row."""
+    """Put the kernel points of a place beside each other: (N, points, h, w, n) -> (N, h, w * points, n)."""
     samples, points, h, w, n = values.shape
     return values.permute(0, 2, 3, 1, 4).reshape(samples, h, w * points, n)
 
@@ -84,7 +84,7 @@ def kernel_positions(
     dilation: tuple[int, int],
     like: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Row and column of every kernel point without offsets, (kh * kw, h, w) each, in pixels."""
+    """Return row and column of every kernel point without offsets, (kh * kw, h, w) each, in pixels."""
 
     def along(axis: int) -> Tensor:
         places = torch.arange(output[axis], dtype=like.dtype, device=like.device) * stride[axis] - padding[axis]

@@ -1,4 +1,4 @@
-"""DCNv2 for maps of one size, with all that is constant folded into its weights: what the decomposed dialect writes."""
+"""DCNv2 for maps of one size, with all constants folded into its weights: the form of the decomposed dialect."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from harness.centernet.ops.decomposed import kernel_positions, sample
 
 
 class SampledDCNv2(nn.Module):
-    """What a DCNv2 computes, at any offset, as one convolution, one GridSample, a product and a strided convolution.
+    """A DCNv2 at any offset as one convolution, one GridSample, a product and a strided convolution.
 
-    The convolution of offsets and mask gives positions in (x, y) as GridSample normalises them: order and scale are
-    folded into its weights. (N, in_channels, H, W) -> (N, out_channels, h, w).
+    The convolution of offsets and mask gives positions (x, y) as GridSample normalises them: order and scale are folded
+    into its weights. (N, in_channels, H, W) -> (N, out_channels, h, w).
 
     Args:
-        dcn: Its weights are copied.
-        height: Of the maps, in pixels.
-        width: Of the maps, in pixels.
+        dcn: The layer, of which the weights are copied.
+        height: Height of the maps in pixels.
+        width: Width of the maps in pixels.
     """
 
     base: Tensor
@@ -51,7 +51,7 @@ class SampledDCNv2(nn.Module):
         self.register_buffer("base", centres.reshape(1, -1, h, w).repeat(1, self.groups, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sample `x` where its own convolution asks for, and sum up."""
+        """Sample `x` at the positions of its own convolution, and sum the samples with the weights."""
         samples, channels, height, width = x.shape
         parts, (h, w) = samples * self.groups, self.base.shape[-2:]
         asked = self.conv(x)
@@ -64,11 +64,11 @@ class SampledDCNv2(nn.Module):
 
 
 def sampled_form(network: nn.Module, example: Tensor) -> None:
-    """Write every DCNv2 of a network for the maps that it gets from inputs of one size.
+    """Replace every DCNv2 of a network by the form for the maps that inputs of one size give.
 
     Args:
-        network: In evaluation mode; changed in place, so give a copy.
-        example: An input; only its shape counts.
+        network: Network in evaluation mode; it is changed in place, so give a copy.
+        example: An input of that size; its values do not matter.
     """
     sizes: dict[nn.Module, tuple[int, int]] = {}
 

@@ -1,1 +1,1 @@
-"""Ascend's toolchain: from an ONNX to an om, and what its tools say about machine, errors and speed."""
+"""Ascend's toolchain: conversion of an ONNX to an om, and the output of its tools on chips and errors."""

@@ -1,4 +1,4 @@
-"""AIPP: the normalisation as a part of the om, which then takes the pixels as they are."""
+"""AIPP: normalisation inside the om, whose input is then raw pixels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ PIXELS = "RGB888_U8"
 
 
 def aipp_config(card: ModelCard) -> str:
-    """What ``--insert_op_conf`` takes: ``(pixel - min_chn) * var_reci_chn``, as `preprocess` normalises.
+    """Write the file for ``--insert_op_conf``: ``(pixel - min_chn) * var_reci_chn``, the normalisation of `preprocess`.
 
-    The om takes RGB pixels, (height, width, 3) uint8; the chip exchanges red and blue where the network wants BGR, and
-    the coefficients apply after that. The mean goes into ``min_chn``, since ``mean_chn`` holds whole numbers. AIPP
-    cannot warp an image: that stays on the host.
+    The om takes RGB pixels, (height, width, 3) uint8. The chip exchanges red and blue if the network takes BGR, and
+    the coefficients apply after that. The mean is written to ``min_chn``, since ``mean_chn`` holds whole numbers. AIPP
+    cannot warp an image: the host does that.
 
     Raises:
         HarnessError: The card's input is not float32 NCHW of a fixed size.
@@ -46,7 +46,7 @@ def aipp_config(card: ModelCard) -> str:
 
 
 def pixel_card(card: ModelCard) -> ModelCard:
-    """The contract of the om with AIPP: uint8 RGB pixels, (height, width, 3), geometry as before."""
+    """Make the card of the om with AIPP: uint8 RGB pixels, (height, width, 3), the same geometry."""
     spec = card.input
     pixels = Input(
         name=spec.name,

@@ -1,4 +1,4 @@
-"""ATC, Ascend's compiler: its command line, its run, and whether an om came of it."""
+"""ATC, Ascend's compiler: its command line, its run, and the check of the om."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from harness.export.ascend import out_nodes as nodes_of_outputs
 from harness.export.load import load_onnx_checked, stated_by
 
 LIMIT_S = 3600.0
-"""A compiler that takes longer hangs."""
+"""Seconds after which a compiler counts as hanging."""
 LOG = "atc.log"
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh (newer: /usr/local/Ascend/cann/set_env.sh)"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A conversion that is asked for.
+class AtcRequest:
+    """A request for a conversion by ATC.
 
     Attributes:
         model: The ONNX.
-        output: The om without its suffix.
-        soc: As ``--soc_version`` has it.
-        batch_size: Of the om.
+        output: Path of the om without its suffix.
+        soc: Value for ``--soc_version``.
+        batch_size: Batch size of the om.
         aipp: Config of AIPP; None for a float input.
-        options: Further options, as atc takes them.
+        options: Further options of atc.
     """
 
     model: Path
@@ -45,10 +45,10 @@ class Order:
 
 
 def find_atc() -> Path:
-    """The compiler.
+    """Find the compiler.
 
     Raises:
-        HarnessError: It is not there; the message says what was looked for.
+        HarnessError: It is not installed; the message names the places that were searched.
     """
     found = shutil.which("atc")
     if found is not None:
@@ -65,40 +65,40 @@ def find_atc() -> Path:
     )  # fmt: skip
 
 
-def arguments(order: Order) -> list[str]:
-    """The options of atc, with the names and shapes that the model itself states.
+def arguments(request: AtcRequest) -> list[str]:
+    """Make the options of atc, with the names and shapes that the model itself states.
 
     Raises:
-        HarnessError: The file is no ONNX, or its height and width are open.
+        HarnessError: The file is no ONNX, or its height or width is open.
     """
-    model = load_onnx_checked(order.model)
+    model = load_onnx_checked(request.model)
     given = stated_by(model).inputs[0]
-    shape = [order.batch_size, *given.shape[1:]]
+    shape = [request.batch_size, *given.shape[1:]]
     if None in shape:
         raise HarnessError(
             f"input '{given.name}' has {list(given.shape)}, and atc needs the sides",
-            file=order.model,
+            file=request.model,
             remedy="export the model at a fixed height and width",
         )
     told = [
         "--framework=5",
-        f"--model={order.model}",
-        f"--output={order.output}",
+        f"--model={request.model}",
+        f"--output={request.output}",
         f"--input_format={'NCHW' if shape[1] == 3 else 'ND'}",
         f"--input_shape={given.name}:{','.join(map(str, shape))}",
         f"--out_nodes={';'.join(out_nodes(model))}",
         "--log=info",
-        f"--soc_version={order.soc}",
+        f"--soc_version={request.soc}",
     ]
-    told += [] if order.aipp is None else [f"--insert_op_conf={order.aipp}"]
-    return [*told, *order.options]
+    told += [] if request.aipp is None else [f"--insert_op_conf={request.aipp}"]
+    return [*told, *request.options]
 
 
 def out_nodes(model: onnx.ModelProto) -> list[str]:
-    """What ``--out_nodes`` takes, in the order of the model's outputs: the om is to have the same.
+    """Return the values for ``--out_nodes``, in the order of the model's outputs, which the om then has too.
 
-    ``NODE:INDEX``, with the names that stand in this file; where a node has none, the names of the outputs, which ATC
-    takes as well but not mixed with the others.
+    They are ``NODE:INDEX`` with the names of this very file. If a node has no usable name, they are the names of the
+    outputs, which ATC also takes, though not mixed with the others.
     """
     outputs = [output.name for output in model.graph.output]
     makers = [node.name for node in model.graph.node if set(node.output) & set(outputs)]
@@ -107,24 +107,24 @@ def out_nodes(model: onnx.ModelProto) -> list[str]:
     return list(nodes_of_outputs(model))
 
 
-def compile_om(order: Order, folder: Path) -> Path:
-    """Run atc; the om.
+def compile_om(request: AtcRequest, folder: Path) -> Path:
+    """Run atc and return the om.
 
-    Its word is not taken: the exit status counts, and that the om is there and newer than the call.
+    Success means exit status 0 and an om that is newer than the call; atc's own messages do not count.
 
     Args:
-        order: What to make.
-        folder: Where it runs; its log is left there.
+        request: The conversion.
+        folder: Working folder, which keeps the log.
 
     Raises:
         HarnessError: atc is missing, fails, hangs, or leaves no new om; known codes are explained.
     """
-    om = order.output.with_name(f"{order.output.name}.om")
-    command: Sequence[str | Path] = [find_atc(), *arguments(order)]
+    om = request.output.with_name(f"{request.output.name}.om")
+    command: Sequence[str | Path] = [find_atc(), *arguments(request)]
     started = time.time_ns()
-    what = f"atc, {order.model.name} for {order.soc}"
+    what = f"atc, {request.model.name} for {request.soc}"
     try:
-        run_tool(command, folder, os.environ, what, order.model, limit_s=LIMIT_S)
+        run_tool(command, folder, os.environ, what, request.model, limit_s=LIMIT_S)
     except HarnessError as error:
         raise explained(error, folder / LOG) from error
     # File systems count coarser than the clock.
@@ -137,7 +137,7 @@ def compile_om(order: Order, folder: Path) -> Path:
 
 
 def explained(error: HarnessError, log: Path) -> HarnessError:
-    """The same error with what the codes in the tool's log mean, and their remedies."""
+    """Add the meaning of the codes in the tool's log, and their remedies, to an error."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     known = explain(text)
     if not known:

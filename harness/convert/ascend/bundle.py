@@ -1,4 +1,4 @@
-"""A folder to carry to the host with the chip: the model, the command that converts it, and what to do there."""
+"""A folder to carry to the host with the chip: the model, the command that converts it, and instructions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.cards import DeviceCard, ModelCard
 from harness.centernet.networks.weights import file_sha256
 from harness.convert.ascend.aipp import aipp_config, pixel_card
-from harness.convert.ascend.atc import Order, arguments, compile_om, find_atc, out_nodes
+from harness.convert.ascend.atc import AtcRequest, arguments, compile_om, find_atc, out_nodes
 from harness.errors import HarnessError
 from harness.export.ascend_parser import require_readable
 from harness.export.load import load_onnx_checked, stated_by
@@ -50,12 +50,12 @@ summaries that lie beside its folders, and on the host with the data set:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What was made.
+    """A folder that was written.
 
     Attributes:
         folder: The folder.
-        om: The om; None where atc is not on this host.
-        missing: Why there is none.
+        om: The om; None if atc is not on this host.
+        missing: Reason why there is no om; None if there is one.
     """
 
     folder: Path
@@ -64,10 +64,10 @@ class Bundle:
 
 
 def choose_soc(device: DeviceCard, soc: str | None) -> str:
-    """The name that ATC takes, from the card or as asked for.
+    """Choose the name for ATC: the requested one, or the first of the card.
 
     Raises:
-        HarnessError: The device is no Ascend chip, or the name is none of its.
+        HarnessError: The device is no Ascend chip, or the name is not one of its names.
     """
     if device.ascend is None:
         raise HarnessError(
@@ -95,16 +95,16 @@ def write_bundle(
     aipp: bool = False,
     options: tuple[str, ...] = (),
 ) -> Bundle:
-    """Fill the folder, and run atc in it where it is on this host.
+    """Fill a folder, and run atc in it if it is on this host.
 
     Args:
         card: The contract of the model.
-        onnx: The model as ATC takes it.
-        folder: What to make; it must not exist, or be empty.
+        onnx: The model in the dialect of ATC.
+        folder: The folder to make; it must not exist, or be empty.
         device: Card of the chip.
-        soc: As ``--soc_version`` has it.
-        batch_size: Of the om.
-        aipp: Let the om normalise: it takes uint8 RGB pixels, which `preprocess` writes by the card in the folder.
+        soc: Value for ``--soc_version``.
+        batch_size: Batch size of the om.
+        aipp: Let the om normalise: its input is uint8 RGB pixels, which `preprocess` writes by the card in the folder.
         options: Further options of atc.
 
     Raises:
@@ -115,36 +115,36 @@ def write_bundle(
     require_readable(load_onnx_checked(onnx), onnx)
     with whole_folder(folder) as partial:
         shutil.copyfile(onnx, partial / f"{name}.onnx")
-        order = Order(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
-        command = arguments(replace(order, model=partial / order.model))
-        command[1] = f"--model={order.model}"
+        request = AtcRequest(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
+        command = arguments(replace(request, model=partial / request.model))
+        command[1] = f"--model={request.model}"
         (partial / SCRIPT).write_text(f"#!/bin/sh\nset -e\natc {shlex.join(command)}\ntest -s {name}.om\n")
         (partial / SCRIPT).chmod(0o755)
         if aipp:
             (partial / AIPP).write_text(aipp_config(card), encoding="ascii")
         (partial / CARD).write_text(to_toml(pixel_card(card) if aipp else card), encoding="utf-8")
-        _describe(card, partial, order, device, command)
+        _describe(card, partial, request, device, command)
         try:
             find_atc()
         except HarnessError as error:
             missing = error.cause
         else:
             whole = replace(
-                order,
-                model=(partial / order.model).absolute(),
+                request,
+                model=(partial / request.model).absolute(),
                 output=(partial / name).absolute(),
-                aipp=None if order.aipp is None else (partial / order.aipp).absolute(),
+                aipp=None if request.aipp is None else (partial / request.aipp).absolute(),
             )
             om = compile_om(whole, partial)
     return Bundle(folder, None if om is None else folder / om.name, missing)
 
 
-def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, command: list[str]) -> None:
-    name, batch, model = order.output.name, order.batch_size, load_onnx_checked(folder / order.model)
+def _describe(card: ModelCard, folder: Path, request: AtcRequest, device: DeviceCard, command: list[str]) -> None:
+    name, batch, model = request.output.name, request.batch_size, load_onnx_checked(folder / request.model)
     text = README.format(
         name=name,
-        soc=order.soc,
-        chip=order.soc.removeprefix("Ascend"),
+        soc=request.soc,
+        chip=request.soc.removeprefix("Ascend"),
         script=SCRIPT,
         card=CARD,
         batch=batch,
@@ -156,9 +156,13 @@ def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, c
         "schema": 1,
         "model": card.name,
         "device": device.name,
-        "soc": order.soc,
+        "soc": request.soc,
         "batch_size": batch,
-        "input": {"name": given.name, "dtype": "uint8" if order.aipp else given.dtype, "aipp": order.aipp is not None},
+        "input": {
+            "name": given.name,
+            "dtype": "uint8" if request.aipp else given.dtype,
+            "aipp": request.aipp is not None,
+        },
         "outputs": dict(zip((output.name for output in model.graph.output), out_nodes(model), strict=True)),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "command": ["atc", *command],
@@ -168,7 +172,7 @@ def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, c
 
 
 def to_toml(card: ModelCard) -> str:
-    """A model card as the file that `load_model_card` reads."""
+    """Write a model card as TOML that `load_model_card` reads."""
     plain = card.model_dump(mode="json", exclude_none=True)
     tables = {key: value for key, value in plain.items() if isinstance(value, dict)}
     lists = {key: value for key, value in plain.items() if isinstance(value, list)}

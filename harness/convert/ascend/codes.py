@@ -1,4 +1,4 @@
-"""What the error codes of CANN mean, and what to do about them."""
+"""Meanings of the error codes of CANN, with remedies."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """What a code means here.
+class ErrorMeaning:
+    """The meaning of an error code.
 
     Attributes:
-        code: As the tool prints it.
-        meaning: What is wrong.
-        remedy: What to do.
+        code: The code as the tool prints it.
+        meaning: The error.
+        remedy: Advice how to correct it.
     """
 
     code: str
@@ -25,7 +25,7 @@ OPSET = "convert an ONNX of opset 9 to 16: the dialect 'ascend' of 'harness expo
 SOC = "take the name that 'npu-smi info' shows, with 'Ascend' before it, such as Ascend310P3 or Ascend310B1"
 
 _TABLE: tuple[tuple[str, str, str, str], ...] = (
-    # code, what the text must hold beside it, meaning, remedy
+    # code, pattern that the text must match too, meaning, remedy
     ("E10001", r"input_shape", "the input of the model has another name or shape than --input_shape", "use the "
      "input's own name, as 'convert' writes it"),
     ("E10001", "", "an argument has a value that atc does not know", "correct the argument that is named"),
@@ -62,27 +62,27 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
      f"convert it again on this host; {SOC}"),
 )  # fmt: skip
 KINDS = {"1": "the call is wrong", "2": "a resource is missing", "3": "the task failed", "5": "CANN itself failed"}
-"""Of the codes of pyACL, by their first of six digits."""
+"""Meanings of the codes of pyACL by the first of their six digits."""
 
 
-def explain(text: str) -> tuple[Explanation, ...]:
-    """What the codes in a tool's output mean, in the order in which they stand there.
+def explain(text: str) -> tuple[ErrorMeaning, ...]:
+    """Explain the known codes in a tool's output, in their order.
 
     Args:
-        text: All that it printed.
+        text: The whole output.
     """
-    found: dict[str, tuple[int, Explanation]] = {}
+    found: dict[str, tuple[int, ErrorMeaning]] = {}
     for code, context, meaning, remedy in _TABLE:
         place = re.search(rf"(?<![0-9A-Z]){code}(?!\d)", text)
         if place is not None and code not in found and re.search(context, text):
-            found[code] = (place.start(), Explanation(code, meaning, remedy))
+            found[code] = (place.start(), ErrorMeaning(code, meaning, remedy))
     return tuple(explanation for _, explanation in sorted(found.values(), key=lambda item: item[0]))
 
 
-def explain_status(status: int) -> Explanation:
-    """What a code that a call of pyACL returned means."""
+def explain_status(status: int) -> ErrorMeaning:
+    """Explain the code that a call of pyACL returned."""
     known = explain(str(status))
     if known:
         return known[0]
     kind = KINDS.get(f"{status:06}"[0], "no code of the documented kinds")
-    return Explanation(str(status), kind, "look it up in the ACL error codes of the installed CANN")
+    return ErrorMeaning(str(status), kind, "look it up in the ACL error codes of the installed CANN")

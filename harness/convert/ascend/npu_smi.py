@@ -1,4 +1,4 @@
-"""Which chips a host has, as ``npu-smi info`` shows them."""
+"""The chips of a host, from the table of ``npu-smi info``."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Npu:
 
     Attributes:
         card: Number of the card ("NPU").
-        device: Number that ``--device`` of the runners takes; it is not the card's.
-        name: As shown, such as "310P3".
-        health: "OK", or what is wrong.
+        device: Number for ``--device`` of the runners; it is not the card's.
+        name: Name in the table, such as "310P3".
+        health: "OK", or the state in the table.
     """
 
     card: int
@@ -37,10 +37,10 @@ class Npu:
 
     @property
     def soc(self) -> str:
-        """The name that ATC takes.
+        """Name of the chip for ATC.
 
         Raises:
-            HarnessError: The driver shows no digit after 310B or 310P, and so does not say which of them it is.
+            HarnessError: The driver shows no digit after 310B or 310P, so that the chip is ambiguous.
         """
         if NAMES.fullmatch(self.name) is None:
             raise HarnessError(
@@ -53,13 +53,13 @@ class Npu:
 
 
 def parse_npu_smi(text: str) -> tuple[Npu, ...]:
-    """The chips in the table of ``npu-smi info``.
+    """Read the chips from the table of ``npu-smi info``.
 
-    Every chip has two rows: NPU and name, health, power; then chip and device, bus, memory. Other lines, such as logs
-    and the table of processes that newer drivers append, are passed over.
+    Every chip has two rows: NPU and name, health, power; then chip and device, bus, memory. Other lines are ignored,
+    such as logs and the table of processes that newer drivers append.
 
     Raises:
-        HarnessError: There is no chip in it.
+        HarnessError: The table has no chip.
     """
     found, above = [], None
     for line in text.splitlines():
@@ -70,7 +70,7 @@ def parse_npu_smi(text: str) -> tuple[Npu, ...]:
         if named is not None and cells[1].upper() in HEALTH:
             above = (int(named[1]), named[2], cells[1])
         elif numbered is not None and above is not None:
-            # Where a module has one chip, older drivers leave the number of the device out.
+            # Older drivers leave the number of the device out if a module has one chip.
             found.append(Npu(above[0], int(numbered[2] or numbered[1]), above[1], above[2]))
             above = None
     if not found:
@@ -79,7 +79,7 @@ def parse_npu_smi(text: str) -> tuple[Npu, ...]:
 
 
 def find_npus() -> tuple[Npu, ...]:
-    """The chips of this host.
+    """Find the chips of this host.
 
     Raises:
         HarnessError: There is no npu-smi, it fails or hangs, or it shows no chip.

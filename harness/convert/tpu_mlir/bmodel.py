@@ -1,4 +1,4 @@
-"""What a bmodel states about itself: chip, tensors, scales, memory."""
+"""The statements of a bmodel about itself: chip, tensors, scales, memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StatedTensor:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a bmodel states about itself."""
+    """The statements of a bmodel about itself; `device_bytes` is the memory that it takes on the chip."""
 
     chip: str
     inputs: tuple[StatedTensor, ...]
@@ -40,7 +40,7 @@ class Stated:
 
 
 def read_bmodel(environment: Environment, path: Path) -> Stated:
-    """Chip and tensors of a bmodel.
+    """Read chip and tensors of a bmodel.
 
     Raises:
         HarnessError: The file is missing or no bmodel.
@@ -54,7 +54,7 @@ def read_bmodel(environment: Environment, path: Path) -> Stated:
 
 
 def parse_info(text: str, path: Path) -> Stated:
-    """What ``model_tool --info`` printed.
+    """Parse the output of ``model_tool --info``.
 
     Raises:
         HarnessError: It names no chip or no tensors.

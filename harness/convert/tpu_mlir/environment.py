@@ -1,4 +1,4 @@
-"""Where tpu_mlir is: in an environment of its own, since it wants a Python and a NumPy that nothing else wants."""
+"""The environment of tpu_mlir: one of its own, since it needs another Python and NumPy than the suite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = "1.30.2"
 PYTHON = "3.10"
-"""The only one that its wheel is for."""
+"""The only version that its wheel supports."""
 REQUIREMENTS = (
     f"tpu_mlir[onnx]=={VERSION}",
     "psutil>=5.9",  # imported, not declared
@@ -28,7 +28,10 @@ REQUIREMENTS = (
 )
 INSTALL = "python -m harness doctor --install tpu_mlir"
 HOST_LIBRARIES = ("libc.so.6", "libm.so.6", "libpthread.so.0")
-"""Of glibc 2.35, bundled in a folder that the tools put first on the library path: on a newer host nothing starts."""
+"""Libraries of glibc 2.35 in a bundled folder that the tools put first on the library path.
+
+On a host with a newer glibc no tool starts with them, so the installation removes them.
+"""
 COMPLETE = "complete"
 
 TORCH = '''\
@@ -53,16 +56,16 @@ class Environment:
     root: Path
 
     def tool(self, name: str) -> Path:
-        """The command `name`."""
+        """Return the path of the command `name`."""
         return self.root / "bin" / name
 
     @property
     def package(self) -> Path:
-        """The folder of the package."""
+        """Folder of the package."""
         return self.root / "lib" / f"python{PYTHON}" / "site-packages" / "tpu_mlir"
 
     def variables(self) -> dict[str, str]:
-        """Environment variables for its tools: nothing of ours that changes what Python or the loader finds."""
+        """Make the environment variables for its tools, without ours that change the search of Python or the loader."""
         foreign = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV", "TPUC_ROOT")
         kept = {name: value for name, value in os.environ.items() if name not in foreign}
         threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -71,12 +74,12 @@ class Environment:
 
 
 def default_root() -> Path:
-    """Where the environment is, or is to be."""
+    """Return the folder of the environment, whether it is installed or not."""
     return cache_path() / "toolchains" / f"tpu_mlir-{VERSION}"
 
 
 def find_environment() -> Environment:
-    """The environment with tpu_mlir.
+    """Find the environment with tpu_mlir.
 
     Raises:
         HarnessError: It is not installed.
@@ -90,7 +93,7 @@ def find_environment() -> Environment:
 
 
 def install() -> Environment:
-    """Put tpu_mlir into its environment; nothing happens where it is there already.
+    """Install tpu_mlir into its environment, unless it is there already.
 
     Raises:
         HarnessError: There is no Python 3.10, or pip fails.
@@ -130,7 +133,7 @@ def _fill(environment: Environment, python: Path) -> None:
 
 
 def find_python() -> Path:
-    """A Python 3.10: known to uv, on the PATH, one of pyenv's, or beside the Python that runs this.
+    """Find a Python 3.10: known to uv, on the PATH, one of pyenv's, or beside the Python that runs this.
 
     Raises:
         HarnessError: There is none.

@@ -1,4 +1,4 @@
-"""What tpu_mlir made of a model, read from its own text: which operators stay in float, which left the chip."""
+"""The graph of a model in tpu_mlir's own text: operators to keep in float, and operators on the host."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.convert.walk import serving_one_output, walk_back
 from harness.errors import HarnessError
 
 OPERATION = re.compile(
@@ -27,10 +28,10 @@ class Operation:
     """One operator of a graph.
 
     Attributes:
-        name: As qtables and calibration tables name it.
-        kind: Such as "top.Conv".
-        operands: SSA names of what it takes.
-        relu: Whether a ReLU, with or without a limit, is part of it.
+        name: Name in quantisation and calibration tables.
+        kind: Kind, such as "top.Conv".
+        operands: SSA names of its operands.
+        relu: True if a ReLU, with or without a limit, is part of it.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The operators of a .mlir by their SSA names, in order, and what the graph returns."""
+    """The operators of a .mlir by their SSA names, in order, and the SSA names of its outputs."""
 
     operations: dict[str, Operation]
     returned: tuple[str, ...]
@@ -52,14 +53,14 @@ class Graph:
         return [operation for operation in self.operations.values() if operation.kind.endswith(".GridSampler")]
 
     def grid_of(self, sampler: Operation) -> tuple[list[Operation], list[Operation]]:
-        """What computes the coordinates of a sampler: the arithmetic, and the convolutions that it starts from."""
+        """Return the operators for the coordinates of a sampler: the arithmetic, and the convolutions before it."""
         return self._back_to_convolutions(sampler.operands[1:2])
 
     def product_of(self, sampler: Operation) -> list[Operation]:
-        """What is done with the samples: the mask, the product with it, and the convolution that sums up."""
+        """Return the users of the samples: the mask, the product with it, and the convolution that sums them."""
         found: list[Operation] = []
         own = {name for name, operation in self.operations.items() if operation is sampler}
-        for name, operation in self.operations.items():  # in order: what is used stands before its users
+        for name, operation in self.operations.items():  # the order is topological
             if own.isdisjoint(operation.operands):
                 continue
             found.append(operation)
@@ -70,44 +71,33 @@ class Graph:
         return found
 
     def heads(self) -> list[Operation]:
-        """What computes one output and no other: all that comes after the last map that the heads share.
+        """Return the operators that serve one output only: all after the last map that the heads share.
 
-        Of a single output that is no concatenation, the last convolutions.
+        For a single output that is no concatenation, these are the last convolutions.
         """
         outputs = self.returned
         if len(outputs) == 1 and self.operations[outputs[0]].kind == "top.Concat":
             outputs = self.operations[outputs[0]].operands
         if len(outputs) == 1:
             return self._back_to_convolutions(outputs)[1]
-        serves: dict[str, set[str]] = {output: {output} for output in outputs}
-        for name, operation in reversed(self.operations.items()):
-            for operand in operation.operands:
-                serves.setdefault(operand, set()).update(serves.get(name, ()))
-        own = [name for name in self.operations if len(serves.get(name, ())) == 1]
-        return [self.operations[name] for name in own if self.operations[name].kind not in NO_WORK]
+        nodes = [(operation, (name,), operation.operands) for name, operation in self.operations.items()]
+        return [operation for operation in serving_one_output(nodes, outputs) if operation.kind not in NO_WORK]
 
     def _back_to_convolutions(self, start: tuple[str, ...]) -> tuple[list[Operation], list[Operation]]:
-        between: dict[str, Operation] = {}
-        convolutions: dict[str, Operation] = {}
-        waiting = list(start)
-        while waiting:
-            name = waiting.pop()
-            operation = self.operations.get(name)
-            if operation is None or name in between or operation.kind in NO_WORK:
-                continue
-            if operation.kind == "top.Conv":
-                convolutions[name] = operation
-                continue
-            between[name] = operation
-            waiting += operation.operands
-        return list(between.values()), list(convolutions.values())
+        """Return the operators that compute some tensors, back to the nearest convolutions, and those convolutions."""
+
+        def inputs(operation: Operation) -> tuple[str, ...]:
+            return () if operation.kind == "top.Conv" else operation.operands
+
+        found = [o for o in walk_back(start, self.operations.get, inputs) if o.kind not in NO_WORK]
+        return [o for o in found if o.kind != "top.Conv"], [o for o in found if o.kind == "top.Conv"]
 
 
 def read_graph(path: Path) -> Graph:
-    """The graph of a .mlir file.
+    """Read the graph of a .mlir file.
 
     Raises:
-        HarnessError: It has no operators, or not in the form that this version of tpu_mlir writes.
+        HarnessError: It has no operators in the form that this version of tpu_mlir writes.
     """
     text = path.read_text(encoding="utf-8")
     places = {match[1]: match[2] for match in map(LOCATION.match, text.splitlines()) if match}
@@ -129,19 +119,21 @@ def read_graph(path: Path) -> Graph:
 
 
 def float_operators(graph: Graph, mode: str, chip_float: str) -> dict[str, str]:
-    """Operators that do not take the precision of the rest, and theirs: what goes into a quantization table.
+    """Make a quantisation table: the operators that need another precision than the rest, with that precision.
 
-    Coordinates in float16 are known to 2^-11 of the map, 0.03 pixels at a width of 128. Of all the samplers it is the
-    last one, which the heads read, that this shows in: in float32 it lifts every head by 10 dB for 1 ms of the whole
-    DLA-34 on BM1684X, all the others together by 3 dB more for 9 ms (``reports/sophon.md``). Under INT8 the deformable
-    convolutions and the heads stay in float: one scale for 27 channels of offsets in pixels and masks, or for a heatmap
-    of logits, leaves neither exact. So does the sum of a tensor and a constant with a ReLU in it, as in the hard
-    sigmoid: the compiler for BM1684X ends with "tpu_bdc_int_add_C: Assertion" on the first of them.
+    Coordinates in float16 are known to 2^-11 of the map, 0.03 pixels at a width of 128. The heads suffer most from the
+    last sampler, which they read: in float32 it lifts every head by 10 dB for 1 ms of the whole DLA-34 on BM1684X. All
+    other samplers together lift them by 3 dB more for 9 ms (``reports/sophon.md``).
+
+    Under INT8 the deformable convolutions and the heads stay in float. A single scale for 27 channels of offsets in
+    pixels and masks, or for a heatmap of logits, leaves neither exact. The sum of a tensor and a constant with a ReLU
+    in it, as in the hard sigmoid, stays in float too: on the first of them the compiler for BM1684X ends with
+    "tpu_bdc_int_add_C: Assertion".
 
     Args:
-        graph: Of the model, before it was lowered to a chip.
+        graph: Graph of the model, before it was lowered to a chip.
         mode: Precision of the rest: "F32", "F16", "BF16", "INT8".
-        chip_float: What the chip's other floating precision is under INT8, "F16" or "F32".
+        chip_float: The chip's floating precision beside INT8, "F16" or "F32".
     """
     if mode == "F32":
         return {}
@@ -160,10 +152,10 @@ def float_operators(graph: Graph, mode: str, chip_float: str) -> dict[str, str]:
 
 
 def named_operators(graph: Graph, tensors: Sequence[str]) -> list[Operation]:
-    """The operators that give these tensors of the ONNX.
+    """Find the operators that give some tensors of the ONNX.
 
     Raises:
-        HarnessError: There is none of a name.
+        HarnessError: No operator gives a tensor of this name.
     """
     known = {operation.name.rpartition("_")[0]: operation for operation in graph.operations.values()}
     for tensor in tensors:
@@ -178,7 +170,7 @@ def named_operators(graph: Graph, tensors: Sequence[str]) -> list[Operation]:
 
 
 def host_operators(lowered: Path) -> list[str]:
-    """Operators of a model lowered to a chip that run on the host's CPU instead, in order, once each time.
+    """List the operators of a lowered model that run on the host's CPU, in order, one entry for each occurrence.
 
     Args:
         lowered: The ``*_tpu.mlir`` of the conversion.

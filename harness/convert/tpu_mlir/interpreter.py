@@ -1,6 +1,7 @@
-"""tpu_mlir's interpreter: what a chip would compute, operator by operator on the host, a hundred times as fast.
+"""tpu_mlir's interpreter: the arithmetic of a chip on the host, operator by operator.
 
-It is the vendor's own reference for its bmodels, and no simulator: the compiler's tiling and scheduling are not in it.
+It is a hundred times as fast as the simulator, and the vendor's own reference for its bmodels. The compiler's tiling
+and scheduling are not part of it.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ for line in sys.stdin:
     np.savez(line.strip() + "/out.npz", **outputs)
     print("done", file=talk, flush=True)
 """
-"""Runs in tpu_mlir's own environment: one process for all batches."""
+"""Program for tpu_mlir's own environment: one process for all batches."""
 
 
 class Interpreter:
     """A lowered model in a process of its own, which ends with this object.
 
     Args:
-        environment: Where tpu_mlir is.
+        environment: The environment with tpu_mlir.
         model: The ``*_tpu.mlir``, its weights beside it.
 
     Raises:
@@ -71,7 +72,7 @@ class Interpreter:
         self._expect("ready")
 
     def run(self, images: NDArray[np.generic]) -> Outputs:
-        """The outputs of one batch, by the lowered model's own names.
+        """Compute the outputs of one batch, by the lowered model's own names.
 
         Raises:
             HarnessError: The interpreter fails.
@@ -79,7 +80,7 @@ class Interpreter:
         folder = Path(self._folder.name)
         np.save(folder / "in.npy", images)
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended: what it printed says why
+        with contextlib.suppress(OSError):  # the process has ended: its log says why
             print(folder, file=self._process.stdin, flush=True)
         self._expect("done")
         with np.load(folder / "out.npz") as saved:

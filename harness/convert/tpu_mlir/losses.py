@@ -1,4 +1,4 @@
-"""Where a quantised model loses what its outputs lack: operator by operator, against the same graph in float."""
+"""Losses of a quantised model, operator by operator, against the same graph in float."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from harness.convert.tpu_mlir.environment import Environment
 from harness.convert.tpu_mlir.graph import Graph
 
 IMAGES = 4
+"""Batches that are compared."""
 NAMED = 8
+"""Most losses that are reported."""
 MUCH = 0.1
-"""Of the size of a tensor; half of the largest where all are less."""
+"""Least loss that is reported, as a share of the size of a tensor; half of the largest loss if all are smaller."""
 RESULT = "errors.json"
 
 WORKER = """\
@@ -48,7 +50,7 @@ for path in sorted(Path(samples).glob("*.npy")):
             sums[name][1] += float((right**2).sum())
 Path(result).write_text(json.dumps({name: (of / all) ** 0.5 for name, (of, all) in sums.items() if all > 0}))
 """
-"""Runs in tpu_mlir's own environment: the error of every tensor that both have, as a share of its size."""
+"""Program for tpu_mlir's own environment: the error of every tensor that both models have, as a share of its size."""
 
 
 def tensor_errors(
@@ -59,15 +61,15 @@ def tensor_errors(
     inputs: Iterable[NDArray[np.generic]],
     what: str,
 ) -> dict[str, float]:
-    """How far each tensor of a quantised model is from the float one, root mean square, as a share of its size.
+    """Measure the error of each tensor of a quantised model, root mean square, as a share of its size.
 
     Args:
-        environment: Where tpu_mlir is.
-        folder: Where both models are; the inputs are written there, too.
+        environment: The environment with tpu_mlir.
+        folder: Folder of both models; the inputs are written there, too.
         floating: The model before it was lowered.
         quantised: The lowered one.
-        inputs: Batches as the model takes them.
-        what: For messages.
+        inputs: Batches of network inputs.
+        what: Description of the step, for messages.
 
     Raises:
         HarnessError: The interpreter fails.
@@ -83,16 +85,18 @@ def tensor_errors(
 
 
 def own_losses(graph: Graph, errors: Mapping[str, float]) -> dict[str, float]:
-    """What operators add to the error of what they are given: the first in the network that add much, at most `NAMED`.
+    """Find the first operators of the network that add much error to that of their inputs, at most `NAMED`.
 
-    The errors of an operator's inputs and its own are taken for independent, so their squares add up; what passes
-    through unchanged adds nothing. What has little of its own can still multiply what it is given, as a projection
-    does whose terms cancel, so of those that add much the first ones come first: on mb3_centernet, the first three
-    blocks in float bring back five points of AP, the operators with the largest numbers none.
+    An operator's own error and that of its inputs are taken as independent: their squares add up. An operator that
+    passes its input through adds nothing.
+
+    The losses are in the order of the network, not of their size. An operator with a small error of its own can still
+    multiply that of its inputs, as a projection does whose terms cancel. On mb3_centernet, the first three blocks in
+    float bring back five points of AP; the operators with the largest losses bring back none.
 
     Args:
-        graph: Of the model, before it was lowered.
-        errors: From `tensor_errors`.
+        graph: Graph of the model, before it was lowered.
+        errors: Errors from `tensor_errors`.
     """
     added: dict[str, float] = {}
     for operation in graph.operations.values():

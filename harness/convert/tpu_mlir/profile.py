@@ -1,4 +1,4 @@
-"""How fast the compiler believes a model to be: its own estimate, made while it writes the instructions."""
+"""The compiler's own estimate of a model's speed, made while it writes the instructions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ RUNTIME = re.compile(r"^flops: (\d+), runtime: ([\d.]+)ms", re.MULTILINE)
 TRAFFIC = re.compile(r"S2L:(\d+)\|dr\[1\] L2S:(\d+)(?:\|dr\[2\] S2S:(\d+))?")
 
 DDR_BYTES_PER_SECOND = {"bm1684": 32 * 2**30, "bm1684x": 64 * 2**30, "bm1688": 21.6 * 2**30}
-"""What moves more bytes than this cannot be faster. BM1684X, BM1688: from the profile's own share of the bandwidth;
-BM1684, whose profile says nothing, as tpu_perf has it."""
+"""Memory bandwidth of each chip, which bounds its speed.
+
+BM1684X and BM1688: from the profile's own share of the bandwidth. BM1684, whose profile has no such share: from
+tpu_perf.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """What the compiler estimates for one batch.
+class CompilerEstimate:
+    """The compiler's estimate for one batch.
 
     Attributes:
-        latency_ms: Of one batch, on the chip alone.
-        flops: Twice the multiplications.
-        ddr_bytes: Moved between the chip and its memory; None where the profile does not say.
-        note: What the estimate assumes and leaves out.
+        latency_ms: Time of one batch on the chip alone.
+        flops: Floating operations: twice the multiplications.
+        ddr_bytes: Bytes moved between the chip and its memory; None if the profile does not say.
+        note: Assumptions and omissions of the estimate.
     """
 
     latency_ms: float
@@ -34,7 +37,7 @@ class Estimate:
 
 
 def ddr_floor_ms(ddr_bytes: int | None, chip: str) -> float | None:
-    """Time that the traffic alone takes at the chip's bandwidth; None where either is not known."""
+    """Return the time of the memory traffic alone at the chip's bandwidth; None if either is unknown."""
     bandwidth = DDR_BYTES_PER_SECOND.get(chip)
     return None if ddr_bytes is None or bandwidth is None else 1000 * ddr_bytes / bandwidth
 
@@ -46,11 +49,11 @@ ASSUMPTIONS = {
 }
 
 
-def read_estimate(folder: Path, chip: str) -> Estimate:
-    """The estimate that a deployment left in the folder it ran in.
+def read_estimate(folder: Path, chip: str) -> CompilerEstimate:
+    """Read the estimate that model_deploy left in its working folder.
 
     Raises:
-        HarnessError: There is none, or not in the form that this version of tpu_mlir writes.
+        HarnessError: There is none in the form that this version of tpu_mlir writes.
     """
     files = sorted(folder.glob("*_0.txt")) or sorted(folder.glob("*_0.dat"))
     if not files:
@@ -60,7 +63,7 @@ def read_estimate(folder: Path, chip: str) -> Estimate:
     if not runtimes:
         raise HarnessError("the compiler's profile has no line 'flops: ..., runtime: ...'", file=files[0])
     note = f"compiler's estimate at {ASSUMPTIONS.get(chip, 'its own assumptions')}; data-dependent gathers not modelled"
-    return Estimate(
+    return CompilerEstimate(
         latency_ms=sum(float(runtime) for _, runtime in runtimes),
         flops=max(int(flops) for flops, _ in runtimes),
         ddr_bytes=sum(int(value or 0) for row in traffic for value in row) if traffic else None,

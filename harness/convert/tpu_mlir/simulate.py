@@ -1,4 +1,4 @@
-"""The vendor's bit-accurate simulator of a chip, and what it has computed before."""
+"""The vendor's bit-accurate simulator of a chip, with a cache of its outputs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ HEADS = "outputs.npz"
 
 
 def simulate(environment: Environment, bmodel: Path, name: str, images: NDArray[np.generic], what: str) -> Outputs:
-    """The outputs of a bmodel, by its own names.
+    """Simulate a bmodel and return its outputs by its own names.
 
-    An image takes a minute, and the simulator gives the same for the same, so its outputs are kept by the content of
-    bmodel and images: a run that is cut off goes on where it was, at the price of some megabytes an image.
+    An image takes a minute, and the simulator is deterministic. The outputs are therefore cached by the content of
+    bmodel and images: an interrupted run continues from there, at the price of some megabytes an image.
 
     Args:
-        environment: Where the simulator is.
+        environment: The environment with the simulator.
         bmodel: The model.
-        name: Of its input.
+        name: Name of its input.
         images: One batch.
-        what: For messages.
+        what: Description of the step, for messages.
 
     Raises:
         HarnessError: The simulator fails, or the cache cannot be written.
@@ -50,7 +50,7 @@ def simulate(environment: Environment, bmodel: Path, name: str, images: NDArray[
                 "--model",
                 bmodel.absolute(),
             ]
-            # The simulator re-points a link in its own package to the chip that it is to be.
+            # The simulator changes a link in its own package to the simulated chip: only one may run at a time.
             with locked(environment.root / "simulator"):
                 run_tool([*command, "--output", HEADS], work, environment.variables(), what, bmodel)
             (work / HEADS).replace(folder / HEADS)

@@ -1,4 +1,4 @@
-"""The data set that ships with the suite: generated, COCO-style, the same to the byte everywhere."""
+"""The generated, COCO-style data set that ships with the suite, the same to the byte on every machine."""
 
 from harness.data.synthetic.coco import SyntheticImage, annotations_of, draw_image
 from harness.data.synthetic.materialise import embedded_dataset_root, materialise

@@ -1,4 +1,4 @@
-"""The generated images with annotations as COCO has them."""
+"""The generated images with annotations in COCO's format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.synthetic.layout import Layout
+from harness.data.synthetic.layout import SceneLayout
 from harness.data.synthetic.paint import paint
 from harness.data.synthetic.scene import lay_out
 from harness.data.synthetic.spec import Spec
@@ -30,7 +30,7 @@ class SyntheticImage:
 
     Attributes:
         image: (height, width, 3) BGR.
-        annotations: COCO annotations of what is visible.
+        annotations: COCO annotations of the visible objects.
         image_id: COCO id.
         file_name: Name within the split's folder.
     """
@@ -42,7 +42,7 @@ class SyntheticImage:
 
 
 def draw_image(spec: Spec, split: str, index: int) -> SyntheticImage:
-    """Image `index` of a split, the same on every machine, whichever were drawn before.
+    """Draw image `index` of a split, the same on every machine and in any order of drawing.
 
     Raises:
         HarnessError: There is no such split.
@@ -56,7 +56,7 @@ def draw_image(spec: Spec, split: str, index: int) -> SyntheticImage:
 
 
 def annotations_of(spec: Spec, split: str, index: int) -> list[Annotation]:
-    """The annotations of image `index` of a split, without painting it.
+    """Return the annotations of image `index` of a split, without painting it.
 
     ``bbox`` (x, y, width, height) is the extent of the visible part and ``area`` its number of pixels, as in COCO, in
     image pixels. A crowd (``iscrowd`` 1) has its mask as uncompressed run lengths; single objects have no polygon.
@@ -69,11 +69,11 @@ def annotations_of(spec: Spec, split: str, index: int) -> list[Annotation]:
 
 
 def image_id_of(spec: Spec, split: str, index: int) -> int:
-    """COCO id of image `index` of a split."""
+    """Return the COCO id of image `index` of a split."""
     return spec.part(split).first_id + ID_STEP * index
 
 
-def _annotations(layout: Layout, image_id: int) -> list[Annotation]:
+def _annotations(layout: SceneLayout, image_id: int) -> list[Annotation]:
     found = []
     for index, thing in enumerate(layout.objects):
         (rows, columns), _ = layout.window(thing)
@@ -95,7 +95,7 @@ def _annotations(layout: Layout, image_id: int) -> list[Annotation]:
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, list[int]]:
-    """COCO's uncompressed run-length code of a (height, width) mask: down the columns, zeros first."""
+    """Encode a (height, width) mask as COCO's uncompressed run lengths: down the columns, zeros first."""
     flat = mask.ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     bounds = np.concatenate(([0], changes, [flat.size]))
@@ -104,7 +104,7 @@ def run_lengths(mask: NDArray[np.bool_]) -> dict[str, list[int]]:
 
 
 def instances(spec: Spec, images: Iterable[dict[str, Any]], annotations: Iterable[Annotation]) -> dict[str, Any]:
-    """The document of COCO's instances file."""
+    """Make the document of COCO's instances file."""
     return {
         "info": {"description": spec.description},
         "licenses": [],
@@ -118,27 +118,27 @@ def instances(spec: Spec, images: Iterable[dict[str, Any]], annotations: Iterabl
 
 
 def image_entry(drawn: SyntheticImage) -> dict[str, Any]:
-    """The entry of an image in ``images`` of COCO's instances file."""
+    """Make the entry of an image in ``images`` of COCO's instances file."""
     height, width, _ = drawn.image.shape
     return {"id": drawn.image_id, "file_name": drawn.file_name, "width": width, "height": height}
 
 
 def canonical(document: dict[str, Any]) -> bytes:
-    """JSON with sorted keys and no spaces: one text for one content."""
+    """Write JSON with sorted keys and no spaces, so that equal documents give equal bytes."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 class ContentHash:
-    """SHA-256 over decoded pixels and annotations; the files' compression does not enter."""
+    """SHA-256 over decoded pixels and annotations, independent of the compression of the files."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def add_image(self, image: UInt8) -> None:
-        """Add the pixels of the next image; its size stands in the annotations."""
+        """Add the pixels of the next image; its size is part of the annotations."""
         self._hash.update(np.ascontiguousarray(image).tobytes())
 
     def finish(self, document: dict[str, Any]) -> str:
-        """The hash in hexadecimal, with the document of the instances file added."""
+        """Add the document of the instances file and return the hash in hexadecimal."""
         self._hash.update(canonical(document))
         return self._hash.hexdigest()

@@ -1,4 +1,4 @@
-"""Where things stand in an image, and which of them hides which."""
+"""The layout of a generated image: places of the shapes and their occlusions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ NOBODY = -1
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A shape at a place.
+    """A shape at a position.
 
     Attributes:
         left: Column of the coverage's first pixel in the image; may be negative.
         top: Row of the coverage's first pixel; may be negative.
         coverage: (h, w) 0..FULL.
-        bgr: Colour.
+        bgr: Colour, 0..255 each.
     """
 
     left: int
@@ -37,7 +37,7 @@ class Object(Thing):
 
     Attributes:
         drawn: Its class.
-        crowd: It is a whole group.
+        crowd: The object is a whole group.
     """
 
     drawn: DrawnClass
@@ -45,7 +45,7 @@ class Object(Thing):
 
 
 @dataclass(slots=True)
-class Layout:
+class SceneLayout:
     """An image before it is painted.
 
     Attributes:
@@ -53,7 +53,7 @@ class Layout:
         height: Pixels.
         distractors: Grey shapes under the objects.
         objects: In the order of painting: later ones hide earlier ones.
-        owner: (height, width) index of the object that is seen, or NOBODY.
+        owner: (height, width) int16 index of the visible object of each pixel, or NOBODY.
     """
 
     width: int
@@ -66,7 +66,7 @@ class Layout:
         self.owner = np.full((self.height, self.width), NOBODY, dtype=np.int16)
 
     def window(self, thing: Thing) -> tuple[tuple[slice, slice], UInt8]:
-        """The part of the image that a thing's box covers, and the coverage in it."""
+        """Return the (rows, columns) of the image under the box of a thing, and the coverage in them."""
         h, w = thing.coverage.shape
         x1, y1 = max(thing.left, 0), max(thing.top, 0)
         x2, y2 = min(thing.left + w, self.width), min(thing.top + h, self.height)
@@ -75,13 +75,13 @@ class Layout:
         return (rows, columns), part
 
     def visible(self, index: int) -> NDArray[np.bool_]:
-        """The visible mask of an object within its window."""
+        """Return the visible mask of an object within its window."""
         window, _ = self.window(self.objects[index])
         mask: NDArray[np.bool_] = self.owner[window] == index
         return mask
 
     def add(self, thing: Object, visible_percent: int) -> bool:
-        """Put an object on top, unless it hides another too much or is itself too far outside.
+        """Put an object on top, unless it would hide another object too much or lies too far outside the image.
 
         Objects of one colour do not overlap: the border between them would not show.
 
@@ -90,7 +90,7 @@ class Layout:
             visible_percent: Least share of an object's whole mask that must stay visible.
 
         Returns:
-            Whether it was put there.
+            True if the object was added.
         """
         window, part = self.window(thing)
         mask = covers(part)
@@ -111,5 +111,5 @@ class Layout:
 
 
 def covers(part: UInt8) -> NDArray[np.bool_]:
-    """The pixels that count as the object's: covered by half or more."""
+    """Return the mask of the pixels that count as the object's: those covered by half or more."""
     return part >= FULL // 2

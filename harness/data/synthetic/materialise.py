@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-from filelock import FileLock
 
+from harness.cache import built_folder
 from harness.data.synthetic.coco import Annotation, ContentHash, canonical, draw_image, image_entry, instances
 from harness.data.synthetic.spec import Spec, load_spec
 from harness.errors import HarnessError
 from harness.paths import cache_path
-
-Progress = Callable[[int, int], None]
-"""Called with the number of images done and their total."""
+from harness.types import Progress
 
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
 def embedded_dataset_root(split: str) -> Path:
-    """The folder of an embedded split in the cache, written on the first call.
+    """Return the folder of an embedded split in the cache; the first call writes it.
 
     Raises:
         HarnessError: There is no such split, or the cache cannot be written.
@@ -32,17 +28,16 @@ def embedded_dataset_root(split: str) -> Path:
 def materialise(
     spec: Spec, split: str, root: Path, *, limit: int | None = None, progress: Progress | None = None
 ) -> Path:
-    """Write a split in COCO's layout, unless it is there already.
+    """Write a split in COCO's layout, unless the folder exists already.
 
-    The folder appears under its name only when it is whole: it is written beside it and renamed. Processes that want
-    the same folder at the same time wait for the one that writes it.
+    The folder appears under its name when it is complete (`harness.cache.built_folder`).
 
     Args:
-        spec: What is drawn.
+        spec: The specification of the data set.
         split: Name of the split.
-        root: Where the folder is made; its name holds the content hash.
-        limit: Only so many of the first images; those have no stated hash and are not checked.
-        progress: Told after every image.
+        root: Folder in which the folder of the split is made; that one's name holds the content hash.
+        limit: Number of images to write, from the first on; None for all. Such a part has no stated hash to check.
+        progress: Called after every image.
 
     Returns:
         The folder with ``annotations/instances_<folder>.json`` and ``<folder>/*.png``.
@@ -54,28 +49,18 @@ def materialise(
     part = spec.part(split)
     total = part.images if limit is None else min(limit, part.images)
     name = f"embedded-{split}-{part.sha256[:12]}" + ("" if total == part.images else f"-first{total}")
-    final, partial = root / name, root / f".{name}.partial"
-    if final.is_dir():
-        return final
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock"):
-            if final.is_dir():
-                return final
-            # What is there now was left by a process that was killed.
-            shutil.rmtree(partial, ignore_errors=True)
-            try:
-                _write(spec, split, total, partial, progress)
-                partial.rename(final)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise HarnessError(
-            f"the embedded data set cannot be written: {error.strerror or error}",
-            file=final,
-            remedy="free some space, or set CENTERNET_CONFORMANCE_CACHE to a folder that can be written",
-        ) from error
-    return final
+
+    def build(folder: Path) -> None:
+        try:
+            _write(spec, split, total, folder, progress)
+        except OSError as error:
+            raise HarnessError(
+                f"the embedded data set cannot be written: {error.strerror or error}",
+                file=root / name,
+                remedy="free some space, or set CENTERNET_CONFORMANCE_CACHE to a folder that can be written",
+            ) from error
+
+    return built_folder(root / name, build)
 
 
 def _write(spec: Spec, split: str, total: int, folder: Path, progress: Progress | None) -> None:

@@ -7,7 +7,7 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.synthetic.portable_random import Words
+from harness.data.synthetic.portable_random import PortableRandom
 from harness.data.synthetic.spec import Crowd, Outline, Range, Shape
 from harness.types import UInt8
 
@@ -19,15 +19,15 @@ FULL = SAMPLES * SAMPLES
 
 
 def coverage(outline: Outline, width: int, height: int) -> UInt8:
-    """How much of each pixel a shape covers that just fits a box.
+    """Compute the coverage of each pixel by a shape that just fits a box.
 
     Args:
         outline: The shape.
-        width: Of the box, pixels.
-        height: Of the box, pixels.
+        width: Width of the box in pixels.
+        height: Height of the box in pixels.
 
     Returns:
-        (height, width) 0..FULL: the number of samples inside, of SAMPLES x SAMPLES in a pixel.
+        (height, width) uint8, 0..FULL: the number of samples inside, of SAMPLES x SAMPLES in a pixel.
     """
     # Samples stand at odd multiples of 1/8 pixel from the centre; a and b are the half sides in that unit.
     a, b = SAMPLES * width, SAMPLES * height
@@ -59,38 +59,38 @@ def _inside(outline: Outline, u: NDArray[np.int64], v: NDArray[np.int64], a: int
     return outer
 
 
-def box_sides(words: Words, shape: Shape, mask_side: int, least: int) -> tuple[int, int]:
-    """Width and height of a box whose shape covers about ``mask_side ** 2`` pixels.
+def box_sides(random: PortableRandom, shape: Shape, mask_side: int, least: int) -> tuple[int, int]:
+    """Choose width and height of a box whose shape covers about ``mask_side ** 2`` pixels.
 
     Args:
-        words: Where the proportions come from.
+        random: Source of the proportions.
         shape: The shape with its range of proportions.
         mask_side: Square root of the wanted mask area, pixels.
         least: Least length of the shorter side, pixels.
     """
-    ratio = words.between(*shape.ratio)
+    ratio = random.between(*shape.ratio)
     area = mask_side * mask_side * 100 // shape.fill
     short = max(isqrt(area * 100 // ratio), least)
     long = short * ratio // 100
-    along_x = shape.along == "x" or (shape.along == "either" and words.chance(50))
+    along_x = shape.along == "x" or (shape.along == "either" and random.chance(50))
     return (long, short) if along_x else (short, long)
 
 
-def crowd_coverage(words: Words, shape: Shape, crowd: Crowd) -> UInt8:
-    """Coverage of a loose grid of small shapes, as `coverage` gives it for one."""
-    columns, rows = words.between(*crowd.columns), words.between(*crowd.rows)
-    width, height = _member_sides(words, shape, crowd.member_side)
+def crowd_coverage(random: PortableRandom, shape: Shape, crowd: Crowd) -> UInt8:
+    """Compute the coverage of a loose grid of small shapes, in the form of `coverage`."""
+    columns, rows = random.between(*crowd.columns), random.between(*crowd.rows)
+    width, height = _member_sides(random, shape, crowd.member_side)
     member = coverage(shape.outline, width, height)
     step_x, step_y = width + crowd.gap, height + crowd.gap
     group = np.zeros((rows * step_y, columns * step_x), dtype=np.uint8)
     for row in range(rows):
         for column in range(columns):
-            x = column * step_x + words.between(0, crowd.gap)
-            y = row * step_y + words.between(0, crowd.gap)
+            x = column * step_x + random.between(0, crowd.gap)
+            y = row * step_y + random.between(0, crowd.gap)
             group[y : y + height, x : x + width] = member
     return group
 
 
-def _member_sides(words: Words, shape: Shape, side: Range) -> tuple[int, int]:
-    short = words.between(*side)
-    return box_sides(words, shape, 1, short)
+def _member_sides(random: PortableRandom, shape: Shape, side: Range) -> tuple[int, int]:
+    short = random.between(*side)
+    return box_sides(random, shape, 1, short)

@@ -1,4 +1,4 @@
-"""What is drawn: the record behind fixtures/dataset.toml."""
+"""The specification of the generated data set: the record of fixtures/dataset.toml."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ class DrawnClass(Record):
 
     @property
     def name(self) -> str:
-        """What is drawn, as the annotations name the category."""
+        """Name of the category in the annotations: shape and colour."""
         return f"{self.shape}_{self.colour}"
 
 
 class Pairs(Record):
-    """Pairs of category ids that one mistake alone makes the same."""
+    """Pairs of category ids that a single mistake of a port confuses."""
 
     red_blue: tuple[tuple[int, int], ...]
     orientation: tuple[tuple[int, int], ...]
@@ -124,7 +124,7 @@ class Spec(Record):
 
     @cached_property
     def category_names(self) -> dict[int, str]:
-        """Names of all 80 categories by id; the drawn ones say what is drawn."""
+        """Names of all 80 categories by id; drawn ones are named by shape and colour."""
         names = dict(zip(COCO_CATEGORY_IDS, self.coco_names, strict=True))
         return names | {drawn.id: drawn.name for drawn in self.classes}
 
@@ -134,7 +134,7 @@ class Spec(Record):
         return frozenset(drawn.id for drawn in self.classes)
 
     def part(self, split: str) -> Split:
-        """The split of this name.
+        """Return the split of this name.
 
         Raises:
             HarnessError: There is no such split.
@@ -147,7 +147,7 @@ class Spec(Record):
 
 
 def load_spec() -> Spec:
-    """The data set that ships with the suite.
+    """Load the specification of the data set that ships with the suite.
 
     Raises:
         HarnessError: The file is missing, or has an unknown key, a wrong type or an impossible value.
