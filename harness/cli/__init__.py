@@ -17,6 +17,7 @@ from harness.cli.detections import decode, score
 from harness.cli.diagnosis import diagnose
 from harness.cli.installation import doctor
 from harness.cli.network import export, infer
+from harness.cli.report import report
 from harness.cli.training import train
 from harness.errors import HarnessError
 
@@ -29,7 +30,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (doctor, check, dataset, train, preprocess, export, convert, infer, decode, score, compare, diagnose):
+VERBS = (doctor, check, dataset, train, preprocess, export, convert, infer, decode, score, compare, diagnose, report)
+for verb in VERBS:
     app.command()(verb)
 
 

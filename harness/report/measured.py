@@ -1,0 +1,159 @@
+"""Tables of measured figures: Markdown, written from stored results documents and from rows in TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from harness.cards.schema import Record, parse, read_toml
+from harness.errors import HarnessError
+from harness.report.baseline import read_document
+from harness.report.records import Accuracy, Document, Perf, Run
+
+INDEX = Path("measured") / "tables.toml"
+"""List of the tables, below `reports/`."""
+PAGE = Path("measured.md")
+"""Page that is written, below `reports/`."""
+HEADER = """\
+# Measured figures
+
+Written by `python -m harness report --measured` from `reports/measured/tables.toml` and the results documents that it
+names. Change those, not this page. AP is a fraction; `reference` is the AP of the float32 network on the same images.
+"""
+COLUMNS = {
+    "accuracy": (
+        "device", "execution", "model", "precision", "batch", "images", "AP", "reference", "allowed loss",
+        "95 % interval of the loss", "verdict",
+    ),
+    "speed": ("device", "execution", "model", "precision", "batch", "fps", "p50 ms", "p99 ms", "clock"),
+}  # fmt: skip
+"""Columns of a table that is made of results documents, by what it shows."""
+
+Cell = str | int | float
+
+
+class Stored(Record):
+    """A results document in the repository."""
+
+    file: str
+    """Path below `reports/`."""
+    date: str
+    """Month or day of the run."""
+    command: str
+    """Command that wrote it."""
+
+
+class Table(Record):
+    """One table: either of results documents, or of rows that were copied from a run without a stored document."""
+
+    title: str
+    text: str
+    shows: Literal["accuracy", "speed"] = "accuracy"
+    documents: tuple[Stored, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    origin: str = ""
+    """Date, command and kind (measured, emulated, simulated, estimated) of the rows."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.documents) == bool(self.rows):
+            raise ValueError("a table has either documents or rows")
+        if self.rows and not self.origin:
+            raise ValueError("rows need an origin")
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("every row must have a cell for each of columns")
+        return self
+
+
+class Tables(Record):
+    """Content of `INDEX`."""
+
+    table: tuple[Table, ...] = Field(min_length=1)
+
+
+def write_measured(reports: Path) -> Path:
+    """Write the page; return its path.
+
+    Args:
+        reports: The folder `reports/`.
+
+    Raises:
+        HarnessError: The index or a document is missing, or holds something else.
+    """
+    page = reports / PAGE
+    page.write_text(render(reports), encoding="utf-8")
+    return page
+
+
+def check_measured(reports: Path) -> Path:
+    """Hold the page to the stored figures; return its path.
+
+    Raises:
+        HarnessError: The page is missing or differs from what `write_measured` would write.
+    """
+    page, wanted = reports / PAGE, render(reports).splitlines()
+    found = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
+    if found != wanted:
+        pairs = enumerate(zip(found, wanted, strict=False), start=1)
+        line = next((number for number, (old, new) in pairs if old != new), min(len(found), len(wanted)) + 1)
+        raise HarnessError(
+            f"line {line} is not what the stored figures give",
+            file=page,
+            remedy="run 'python -m harness report --measured'",
+        )
+    return page
+
+
+def render(reports: Path) -> str:
+    """Page as Markdown.
+
+    Raises:
+        HarnessError: The index or a document is missing, or holds something else.
+    """
+    index = reports / INDEX
+    tables = parse(Tables, read_toml(index), index).table
+    return "\n".join([HEADER, *("\n".join(_table(table, reports)) for table in tables)])
+
+
+def _table(table: Table, reports: Path) -> Iterator[str]:
+    columns = table.columns or COLUMNS[table.shows]
+    rows: Sequence[Sequence[Cell]] = table.rows
+    if table.documents:
+        rows = [row for one in table.documents for row in _rows(read_document(reports / one.file), table.shows)]
+    yield from (f"## {table.title}", "", table.text.strip(), "")
+    yield from (_line(columns), _line(["---"] * len(columns)), *map(_line, rows), "")
+    if table.origin:
+        yield from (f"Origin: {table.origin}.", "")
+    for one in table.documents:
+        yield f"- `{one.file}`, {one.date}: `{one.command}`"
+    if table.documents:
+        yield ""
+
+
+def _line(cells: Sequence[Cell]) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _rows(document: Document, shows: str) -> Iterator[tuple[Cell, ...]]:
+    for run in document.runs:
+        start = (f"`{run.device}`", run.execution, f"`{document.model}`", run.precision)
+        if shows == "accuracy":
+            yield from ((*start, *_accuracy(run, one)) for one in run.accuracy)
+        else:
+            yield from ((*start, *_speed(one)) for one in run.perf)
+
+
+def _accuracy(run: Run, one: Accuracy) -> tuple[Cell, ...]:
+    interval = "" if one.loss_interval is None else f"{one.loss_interval.low:.4f} to {one.loss_interval.high:.4f}"
+    figures = (f"{one.AP:.4f}", f"{one.reference_AP:.4f}", f"{one.allowed_loss:.4f}")
+    return (one.batch_size, one.images, *figures, interval, run.verdict)
+
+
+def _speed(one: Perf) -> tuple[Cell, ...]:
+    return (
+        one.batch_size, f"{one.fps:.1f}", f"{one.latency_ms.p50:.1f}", f"{one.latency_ms.p99:.1f}", one.interval
+    )  # fmt: skip
