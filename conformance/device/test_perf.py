@@ -126,8 +126,6 @@ def bare_loop(artifact: Artifact, images: np.ndarray[Any, Any], device_name: str
 def test_suite_is_as_fast_as_a_bare_loop(
     session: Session, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
-    session: Session, recorder: Recorder, device_name: str, batch_size: int
-) -> None:
     if device_name not in ("onnxruntime", "torch"):
         recorder.not_applicable("harness-overhead", "no bare loop is known for this device")
         return

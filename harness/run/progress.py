@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from harness.run.pipeline import Progress
+from harness.types import Progress
 
 ShowProgress = Callable[[str], AbstractContextManager[Progress]]
 """From the name of some work to a block in which its progress is shown."""
