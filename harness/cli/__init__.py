@@ -25,7 +25,7 @@ USAGE_ERROR = 2
 """What the argument parser ends with."""
 
 app = typer.Typer(
-    help="CenterNet conformance: the verdict on a device (check, the same as of pytest -m accuracy), and each stage alone.",
+    help="CenterNet conformance: the verdict on a device (check, or pytest -m accuracy), and each stage alone.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
