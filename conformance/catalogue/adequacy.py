@@ -1,24 +1,18 @@
-"""Brings a faulty port to the suite by its door, and says in which stages the suite finds it wrong."""
+"""Judges faulty ports as the suite judges devices and files, and says in which stages they are found wrong."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import pytest
 
 from conformance.catalogue.fault_world import Case, annotate, make_images, rows_of_port
-from conformance.device import test_heads
-from conformance.plugin.bench import Bench
-from conformance.plugin.config import SuiteConfig
-from conformance.plugin.recorder import PROPERTY, Recorder, StageFailure
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
-from harness.checks.files import Golden, PortFiles, judge_files
+from harness.checks.files import PortFiles, judge_files
 from harness.data.dataset import Dataset
 from harness.devices.base import Device
 from harness.exchange.speed_log import BatchTime, SpeedLog
@@ -29,31 +23,34 @@ from harness.faults.forms import ScoreForm, SpeedForm
 from harness.faults.port import PortDevice, write_heads_folder, write_inputs_folder
 from harness.faults.scoring import score_in
 from harness.faults.speed import claim
-from harness.report.records import Reported, Stage, unpack
+from harness.run import stages
+from harness.run.options import CheckOptions
+from harness.run.reference import Reference
+from harness.run.session import Session
 
 BATCHES = (1, 4)
 FOUND_IN: dict[FaultStage, str] = {
     "preprocess": "preprocess", "network": "heads", "heads": "heads", "numeric": "heads", "batch": "batch",
     "decode": "detections", "results": "detections", "evaluate": "evaluate", "perf": "speed",
 }  # fmt: skip
-"""In which stage of the suite a fault of each stage must be found."""
+"""By stage of a fault: the stage of the suite in which it must be found."""
 DEVICE_STAGES = ("network", "heads", "numeric", "batch")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the suite says.
+class Found:
+    """Stages in which a port was judged.
 
     Attributes:
-        failed: Stages that deviate.
-        passed: Stages that conform.
+        failed: Those that deviate.
+        passed: Those that conform.
     """
 
     failed: frozenset[str]
     passed: frozenset[str]
 
 
-class Court:
+class Adequacy:
     """The suite over one model and small images.
 
     Args:
@@ -73,53 +70,43 @@ class Court:
         return annotate(self.root / "coco", rows_of_port(self.case.port(Forms()), images))
 
     @cached_property
-    def bench(self) -> Bench:
-        """That of the device tests, over this model."""
-        values = {"card": self.case.card, "precision": self.precision, "batch_sizes": BATCHES, "limit": None}
-        nothing = {"devices": (), "outputs": None, "made_by": None, "onnx": None, "weights": None, "workers": 0}
-        config = cast(SuiteConfig, SimpleNamespace(**values, **nothing, coco=self.dataset.folder.parent))
-        bench = Bench(config, self.root, lambda text: None)
-        bench.__dict__["subject"] = self.case.subject
-        return bench
+    def session(self) -> Session:
+        """A check of no device yet, over this model and these images."""
+        coco = self.dataset.folder.parent
+        options = CheckOptions((), self.case.card, coco=coco, batch_sizes=BATCHES, precision=self.precision)
+        return Session(options, self.root, print, subject=self.case.subject)
 
     @cached_property
-    def golden(self) -> Golden:
+    def reference(self) -> Reference:
         """The reference that files are held to."""
-        return Golden(self.case.subject)
+        return Reference(self.case.subject)
 
-    def judge(self, fault: Fault, params: Params) -> Verdict:
-        """Bring a port with this mistake to the suite."""
+    def judge(self, fault: Fault, params: Params) -> Found:
+        """Judge a port with this mistake."""
         forms = fault.apply(Forms(), params)
-        return self.judge_device(forms) if fault.stage in DEVICE_STAGES else self.judge_files(forms)
+        return self.judge_port(forms) if fault.stage in DEVICE_STAGES else self.judge_files(forms)
 
-    def judge_device(self, forms: Forms, *, half: bool = False) -> Verdict:
-        """By the door of a device class."""
+    def judge_port(self, forms: Forms, *, half: bool = False) -> Found:
+        """Judge a port that runs as a device."""
         card = load_device_card(CARDS / "torch.toml").model_copy(update={"precisions": ("fp32", "fp16")})
-        return self.judge_class(PortDevice(card, forms, half=half))
+        return self.judge_device(PortDevice(card, forms, half=half))
 
-    def judge_class(self, device: Device) -> Verdict:
-        """The device tests of the suite, on any device."""
+    def judge_device(self, device: Device) -> Found:
+        """Judge any device by its heads, batches and decisions."""
         self.counter += 1
         name = f"port-{self.counter}"
-        bench = self.bench
-        bench._devices[name] = device
-        failed, passed = set[str](), set[str]()
-        for size in BATCHES:
-            for test in (
-                test_heads.test_device_heads_equal_reference,
-                test_heads.test_sample_in_a_batch_equals_the_sample_alone,
-                test_heads.test_device_decides_as_the_reference,
-            ):
-                item: Any = SimpleNamespace(user_properties=[])
-                try:
-                    test(bench, Recorder(cast(pytest.Item, item), name, self.precision, size), name, size)
-                except StageFailure as failure:
-                    failed.add(failure.stage)
-                passed |= {stage for stage in _stages(item) if stage not in failed}
-        return Verdict(frozenset(failed), frozenset(passed - failed))
+        self.session.add_device(name, device)
+        results = [
+            check(self.session, name, size).stage
+            for size in BATCHES
+            for check in (stages.heads, stages.batch, stages.decisions)
+        ]
+        failed = frozenset(stage.name for stage in results if stage.outcome == "failed")
+        passed = frozenset(stage.name for stage in results if stage.outcome == "passed")
+        return Found(failed, passed - failed)
 
-    def judge_files(self, forms: Forms) -> Verdict:
-        """By the door of files: inputs, heads, results, figures and a log, each written by the port."""
+    def judge_files(self, forms: Forms) -> Found:
+        """Judge the files that a port writes: inputs, heads, results, figures and a log."""
         self.counter += 1
         folder, dataset = self.root / f"files-{self.counter}", self.dataset
         port, stems = self.case.port(forms), file_stems(dataset)
@@ -132,17 +119,11 @@ class Court:
             folder / "heads",
             rows,
             score_in(forms.score, dataset.instances, rows) if _known(rows, dataset) else None,
-            claim(made_up_log(), forms.speed),
+            claim(example_log(), forms.speed),
         )
-        judged = judge_files(self.golden, dataset, files)
+        judged = judge_files(self.reference, dataset, files)
         failed = {stage for stage, found in judged.items() if any(one.problem for one in found)}
-        return Verdict(frozenset(failed), frozenset(judged.keys() - failed))
-
-
-def _stages(item: Any) -> list[str]:  # noqa: ANN401 - a stand-in for pytest's item
-    messages = [unpack(value) for name, value in item.user_properties if name == PROPERTY]
-    records = [message.record for message in messages if isinstance(message, Reported)]
-    return [record.name for record in records if isinstance(record, Stage) and record.outcome == "passed"]
+        return Found(frozenset(failed), frozenset(judged.keys() - failed))
 
 
 def _known(rows: list[dict[str, Any]], dataset: Dataset) -> bool:
@@ -150,7 +131,7 @@ def _known(rows: list[dict[str, Any]], dataset: Dataset) -> bool:
     return {row["category_id"] for row in rows} <= categories
 
 
-def made_up_log() -> SpeedLog:
+def example_log() -> SpeedLog:
     """A benchmark of 22 images in batches of 4 on one chip of two, the first batch slow."""
     random = np.random.default_rng(5)
     batches, now = [], 0.0
@@ -163,10 +144,10 @@ def made_up_log() -> SpeedLog:
     return claim(right, SpeedForm())
 
 
-def invisible(court: Court, fault: Fault, params: Params) -> bool:
+def invisible(suite: Adequacy, fault: Fault, params: Params) -> bool:
     """Whether a port with this mistake gives, on these images, to the bit what a right one gives."""
-    right, wrong = (court.case.port(forms) for forms in (Forms(), fault.apply(Forms(), params)))
-    dataset = court.dataset
+    right, wrong = (suite.case.port(forms) for forms in (Forms(), fault.apply(Forms(), params)))
+    dataset = suite.dataset
     images = [dataset.read_image(image_id) for image_id in dataset.image_ids]
     if fault.stage == "preprocess":
         pairs = zip(right.inputs(images), wrong.inputs(images), strict=True)
@@ -177,9 +158,9 @@ def invisible(court: Court, fault: Fault, params: Params) -> bool:
     if fault.stage in ("decode", "results"):
         return rows_of_port(right, dataset) == rows_of_port(wrong, dataset)
     if fault.stage == "perf":
-        return claim(made_up_log(), wrong.forms.speed) == claim(made_up_log(), SpeedForm())
+        return claim(example_log(), wrong.forms.speed) == claim(example_log(), SpeedForm())
     rows = rows_of_port(right, dataset)
     return score_in(wrong.forms.score, dataset.instances, rows) == score_in(ScoreForm(), dataset.instances, rows)
 
 
-__all__ = ["BATCHES", "FOUND_IN", "Court", "Verdict", "invisible", "made_up_log"]
+__all__ = ["BATCHES", "FOUND_IN", "Adequacy", "Found", "example_log", "invisible"]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from conformance.catalogue.fault_world import Case, make_images, rows_of_port
-from harness.checks.files import Golden
 from harness.faults import CATALOGUE, Fault, Forms
 from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence
 from harness.faults.diagnosis.explanation import Explanation
@@ -19,6 +18,7 @@ from harness.faults.diagnosis.predict import Chain
 from harness.faults.diagnosis.search import Diagnosis
 from harness.faults.port import Port, TorchRunner
 from harness.faults.writing import Rows
+from harness.run.reference import Reference
 
 BATCH = 4
 SECONDS = 120.0
@@ -48,7 +48,7 @@ class Clinic:
     @cached_property
     def allowed(self) -> list[dict[str, float]]:
         """By image and head."""
-        golden = Golden(self.case.subject, self.precision)
+        golden = Reference(self.case.subject, self.precision)
         inputs = [array for array, _ in self.case.port(Forms()).inputs(self.images)]
         return [golden.allowed(array[None], golden.heads(array[None])) for array in inputs]
 

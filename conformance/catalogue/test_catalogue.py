@@ -1,4 +1,4 @@
-"""Every known mistake is caught by the door that ports come in by, in the stage where it was made."""
+"""Every known mistake is caught in the stage where it was made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformance.catalogue.adequacy import FOUND_IN, Court, invisible
+from conformance.catalogue.adequacy import FOUND_IN, Adequacy, invisible
 from conformance.catalogue.fault_world import cases
 from conformance.catalogue.scorecard import KEY
 from harness.faults import CATALOGUE, STAGES, Fault, Forms
@@ -24,12 +24,12 @@ ONE_A_STAGE = (
 )  # fmt: skip
 
 Note = Callable[[str, object], None]
-Courts = dict[str, Court]
+Suites = dict[str, Adequacy]
 
 
 @pytest.fixture(scope="session")
-def courts(tmp_path_factory: pytest.TempPathFactory) -> Courts:
-    return {name: Court(case, tmp_path_factory.mktemp(f"court-{name}")) for name, case in cases().items()}
+def suites(tmp_path_factory: pytest.TempPathFactory) -> Suites:
+    return {name: Adequacy(case, tmp_path_factory.mktemp(f"adequacy-{name}")) for name, case in cases().items()}
 
 
 def draws(fault: Fault) -> list[tuple[float, ...]]:
@@ -53,15 +53,15 @@ def test_catalogue_holds_mistakes_with_origin_and_not_variants_of_one() -> None:
 
 
 @pytest.mark.parametrize("fault_id", ONE_A_STAGE)
-def test_one_fault_a_stage_is_caught_where_it_was_made(courts: Courts, fault_id: str) -> None:
-    fault, court = BY_ID[fault_id], courts["official"]
-    verdict = court.judge(fault, draws(fault)[0])
+def test_one_fault_a_stage_is_caught_where_it_was_made(suites: Suites, fault_id: str) -> None:
+    fault, suite = BY_ID[fault_id], suites["official"]
+    verdict = suite.judge(fault, draws(fault)[0])
     assert FOUND_IN[fault.stage] in verdict.failed
 
 
-def test_a_right_port_is_not_accused(courts: Courts) -> None:
-    court = courts["official"]
-    by_device, by_files = court.judge_device(Forms()), court.judge_files(Forms())
+def test_a_right_port_is_not_accused(suites: Suites) -> None:
+    suite = suites["official"]
+    by_device, by_files = suite.judge_port(Forms()), suite.judge_files(Forms())
     assert by_device.failed == by_files.failed == frozenset()
     assert by_device.passed == {"heads", "batch", "detections"}
     assert by_files.passed == set(FOUND_IN.values()) - {"batch"}
@@ -69,15 +69,15 @@ def test_a_right_port_is_not_accused(courts: Courts) -> None:
 
 @pytest.mark.catalogue
 @pytest.mark.parametrize("fault_id", BY_ID)
-def test_every_fault_is_caught_where_it_was_made(courts: Courts, fault_id: str, record_property: Note) -> None:
+def test_every_fault_is_caught_where_it_was_made(suites: Suites, fault_id: str, record_property: Note) -> None:
     """In every model in which it can be made; where nothing is found, the port gives what a right one gives."""
     fault, caught = BY_ID[fault_id], 0
-    for name, court in courts.items():
-        if not fault.applies(court.case.setting()):
+    for name, suite in suites.items():
+        if not fault.applies(suite.case.setting()):
             continue
         for params in draws(fault):
-            found = FOUND_IN[fault.stage] in court.judge(fault, params).failed
-            hidden = not found and invisible(court, fault, params)
+            found = FOUND_IN[fault.stage] in suite.judge(fault, params).failed
+            hidden = not found and invisible(suite, fault, params)
             entry = {"kind": "adequacy", "fault": fault_id, "stage": fault.stage, "caught": found, "invisible": hidden}
             record_property(KEY, json.dumps(entry))
             assert found or hidden, f"{fault_id} {params} in {name}"
@@ -87,17 +87,17 @@ def test_every_fault_is_caught_where_it_was_made(courts: Courts, fault_id: str, 
 
 @pytest.mark.catalogue
 @pytest.mark.parametrize("fault_id", ["dcn-offset-xy", "wh-axes-swapped"])
-def test_a_fault_upstream_is_not_blamed_on_what_follows(courts: Courts, fault_id: str) -> None:
+def test_a_fault_upstream_is_not_blamed_on_what_follows(suites: Suites, fault_id: str) -> None:
     """Files of a port that is wrong in one stage deviate there, and later stages conform on what they were given."""
-    verdict = courts["official"].judge_files(BY_ID[fault_id].apply(Forms()))
+    verdict = suites["official"].judge_files(BY_ID[fault_id].apply(Forms()))
     assert verdict.failed == {"heads"}
     assert verdict.passed == {"preprocess", "detections", "evaluate", "speed"}
 
 
 @pytest.mark.catalogue
 @pytest.mark.parametrize("name", cases())
-def test_right_ports_are_not_accused(courts: Courts, tmp_path: Path, name: str, record_property: Note) -> None:
-    court, of_half = courts[name], Court(cases()[name], tmp_path, "fp16")
-    for verdict in (court.judge_device(Forms()), of_half.judge_device(Forms(), half=True), court.judge_files(Forms())):
+def test_right_ports_are_not_accused(suites: Suites, tmp_path: Path, name: str, record_property: Note) -> None:
+    suite, of_half = suites[name], Adequacy(cases()[name], tmp_path, "fp16")
+    for verdict in (suite.judge_port(Forms()), of_half.judge_port(Forms(), half=True), suite.judge_files(Forms())):
         record_property(KEY, json.dumps({"kind": "right", "alarm": bool(verdict.failed)}))
         assert not verdict.failed

@@ -30,7 +30,7 @@ from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.devices.torch import TorchDevice
 from harness.export import export_standard
 from harness.export.fold import fold_every_batch_norm
-from harness.run.limits import HeadLimits
+from harness.run.reference import Reference
 from harness.run.subject import Subject
 from harness.types import Float32, Heads
 
@@ -141,9 +141,9 @@ class Judge:
 
     def compare(self, port: Port) -> Iterator[Comparison]:
         """Heads and decisions of each image, by the tolerance of the port's precision."""
-        limits = HeadLimits(self.subject, port.precision)
+        reference = Reference(self.subject, port.precision)
         for image, heads, golden, exact in zip(self.images, self.heads(port), self.golden, self.exact, strict=True):
-            allowed = limits.of(image[None], golden, exact)
+            allowed = reference.allowed(image[None], golden, exact)
             yield from compare_heads(heads, golden, allowed, "image")
             yield from compare_decisions(CARD, heads, golden, allowed, "image")
 

@@ -2,24 +2,15 @@
 
 import pytest
 
-from conformance.plugin.bench import Bench
 from conformance.plugin.recorder import Recorder
-from harness.centernet.heads import check_contract
-from harness.checks.comparison import Comparison
+from harness.run import stages
+from harness.run.session import Session
 
 pytestmark = pytest.mark.accuracy
 
 
 def test_artifact_keeps_the_contract_of_the_card(
-    bench: Bench, recorder: Recorder, device_name: str, batch_size: int
+    session: Session, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
-    artifact = bench.artifact(device_name, batch_size)
-    recorder.executed(artifact)
-    check_contract(bench.card, artifact, batch_size, bench.subject.onnx)
-    tensors = len(artifact.inputs) + len(artifact.outputs)
-    comparisons = [Comparison("inputs and outputs", 0, 0, tensors)]
-    if bench.device(device_name).card.whole_on_chip:
-        left = artifact.host_operators
-        problem = f"left to the host's CPU: {', '.join(sorted(set(left)))}" if left else None
-        comparisons.append(Comparison("operators that are not on the chip", len(left), 0, 1, problem))
-    recorder.stage("contract", comparisons)
+    recorder.executed(session.artifact(device_name, batch_size))
+    recorder.settle(stages.contract(session, device_name, batch_size))

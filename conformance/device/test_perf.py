@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from conformance.plugin.bench import Bench
 from conformance.plugin.recorder import Recorder
 from harness.checks.comparison import Comparison
 from harness.devices.artifact import Artifact
 from harness.exchange.tool_speed import Speed, beside
 from harness.run.pipeline import batches, detect
+from harness.run.session import Session
 from harness.run.timing import time_ratio
 from harness.types import Batch
 
@@ -27,8 +27,8 @@ BARE_SHARE = 0.98
 DEVICE_SHARE = 0.9
 
 
-def first_batch(bench: Bench, batch_size: int) -> Batch:
-    return next(iter(batches(bench.card, bench.dataset, batch_size, bench.dataset.image_ids[:batch_size])))
+def first_batch(session: Session, batch_size: int) -> Batch:
+    return next(iter(batches(session.card, session.dataset, batch_size, session.dataset.image_ids[:batch_size])))
 
 
 def rounds_for(call: Callable[[], object]) -> int:
@@ -41,23 +41,23 @@ def rounds_for(call: Callable[[], object]) -> int:
 
 
 def test_fps_of_the_device(
-    request: pytest.FixtureRequest, bench: Bench, recorder: Recorder, device_name: str, batch_size: int
+    request: pytest.FixtureRequest, session: Session, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
-    reason = bench.device(device_name).card.reason_against("perf")
+    reason = session.device(device_name).card.reason_against("perf")
     if reason is not None:
         recorder.not_applicable("perf", reason)
         return
-    device, artifact = bench.device(device_name), bench.artifact(device_name, batch_size)
+    device, artifact = session.device(device_name), session.artifact(device_name, batch_size)
     recorder.executed(artifact)
     # Not before: pytest-benchmark warns of a test that has it and measures nothing.
     benchmark: BenchmarkFixture = request.getfixturevalue("benchmark")
-    batch = first_batch(bench, batch_size)
+    batch = first_batch(session, batch_size)
     rounds = rounds_for(lambda: device.run(artifact, batch.images))
     benchmark.pedantic(device.run, (artifact, batch.images), rounds=rounds)
     seconds = np.array(benchmark.stats.stats.data)
     fps = len(batch.image_ids) / float(np.median(seconds))
     card, measured = device.card, Speed(fps, batch_size, (), "", "")
-    note = "; ".join(["device: host arrays in, host arrays out", *beside(measured, card, bench.card)])
+    note = "; ".join(["device: host arrays in, host arrays out", *beside(measured, card, session.card)])
     recorder.perf(fps, (1000 * seconds).tolist(), note)
     benchmark.extra_info.update(
         device=device_name,
@@ -73,13 +73,13 @@ def test_fps_of_the_device(
     )
 
 
-def test_compiler_estimates_the_speed(bench: Bench, recorder: Recorder, device_name: str, batch_size: int) -> None:
-    artifact = bench.artifact(device_name, batch_size)
+def test_compiler_estimates_the_speed(session: Session, recorder: Recorder, device_name: str, batch_size: int) -> None:
+    artifact = session.artifact(device_name, batch_size)
     if artifact.estimate is None:
         recorder.not_applicable("estimate", "no compiler that estimates")
         return
     recorder.executed(artifact)
-    published = bench.device(device_name).card.published_fps(bench.card, recorder.precision, batch_size)
+    published = session.device(device_name).card.published_fps(session.card, recorder.precision, batch_size)
     recorder.estimate(artifact.estimate, published)
     problem = None
     floor = artifact.estimate.ddr_floor_ms
@@ -91,9 +91,9 @@ def test_compiler_estimates_the_speed(bench: Bench, recorder: Recorder, device_n
 
 
 def test_tools_elsewhere_state_a_speed_that_the_chip_can_have(
-    bench: Bench, recorder: Recorder, device_name: str, batch_size: int
+    session: Session, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
-    artifact = bench.artifact(device_name, batch_size)
+    artifact = session.artifact(device_name, batch_size)
     if not artifact.stated:
         recorder.not_applicable("stated speed", "nothing that a tool on another host has measured")
         return
@@ -123,12 +123,14 @@ def bare_loop(artifact: Artifact, images: np.ndarray[Any, Any], device_name: str
     return run
 
 
-def test_suite_is_as_fast_as_a_bare_loop(bench: Bench, recorder: Recorder, device_name: str, batch_size: int) -> None:
+def test_suite_is_as_fast_as_a_bare_loop(
+    session: Session, recorder: Recorder, device_name: str, batch_size: int
+) -> None:
     if device_name not in ("onnxruntime", "torch"):
         recorder.not_applicable("harness-overhead", "no bare loop is known for this device")
         return
-    device, artifact = bench.device(device_name), bench.artifact(device_name, batch_size)
-    images = first_batch(bench, batch_size).images
+    device, artifact = session.device(device_name), session.artifact(device_name, batch_size)
+    images = first_batch(session, batch_size).images
     ratio = time_ratio(lambda: device.run(artifact, images), bare_loop(artifact, images, device_name), pairs=20)
     limit = 1 / BARE_SHARE
     problem = str(ratio) if ratio.low > limit else None
@@ -138,15 +140,15 @@ def test_suite_is_as_fast_as_a_bare_loop(bench: Bench, recorder: Recorder, devic
 
 
 def test_accuracy_run_spends_its_time_in_the_device(
-    bench: Bench, recorder: Recorder, device_name: str, batch_size: int
+    session: Session, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
-    reason = bench.device(device_name).card.reason_against("perf")
+    reason = session.device(device_name).card.reason_against("perf")
     if reason is not None:
         recorder.not_applicable("pipeline", reason)
         return
-    device, artifact = bench.device(device_name), bench.artifact(device_name, batch_size)
-    some = bench.first_images(24)
-    shares = [detect(device, artifact, bench.card, some, batch_size)[1].device_share for _ in range(3)]
+    device, artifact = session.device(device_name), session.artifact(device_name, batch_size)
+    some = session.first_images(24)
+    shares = [detect(device, artifact, session.card, some, batch_size)[1].device_share for _ in range(3)]
     share = max(shares)  # what others do on the machine can only lower it
     problem = None if share >= DEVICE_SHARE else f"shares of three runs: {', '.join(f'{s:.3f}' for s in shares)}"
     recorder.stage("pipeline", [Comparison("time beside the device", 1 - share, 1 - DEVICE_SHARE, len(some), problem)])

@@ -83,11 +83,11 @@ def test_baseline_of_something_else_is_an_error(
     check_matches(document(run()), Path("old.json"), "tiny", "ab" * 32, [("gpu", "fp32"), ("chip", "fp32")])
 
 
-@pytest.mark.parametrize("change", ["{", "7", '{"schema": 1}', '{"schema": 2, "runs": []}', "\x00"])
+@pytest.mark.parametrize("change", ["{", "7", '{"schema": 1}', '{"schema": 3, "runs": []}', "\x00"])
 def test_file_that_is_no_results_document_is_named(tmp_path: Path, change: str) -> None:
     file = tmp_path / "old.json"
     file.write_text(change)
-    with pytest.raises(HarnessError, match="not a results document of schema 1") as caught:
+    with pytest.raises(HarnessError, match="not a results document of schema 1 or 2") as caught:
         read_document(file)
     assert (caught.value.file, caught.value.field) == (str(file), "--baseline")
     assert caught.value.remedy == "make one with --results FILE"
@@ -139,7 +139,7 @@ def test_gate_as_a_whole(suite: Suite, tmp_path: Path) -> None:
         (other_model, (), "the baseline matches nothing of this run: its model is 'dla'"),
         (lambda same: None, ("--limit=3",), "the baseline matches nothing of this run: its data hash is"),
         (lambda same: None, ("--device=onnxruntime",), "its runs are right fp32, this run's are onnxruntime fp32"),
-        (dict.clear, (), "not a results document of schema 1: model: Field required"),
+        (dict.clear, (), "not a results document of schema 1 or 2: model: Field required"),
     ):
         status, verdict, problem = gated(change, *more)
         assert (status, verdict) == (4, "error")

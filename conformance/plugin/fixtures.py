@@ -1,4 +1,4 @@
-"""Fixtures of the device tests, and what they are parametrised with."""
+"""Fixtures of the device tests, and their parameters."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from conformance.plugin.bench import Bench
-from conformance.plugin.config import CONFIG, SuiteConfig
+from conformance.plugin.config import CONFIG
 from conformance.plugin.recorder import Recorder
+from harness.run.session import Session
 
-BENCH = pytest.StashKey[Bench]()
+SESSION = pytest.StashKey[Session]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -27,11 +27,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("batch_size", config.batch_sizes, ids=lambda size: f"batch{size}", scope="session")
 
 
-def make_bench(config: pytest.Config) -> Bench:
-    """The bench of this process, made on the first call."""
-    if BENCH not in config.stash:
-        config.stash[BENCH] = Bench(config.stash[CONFIG], _shared(config), lambda text: _say(config, text))
-    return config.stash[BENCH]
+def make_session(config: pytest.Config) -> Session:
+    """The session of this process, made on the first call."""
+    if SESSION not in config.stash:
+        config.stash[SESSION] = Session(config.stash[CONFIG], _shared(config), lambda text: _say(config, text))
+    return config.stash[SESSION]
 
 
 def _shared(config: pytest.Config) -> Path:
@@ -49,7 +49,7 @@ class ForXdist:
 
     def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
         """Called by pytest-xdist for each process before it starts."""
-        node.workerinput["shared"] = str(make_bench(node.config).shared)
+        node.workerinput["shared"] = str(make_session(node.config).shared)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,18 +83,12 @@ def _say(config: pytest.Config, text: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def suite_config(pytestconfig: pytest.Config) -> SuiteConfig:
-    """The options."""
-    return pytestconfig.stash[CONFIG]
-
-
-@pytest.fixture(scope="session")
-def bench(pytestconfig: pytest.Config) -> Bench:
+def session(pytestconfig: pytest.Config) -> Session:
     """Model, data and devices of this run."""
-    return make_bench(pytestconfig)
+    return make_session(pytestconfig)
 
 
 @pytest.fixture
-def recorder(request: pytest.FixtureRequest, device_name: str, batch_size: int, suite_config: SuiteConfig) -> Recorder:
-    """Where a device test reports to."""
-    return Recorder(request.node, device_name, suite_config.precision, batch_size)
+def recorder(request: pytest.FixtureRequest, session: Session, device_name: str, batch_size: int) -> Recorder:
+    """Reports what a device test finds."""
+    return Recorder(request.node, device_name, session.options.precision, batch_size)

@@ -6,11 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.cards import ModelCard
 from harness.centernet.decode import NonFiniteHeadError
@@ -22,42 +20,11 @@ from harness.data.dataset import Dataset
 from harness.exchange.heads import read_heads_file
 from harness.exchange.speed_log import SpeedLog, judge_speed
 from harness.exchange.stems import file_stems
-from harness.run.limits import HeadLimits
-from harness.run.subject import Subject
+from harness.run.reference import Reference
 from harness.types import Heads
 
 Judged = dict[str, list[Comparison]]
 """Comparisons by stage, in the order of the stages."""
-
-
-class Golden:
-    """The reference's heads of any network input, and what a port may differ by from them.
-
-    Args:
-        subject: The model.
-        precision: That the port claims.
-    """
-
-    def __init__(self, subject: Subject, precision: str = "fp32") -> None:
-        self.subject, self.precision = subject, precision
-        self._limits = HeadLimits(subject, precision)
-        device = subject.reference
-        with TemporaryDirectory() as folder:
-            exported = subject.exported(device.card, Path(folder), subject.card.batch_sizes[0])
-            self._artifact = device.convert(exported, 1, "fp32")
-        self._device = device
-
-    def outputs(self, images: NDArray[np.generic]) -> Mapping[str, NDArray[Any]]:
-        """The reference's outputs of one batch, by name."""
-        return self._device.run(self._artifact, images)
-
-    def heads(self, images: NDArray[np.generic]) -> Heads:
-        """The reference's heads of one batch."""
-        return read_heads(self.subject.card, self.outputs(images), len(images))
-
-    def allowed(self, images: NDArray[np.generic], heads: Heads) -> dict[str, float]:
-        """Largest absolute difference of each head on these images."""
-        return self._limits.of(images, heads, self.subject.second_opinion(images))
 
 
 @dataclass(frozen=True)
@@ -84,7 +51,7 @@ class PortFiles:
             self.by_image.setdefault(int(row["image_id"]), []).append(row)
 
 
-def judge_files(golden: Golden, dataset: Dataset, files: PortFiles) -> Judged:
+def judge_files(golden: Reference, dataset: Dataset, files: PortFiles) -> Judged:
     """Hold what a port wrote to the reference, every stage fed with what the port itself had before it.
 
     Args:
@@ -113,7 +80,7 @@ def judge_files(golden: Golden, dataset: Dataset, files: PortFiles) -> Judged:
 
 
 def _judge_image(
-    golden: Golden, dataset: Dataset, files: PortFiles, image_id: int, stem: str
+    golden: Reference, dataset: Dataset, files: PortFiles, image_id: int, stem: str
 ) -> Iterator[tuple[str, Comparison]]:
     card = golden.subject.card
     array, _ = preprocess(card, dataset.read_image(image_id))

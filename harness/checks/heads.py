@@ -1,41 +1,62 @@
-"""Heads of a device against the reference's, one by one, sample by sample.
-
-A head may differ from the reference's by
-
-    allowed = factor x unit round-off x sqrt(accumulation length) x scale
-
-with factor and round-off from ``harness/cards/tolerances.toml``. The scale is the largest magnitude of the head in a
-float64 run of the same network, or, where the network amplifies rounding beyond that, the magnitude that explains
-float32's own error.
-"""
+"""Heads of a device against the reference's: one by one, sample by sample, alone and in a batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.cards.tolerances import Tolerance
 from harness.checks.comparison import Comparison, compare_values, labelled
+from harness.checks.outcome import StageResult, judge, measured_only
 from harness.types import Heads
 
 
-def head_scales(heads32: Heads, second: Heads, tolerance: Tolerance, length: int) -> dict[str, float]:
-    """Scale of each head.
+@dataclass(frozen=True, slots=True)
+class HeadPair:
+    """Heads of one image from two sides.
+
+    Attributes:
+        label: Said with every comparison: the image and its place in the batch.
+        device: Heads of the device (1, channels, h, w).
+        reference: Heads that they should equal.
+        allowed: Largest absolute difference by head.
+    """
+
+    label: str
+    device: Heads
+    reference: Heads
+    allowed: Mapping[str, float]
+
+
+def check_heads(
+    batch_size: int, pairs: Sequence[HeadPair], tolerance: Tolerance, losses: Mapping[str, float]
+) -> StageResult:
+    """Hold the heads of a device to the reference's; where no tolerance can be derived, only measure them.
 
     Args:
-        heads32: The reference in float32.
-        second: The same network and input in float64; of an ONNX without weights, in another order of operations.
-        tolerance: That of float32.
-        length: Accumulation length.
+        batch_size: Of the run.
+        pairs: One an image.
+        tolerance: That of the run's precision.
+        losses: See `Artifact`.
     """
-    assert tolerance.unit_roundoff is not None
-    scales = {}
-    for name, head in heads32.items():
-        own_error = float(np.abs(head - second[name]).max())
-        scales[name] = max(float(np.abs(second[name]).max()), own_error / (tolerance.unit_roundoff * math.sqrt(length)))
-    return scales
+    comparisons = _compared(pairs)
+    if tolerance.derivable:
+        return judge("heads", batch_size, comparisons)
+    return measured_only("heads", batch_size, comparisons, tolerance.factor_reason, losses)
+
+
+def check_batch(batch_size: int, pairs: Sequence[HeadPair]) -> StageResult:
+    """Hold the heads of each sample in a batch to those of the sample alone, on the same device."""
+    return judge("batch", batch_size, _compared(pairs))
+
+
+def _compared(pairs: Sequence[HeadPair]) -> list[Comparison]:
+    return [
+        comparison
+        for pair in pairs
+        for comparison in compare_heads(pair.device, pair.reference, pair.allowed, pair.label)
+    ]
 
 
 def compare_heads(device: Heads, reference: Heads, allowed: Mapping[str, float], label: str) -> list[Comparison]:

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from harness.cli.check import check
 from harness.cli.comparison import compare
 from harness.cli.conversion import convert
 from harness.cli.data import dataset, preprocess
@@ -23,12 +24,12 @@ USAGE_ERROR = 2
 """What the argument parser ends with."""
 
 app = typer.Typer(
-    help="CenterNet conformance, stage by stage. The verdict on a device is pytest's: pytest -m accuracy --device NAME",
+    help="CenterNet conformance: the verdict on a device (check, as pytest -m accuracy gives it), or a stage alone.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (doctor, dataset, train, preprocess, export, convert, infer, decode, score, compare, diagnose):
+for verb in (doctor, check, dataset, train, preprocess, export, convert, infer, decode, score, compare, diagnose):
     app.command()(verb)
 
 

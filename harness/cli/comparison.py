@@ -44,11 +44,12 @@ def compare(
     Example: python -m harness compare --results results.json
     """
     from harness.cards import load_model_card
-    from harness.checks.files import Golden, PortFiles, judge_files
+    from harness.checks.files import PortFiles, judge_files
     from harness.checks.port_files import read_claim
     from harness.data.detections import read_coco_json
     from harness.exchange.speed_log import read_speed_log
     from harness.faults.diagnosis.files import diagnose_files
+    from harness.run.reference import Reference
     from harness.run.subject import load_subject
 
     if not any((inputs, heads, results, speed)):
@@ -56,7 +57,7 @@ def compare(
     if claim is not None and results is None:
         raise HarnessError("figures of no results", field="--claim", remedy="give --results as well")
     images = chosen_dataset(coco, limit)
-    golden = Golden(load_subject(load_model_card(model), weights, onnx), precision)
+    golden = Reference(load_subject(load_model_card(model), weights, onnx), precision)
     files = PortFiles(
         inputs,
         heads,

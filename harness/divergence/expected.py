@@ -17,7 +17,7 @@ from harness.cards.tolerances import Tolerance, load_tolerance
 from harness.centernet.heads import read_heads
 from harness.centernet.networks import HeadedNetwork
 from harness.checks.comparison import Comparison, compare_values
-from harness.checks.heads import head_scales
+from harness.checks.limits import amplification
 from harness.devices.onnxruntime import open_unoptimised, run_session
 from harness.divergence.graph import CutGraph
 from harness.export.network import CardNetwork
@@ -140,9 +140,7 @@ def amplification_of(subject: Subject, outputs: Arrays, images: NDArray[np.gener
     """By how much float32's own error exceeds what the magnitude of the heads explains; at least 1."""
     heads = read_heads(subject.card, {name: outputs[name] for name in subject.card.output.names}, len(images))
     exact = subject.second_opinion(images)
-    scales = head_scales(heads, exact, load_tolerance("fp32"), subject.accumulation_length)
-    magnitudes = {name: float(np.abs(head).max()) for name, head in exact.items()}
-    return max(1.0, *(scales[name] / magnitude for name, magnitude in magnitudes.items() if magnitude))
+    return amplification(heads, exact, load_tolerance("fp32"), subject.accumulation_length)
 
 
 def name_of(graph: CutGraph, place: int, names: dict[str, str]) -> str:

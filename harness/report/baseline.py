@@ -1,7 +1,8 @@
-"""The gate: nothing that an earlier run had may be worse or gone."""
+"""The gate: nothing that an earlier document has may be worse or gone."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,13 +17,13 @@ ROUNDING = 1e-9
 
 
 def read_document(path: Path) -> Document:
-    """A results document of schema 1.
+    """Read a results document of schema 2, or of schema 1, which differs in what it does not say.
 
     Raises:
         HarnessError: The file is missing, or is no such document.
     """
     try:
-        return Document.model_validate_json(path.read_bytes())
+        return Document.model_validate_json(_as_schema_2(path.read_bytes()))
     except OSError as error:
         raise HarnessError(
             f"cannot be read: {error.strerror}",
@@ -34,11 +35,30 @@ def read_document(path: Path) -> Document:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise HarnessError(
-            f"not a results document of schema 1: {place + ': ' if place else ''}{first['msg']}",
+            f"not a results document of schema 1 or 2: {place + ': ' if place else ''}{first['msg']}",
             file=path,
             field="--baseline",
             remedy="make one with --results FILE",
         ) from error
+
+
+def _as_schema_2(text: bytes) -> bytes:
+    """Convert a document of schema 1, which does not count expected failures; leave anything else as it is."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text  # the validation says what is wrong with it
+    if not isinstance(content, dict) or content.get("schema") != 1:
+        return text
+    runs = content.get("runs")
+    total = 0
+    for run in runs if isinstance(runs, list) else []:
+        stages = run.get("stages", []) if isinstance(run, dict) else []
+        count = sum(isinstance(stage, dict) and stage.get("outcome") == "expected-failure" for stage in stages)
+        if count:
+            run["expected_failures"] = count
+            total += count
+    return json.dumps({**content, "schema": 2, "expected_failures": total}).encode()
 
 
 def check_matches(baseline: Document, path: Path, model: str, data_sha256: str, runs: list[tuple[str, str]]) -> None:
@@ -73,7 +93,7 @@ def check_matches(baseline: Document, path: Path, model: str, data_sha256: str, 
 
 
 def regressions(baseline: Document, runs: list[Run]) -> list[str]:
-    """What is worse than it was: an AP drop, a stage that was green and is not, an estimated speed."""
+    """List all that is worse than it was: an AP, a stage that was green and is not, an estimated speed."""
     now = {(run.device, run.precision): run for run in runs}
     found = []
     for old in baseline.runs:

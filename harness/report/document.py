@@ -1,13 +1,14 @@
-"""Makes the results document of what the tests reported, and writes it whole or not at all."""
+"""Makes the results document of what the checks reported, and writes it whole or not at all."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.cards import DeviceCard
+from harness.checks.verdict import Circumstances, verdict_of_document, verdict_of_run
 from harness.errors import HarnessError
 from harness.files import whole_file
 from harness.report.records import (
@@ -21,7 +22,6 @@ from harness.report.records import (
     Run,
     Stage,
     Trouble,
-    Verdict,
     to_json,
 )
 
@@ -36,14 +36,16 @@ class _Collected:
     troubles: list[Trouble] = field(default_factory=list)
 
 
-def make_runs(cards: Sequence[DeviceCard], precision: str, messages: Iterable[Message], *, failed: bool) -> list[Run]:
+def make_runs(
+    cards: Sequence[DeviceCard], precision: str, messages: Iterable[Message], around: Circumstances
+) -> list[Run]:
     """One run a device, its records in an order that does not depend on the order of the tests.
 
     Args:
         cards: The devices that were asked for.
         precision: The precision that was asked for.
-        messages: What the tests reported. A trouble of no device keeps every run from conforming, one of a device its.
-        failed: Whether something went wrong that no message tells of; no run conforms then.
+        messages: Reported by the checks. A trouble of no device keeps every run from conforming, one of a device its.
+        around: What went wrong that no message tells of; no run conforms then.
     """
     collected = {card.name: _Collected() for card in cards}
     for message in messages:
@@ -62,15 +64,21 @@ def make_runs(cards: Sequence[DeviceCard], precision: str, messages: Iterable[Me
             into.diagnosis.append(message.record)
         else:
             into.perf.append(message.record)
-    return [_run(card, precision, collected[card.name], failed=failed) for card in cards]
+    return [_run(card, precision, collected[card.name], around) for card in cards]
 
 
-def _run(card: DeviceCard, precision: str, found: _Collected, *, failed: bool) -> Run:
+def _run(card: DeviceCard, precision: str, found: _Collected, around: Circumstances) -> Run:
+    own = replace(
+        around,
+        error=around.error or any(trouble.error for trouble in found.troubles),
+        failed=around.failed or bool(found.troubles),
+    )
     return Run(
         device=card.name,
         execution=card.execution,
         precision=precision,
-        verdict=_verdict(found, failed=failed),
+        verdict=verdict_of_run(found.stages, found.accuracy, found.perf, own),
+        expected_failures=sum(stage.outcome == "expected-failure" for stage in found.stages),
         executed=dict(sorted(found.executed.items())),
         stages=tuple(sorted(found.stages, key=lambda stage: (stage.batch_size or 0, stage.name))),
         accuracy=tuple(sorted(found.accuracy, key=lambda accuracy: accuracy.batch_size)),
@@ -87,54 +95,30 @@ def _surest(found: Sequence[Diagnosis]) -> tuple[Diagnosis, ...]:
     return tuple(one for one in best.values() if one.faults or len(best) == 1)
 
 
-def _verdict(found: _Collected, *, failed: bool) -> Verdict:
-    if any(trouble.error for trouble in found.troubles):
-        return "error"
-    if any(stage.outcome == "failed" for stage in found.stages):
-        return "deviates"
-    if any(stage.outcome == "undecided" for stage in found.stages):
-        return "undecided"
-    if failed or found.troubles or not sum(stage.comparisons for stage in found.stages):
-        return "undecided"
-    return "conforms"
-
-
 def make_document(
     model: str,
     data: Data | None,
     environment: dict[str, str],
     runs: Sequence[Run],
     problems: Sequence[str],
-    *,
-    error: bool,
-    failed: bool,
+    around: Circumstances,
 ) -> Document:
-    """The document of a run.
+    """Make the document of a session.
 
     Args:
         model: Name of the model card.
-        data: The images; None where the run ended before they were read.
+        data: The images; None where the session ended before they were read.
         environment: Versions and machine.
         runs: One a device.
         problems: What went wrong beside the stages.
-        error: A device, tool, file or option is missing or wrong.
-        failed: A test failed.
+        around: What kind of thing that was; `failed` where a test failed.
     """
-    verdicts = {run.verdict for run in runs}
-    verdict: Verdict
-    if error:
-        verdict = "error"
-    elif failed or "deviates" in verdicts:
-        verdict = "deviates"
-    elif not runs or "undecided" in verdicts:
-        verdict = "undecided"
-    else:
-        verdict = "conforms"
     return Document(
         model=model,
         data=data,
         environment=environment,
-        verdict=verdict,
+        verdict=verdict_of_document((run.verdict for run in runs), around),
+        expected_failures=sum(run.expected_failures for run in runs),
         problems=tuple(problems),
         runs=tuple(runs),
     )

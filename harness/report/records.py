@@ -1,19 +1,21 @@
-"""What tests report, one record each, as they happen; and the document that is made of them (schema 1)."""
+"""Records that checks report as they run, and the results document that is made of them (schema 2)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, TypeAdapter
 
 from harness.cards.device import Execution
 from harness.cards.schema import Record
 
 ESTIMATED = "estimated"
-"""How the interval of a speed begins that nobody measured: a compiler believes it."""
+"""First word of the interval of a speed that a compiler estimates and nobody measured."""
 
 Outcome = Literal["passed", "failed", "undecided", "expected-failure", "not-applicable"]
-Verdict = Literal["conforms", "deviates", "undecided", "error"]
+Verdict = Literal["conforms", "deviates", "undecided", "incomplete", "measured", "part", "error"]
 
 
 class Stage(Record):
@@ -27,13 +29,13 @@ class Stage(Record):
     allowed: float | None
     comparisons: int
     detail: str | None = None
-    """What is wrong, what is not decided, or why the stage does not apply."""
+    """The first deviation, the open question, or the reason why the stage does not apply or was expected to fail."""
     margin: float | None = None
     """Measured / allowed of the comparison that comes closest to its limit; None where there is no limit but 0."""
 
 
 class Interval(Record):
-    """What the loss of AP would be on other images of the same kind, see `harness.checks.bootstrap`."""
+    """Interval of the loss of AP on other images of the same kind, see `harness.checks.bootstrap`."""
 
     low: float
     high: float
@@ -58,12 +60,12 @@ class Accuracy(Record):
     reference_AP: float
     allowed_loss: float
     floor: str
-    """How the published floor came out, or why it does not apply."""
+    """Outcome of the published floor, or the reason why it does not apply."""
     rounded: bool = False
     loss_interval: Interval | None = None
     """Of the loss against the reference; None where the run is the reference."""
     readings: dict[str, float] = Field(default_factory=dict)
-    """AP where something that is not known about the device is otherwise, by what that is; the verdict is by AP."""
+    """AP by other readings of what is not known about the device, by reading; the verdict is by `AP`."""
 
     @property
     def band(self) -> tuple[float, float]:
@@ -79,6 +81,12 @@ class Latency(Record):
     p90: float
     p99: float
 
+    @classmethod
+    def of(cls, samples_ms: Sequence[float]) -> Latency:
+        """Percentiles of the milliseconds of several batches."""
+        p50, p90, p99 = (float(value) for value in np.percentile(samples_ms, (50, 90, 99)))
+        return cls(p50=p50, p90=p90, p99=p99)
+
 
 class Perf(Record):
     """Speed of one device at one batch size."""
@@ -87,7 +95,7 @@ class Perf(Record):
     fps: float
     latency_ms: Latency
     interval: str
-    """What lies between start and stop of the clock; begins with "estimated" where a compiler says it."""
+    """Work between start and stop of the clock; begins with "estimated" where a compiler says it."""
 
     @property
     def estimated(self) -> bool:
@@ -96,7 +104,7 @@ class Perf(Record):
 
 
 class Diagnosis(Record):
-    """Which known mistakes explain a deviation."""
+    """Known mistakes that explain a deviation."""
 
     faults: tuple[str, ...]
     """Ids of the catalogue, `harness.faults`; none where nothing known explains it."""
@@ -112,8 +120,10 @@ class Run(Record):
     execution: Execution
     precision: str
     verdict: Verdict
+    expected_failures: int = 0
+    """Number of stages that failed as an expectation says."""
     executed: dict[str, str] = Field(default_factory=dict)
-    """What the device really ran: provider, precision, threads, versions."""
+    """Provider, precision, threads and versions that the device really ran with."""
     stages: tuple[Stage, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
     perf: tuple[Perf, ...] = ()
@@ -129,20 +139,22 @@ class Data(Record):
 
 
 class Document(Record):
-    """The results document, schema 1."""
+    """The results document, schema 2."""
 
-    schema_: Literal[1] = Field(default=1, alias="schema")
+    schema_: Literal[2] = Field(default=2, alias="schema")
     model: str
     data: Data | None
     environment: dict[str, str]
     verdict: Verdict
+    expected_failures: int = 0
+    """Sum over the runs."""
     problems: tuple[str, ...] = ()
-    """What went wrong beside the stages: errors, failed tests of the suite itself, the gate's findings."""
+    """Errors beside the stages, failed tests of the suite itself, findings of the gate."""
     runs: tuple[Run, ...] = ()
 
 
 class Reported(Record):
-    """A record on its way from a test to the document; the same with and without pytest-xdist."""
+    """A record on its way from a check to the document; the same with and without pytest-xdist."""
 
     device: str
     precision: str
@@ -150,7 +162,7 @@ class Reported(Record):
 
 
 class Executed(Record):
-    """What a device really ran, on its way to the document."""
+    """Provider, precision and versions that a device ran with, on their way to the document."""
 
     device: str
     precision: str
@@ -172,15 +184,15 @@ _MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
 
 
 def pack(message: Message) -> str:
-    """As text, which pytest-xdist carries from worker to controller."""
+    """Write a message as text, which pytest-xdist carries from worker to controller."""
     return message.model_dump_json()
 
 
 def unpack(text: str) -> Message:
-    """What `pack` made."""
+    """Read a message that `pack` wrote."""
     return _MESSAGE.validate_json(text)
 
 
 def to_json(document: Document) -> dict[str, Any]:
-    """The document as plain JSON values."""
+    """Turn a document into plain JSON values."""
     return document.model_dump(mode="json", by_alias=True)

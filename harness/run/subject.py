@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +24,7 @@ from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
 from harness.export import DIALECTS, DYNAMIC, load_onnx_checked
 from harness.export.check import check_export
+from harness.export.load import stated_by
 from harness.export.network import CardNetwork
 from harness.paths import data_path
 from harness.types import Heads, Outputs
@@ -47,6 +50,13 @@ class Subject:
     def reference(self) -> TorchDevice | OnnxRuntimeDevice:
         """The device that gives the golden heads: PyTorch, or ONNX Runtime for an ONNX without weights."""
         return OnnxRuntimeDevice() if self.module is None else TorchDevice()
+
+    @property
+    def static_batch(self) -> int | None:
+        """The only batch size that an ONNX without weights takes; None where any is taken."""
+        if self.module is not None or self.onnx is None:
+            return None
+        return _static_batch(self.onnx)
 
     @property
     def accumulation_length(self) -> int:
@@ -116,7 +126,7 @@ class Subject:
         """Heads computed in another way than the reference does: in float64, or of an ONNX without its optimisations.
 
         Args:
-            images: One batch as the card has it.
+            images: One batch as the card has it, of any number of images.
         """
         outputs: Outputs
         if self.module is not None:
@@ -126,8 +136,36 @@ class Subject:
             outputs = {name: tensor.numpy() for name, tensor in zip(self.card.output.names, tensors, strict=True)}
         else:
             assert self.onnx is not None
-            outputs = run_unoptimised(self.onnx, self.card.input.name, images)
+            run = partial(run_unoptimised, self.onnx, self.card.input.name)
+            outputs = in_batches_of(self.static_batch, run, images)
         return read_heads(self.card, outputs, len(images))
+
+
+@cache
+def _static_batch(file: Path) -> int | None:
+    return stated_by(load_onnx_checked(file)).batch_size
+
+
+def in_batches_of(
+    size: int | None, run: Callable[[NDArray[np.generic]], Outputs], images: NDArray[np.generic]
+) -> Outputs:
+    """Run images in batches of the only size that a model takes, the last one padded with zeros.
+
+    Args:
+        size: Of a batch; None where the model takes any, and all images are run at once.
+        run: From one batch to its outputs.
+        images: (N, ...).
+
+    Returns:
+        Outputs by name, (N, ...) without the padding.
+    """
+    if size is None:
+        return run(images)
+    count = len(images)
+    padding = np.zeros((-count % size, *images.shape[1:]), images.dtype)
+    padded = np.concatenate([images, padding])
+    parts = [run(padded[start : start + size]) for start in range(0, len(padded), size)]
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
 def load_subject(card: ModelCard, weights: Path | None, onnx_file: Path | None) -> Subject:
@@ -159,6 +197,3 @@ def load_subject(card: ModelCard, weights: Path | None, onnx_file: Path | None) 
     load_weights(module, weights)
     module.eval().requires_grad_(False)
     return Subject(card, module, onnx_file, file_sha256(weights))
-
-
-__all__ = ["Subject", "load_subject"]

@@ -5,7 +5,6 @@ import re
 import pytest
 import torch
 
-from conformance.plugin.bench import Bench
 from harness.cards import load_model_card
 from harness.centernet.networks import create_model
 from harness.centernet.networks.weights import load_weights
@@ -14,6 +13,7 @@ from harness.centernet.preprocess import make_batch
 from harness.data.dataset import load_coco
 from harness.data.synthetic import embedded_dataset_root
 from harness.paths import data_path
+from harness.run.session import Session
 
 MEGABYTES = 8
 DEFORMED = 0.3
@@ -61,8 +61,8 @@ def test_no_committed_model_carries_a_path() -> None:
         assert not re.search(rb"/(?:home|root|tmp|Users)/|site-packages", file.read_bytes()), file
 
 
-def test_ap_shows_a_gain_and_a_loss(bench: Bench) -> None:
-    config = bench.config
-    if (config.card.name, config.coco, config.limit) != ("embedded", None, None) or config.weights or config.onnx:
+def test_ap_shows_a_gain_and_a_loss(session: Session) -> None:
+    options = session.options
+    if (options.card.name, options.coco, options.limit) != ("embedded", None, None) or options.weights or options.onnx:
         pytest.skip("the run is about another model, data set or number of images")
-    assert 0.30 <= bench.reference_metrics.AP <= 0.65
+    assert 0.30 <= session.reference_metrics.AP <= 0.65

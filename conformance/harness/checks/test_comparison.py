@@ -15,7 +15,8 @@ from harness.cards import ModelCard, load_model_card
 from harness.cards.tolerances import load_tolerance
 from harness.checks.comparison import Comparison
 from harness.checks.detections import compare_decisions
-from harness.checks.heads import compare_heads, head_scales
+from harness.checks.heads import compare_heads
+from harness.checks.limits import head_scales
 from harness.errors import HarnessError
 from harness.types import Heads
 

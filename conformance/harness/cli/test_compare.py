@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conformance.catalogue.adequacy import made_up_log
+from conformance.catalogue.adequacy import example_log
 from conformance.support.command_line import run
 from conformance.support.tiny import World
 from harness.checks.evaluate import evaluate_records
@@ -37,7 +37,7 @@ def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Files:
     found["results"].write_text(json.dumps(rows))
     metrics = evaluate_records(dataset.instances, rows)
     found["claim"].write_text(json.dumps({"AP": metrics.AP, "images": metrics.images}))
-    found["speed"].write_text(made_up_log().model_dump_json())
+    found["speed"].write_text(example_log().model_dump_json())
     return found
 
 

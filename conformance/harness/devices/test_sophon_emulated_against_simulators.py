@@ -10,11 +10,11 @@ import pytest
 from harness.cards import load_model_card
 from harness.centernet.heads import read_heads
 from harness.centernet.preprocess import preprocess
-from harness.checks.files import Golden
 from harness.data.calibration import Calibration
 from harness.data.dataset import load_coco
 from harness.data.synthetic import embedded_dataset_root
 from harness.devices.registry import create_device
+from harness.run.reference import Reference
 from harness.run.subject import load_subject
 
 pytestmark = pytest.mark.simulator
@@ -41,7 +41,7 @@ def test_interpreter_is_far_closer_to_the_simulator_than_either_may_be_to_the_re
 ) -> None:
     card, dataset = load_model_card(model), load_coco(embedded_dataset_root("val"))
     subject = load_subject(card, None, None)
-    golden = Golden(subject, "fp32" if precision == "int8" else precision)
+    golden = Reference(subject, "fp32" if precision == "int8" else precision)
     simulated, emulated = create_device(f"{chip}:simulated"), create_device(f"{chip}:emulated")
     calibration = Calibration(card, dataset) if precision == "int8" else None
     exported = subject.exported(simulated.card, tmp_path, 1, calibration)

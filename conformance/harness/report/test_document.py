@@ -20,6 +20,7 @@ from conformance.support.example_records import accuracy, run, stage
 from conformance.support.suite import CHECKS, ROOT, Suite, read_results
 from conformance.support.tiny import World
 from harness.cards import DeviceCard
+from harness.checks.verdict import Circumstances
 from harness.errors import HarnessError
 from harness.report.document import make_document, make_runs, write_document
 from harness.report.records import (
@@ -69,8 +70,8 @@ MESSAGES: Sequence[Message] = (
 @given(messages=st.permutations(MESSAGES))
 def test_order_of_the_tests_does_not_show(messages: Sequence[Message]) -> None:
     cards = [device_card("b"), device_card("a")]
-    runs = make_runs(cards, "fp32", messages, failed=False)
-    assert runs == make_runs(cards, "fp32", MESSAGES, failed=False)
+    runs = make_runs(cards, "fp32", messages, Circumstances())
+    assert runs == make_runs(cards, "fp32", MESSAGES, Circumstances())
     assert [(found.device, found.execution, found.verdict) for found in runs] == [
         ("b", "simulated", "undecided"),
         ("a", "simulated", "conforms"),
@@ -107,7 +108,7 @@ def test_verdict_of_a_device(
     stages = [stage(outcome, str(place)) for place, outcome in enumerate(outcomes)]
     found = [s if s.outcome != "not-applicable" else s.model_copy(update={"comparisons": 0}) for s in stages]
     messages = [reported(s) for s in found] + [Trouble(device=d, text="t", error=e) for d, e in troubles]
-    [of_a, _] = make_runs([device_card("a"), device_card("other")], "fp32", messages, failed=failed)
+    [of_a, _] = make_runs([device_card("a"), device_card("other")], "fp32", messages, Circumstances(failed=failed))
     assert of_a.verdict == expected
 
 
@@ -125,17 +126,27 @@ def test_verdict_of_a_device(
 )
 def test_verdict_of_a_run_is_its_worst(verdicts: list[Verdict], error: bool, failed: bool, expected: Verdict) -> None:
     runs = [run().model_copy(update={"verdict": verdict}) for verdict in verdicts]
-    assert make_document("m", None, {}, runs, [], error=error, failed=failed).verdict == expected
+    assert make_document("m", None, {}, runs, [], Circumstances(error, failed)).verdict == expected
 
 
-DOCUMENT = make_document("m", None, {"python": "3" * 9000}, [run(stage("passed"))], ["p"], error=False, failed=False)
+DOCUMENT = make_document("m", None, {"python": "3" * 9000}, [run(stage("passed"))], ["p"], Circumstances())
 
 
 def test_document_has_the_keys_that_users_rely_on() -> None:
     text = to_json(DOCUMENT)
-    assert list(text) == ["schema", "model", "data", "environment", "verdict", "problems", "runs"]
-    assert text["schema"] == 1
-    expected = {"device", "execution", "precision", "verdict", "stages", "accuracy", "perf", "diagnosis"}
+    assert list(text) == ["schema", "model", "data", "environment", "verdict", "expected_failures", "problems", "runs"]
+    assert text["schema"] == 2
+    expected = {
+        "device",
+        "execution",
+        "precision",
+        "verdict",
+        "expected_failures",
+        "stages",
+        "accuracy",
+        "perf",
+        "diagnosis",
+    }
     assert expected <= text["runs"][0].keys()
 
 
@@ -244,12 +255,12 @@ def interrupted(suite: Suite, results: Path, running: Path) -> int:
             process.kill()  # else a run that does not heed Ctrl-C would be waited for without end
 
 
-def test_ctrl_c_leaves_a_whole_document_that_decides_nothing(suite: Suite, world: World, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_whole_document_that_is_incomplete(suite: Suite, world: World, tmp_path: Path) -> None:
     status = interrupted(suite, tmp_path / "r.json", world.vendor / "endless.running")
     document = read_results(tmp_path / "r.json")
     assert status == pytest.ExitCode.INTERRUPTED
     assert document is not None
-    assert document.verdict == "undecided"
+    assert document.verdict == "incomplete"
     assert document.problems == ("the run was interrupted: not every test was run",)
-    assert [found.verdict for found in document.runs] == ["undecided", "undecided"]
+    assert [found.verdict for found in document.runs] == ["incomplete", "incomplete"]
     assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.centernet.preprocess import preprocess
-from harness.checks.files import Golden, Judged, PortFiles
+from harness.checks.files import Judged, PortFiles
 from harness.checks.port_files import BOX_ALLOWED, CLAIM_ALLOWED, SCORE_ALLOWED, read_input
 from harness.data.dataset import Dataset
 from harness.exchange.heads import read_heads_file
@@ -22,13 +22,14 @@ from harness.faults.forms import Forms
 from harness.faults.port import OutputsRunner, Runner, TorchRunner
 from harness.faults.scoring import score_in
 from harness.faults.speed import claim
+from harness.run.reference import Reference
 
 IMAGES = 8
 """That a diagnosis looks at: the first, so that batches and gaps show."""
 SOURCE: tuple[FaultStage, ...] = ("heads", "numeric", "batch", "preprocess", "network")
 
 
-def diagnose_files(golden: Golden, dataset: Dataset, files: PortFiles, judged: Judged) -> list[str]:
+def diagnose_files(golden: Reference, dataset: Dataset, files: PortFiles, judged: Judged) -> list[str]:
     """Lines that name what explains the first stage that deviates, if one of them can be explained.
 
     Args:
@@ -52,7 +53,7 @@ def diagnose_files(golden: Golden, dataset: Dataset, files: PortFiles, judged: J
 
 
 def explain_stage(
-    stage: str, golden: Golden, some: Dataset, files: PortFiles, count: int, catalogue: Sequence[Fault] = CATALOGUE
+    stage: str, golden: Reference, some: Dataset, files: PortFiles, count: int, catalogue: Sequence[Fault] = CATALOGUE
 ) -> list[Explanation]:
     """What explains the inputs, heads or detections that a port wrote for some images."""
     card, module = golden.subject.card, golden.subject.module
@@ -64,7 +65,7 @@ def explain_stage(
     return Diagnosis(chain, evidence, setting, catalogue).explain()
 
 
-def _evidence(stage: str, golden: Golden, some: Dataset, files: PortFiles, chain: Chain) -> Evidence:
+def _evidence(stage: str, golden: Reference, some: Dataset, files: PortFiles, chain: Chain) -> Evidence:
     card, ids, stems = golden.subject.card, some.image_ids, file_stems(some)
     folder = files.inputs
     own = None if folder is None else [read_input(card, some, folder / f"{stems[i]}.bin", i) for i in ids]

@@ -17,7 +17,7 @@ from harness.cards.tolerances import load_tolerance
 from harness.centernet.networks import HeadedNetwork
 from harness.centernet.ops import DCNv2
 from harness.export import export_standard
-from harness.run.limits import ROUNDED, HeadLimits, with_parameters_as
+from harness.run.reference import ROUNDED, Reference, with_parameters_as
 from harness.run.subject import Subject
 from harness.types import Float32, Heads
 
@@ -89,7 +89,7 @@ def test_an_onnx_without_weights_has_its_constants_rounded(tmp_path: Path) -> No
 
 def limits(model: Subject, precision: str) -> dict[str, float]:
     assert model.module is not None
-    return HeadLimits(model, precision).of(IMAGES, heads_of(model.module), model.second_opinion(IMAGES))
+    return Reference(model, precision).allowed(IMAGES, heads_of(model.module), model.second_opinion(IMAGES))
 
 
 def largest_scale(model: Subject, draws: list[dict[str, Float32]]) -> dict[str, float]:

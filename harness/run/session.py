@@ -1,30 +1,26 @@
-"""What the tests of a device stand on, each made once: model, data, devices, heads, detections."""
+"""Session: model, data, devices, heads and detections of one check, each made once."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from conformance.plugin.config import SuiteConfig
-from conformance.plugin.progress import Progress
-from harness.cards.tolerances import Tolerance, load_tolerance
+from harness.cards.tolerances import Tolerance
 from harness.centernet.heads import check_contract, read_heads
 from harness.centernet.preprocess import preprocess
 from harness.checks.bootstrap import Difference, paired_bootstrap
 from harness.checks.evaluate import Metrics, evaluate
+from harness.checks.heads import HeadPair
+from harness.checks.limits import moved
 from harness.checks.matching import Matches, match
 from harness.data.calibration import Calibration
-from harness.data.dataset import Dataset, load_coco
+from harness.data.dataset import Dataset
 from harness.data.detections import Results, load_results, save_results
-from harness.data.synthetic import embedded_dataset_root, load_spec
 from harness.devices.artifact import Artifact
 from harness.devices.base import Device
 from harness.devices.outputs import OutputsDevice
@@ -34,75 +30,88 @@ from harness.exchange.output_folder import open_outputs
 from harness.export.load import load_onnx_checked, stated_by
 from harness.faults.diagnosis.explanation import Explanation
 from harness.report.records import Data
-from harness.run.limits import HeadLimits
+from harness.run.images import describe_images, load_images
+from harness.run.options import CheckOptions
 from harness.run.pipeline import Timing, batches, detect, run_batches
+from harness.run.progress import ShowProgress, in_lines
+from harness.run.reference import AT_ONCE, GOLDEN, Reference, split_samples
 from harness.run.subject import Subject, load_subject
 from harness.types import Heads
 
 Ran = tuple[str, int, str]
 """Device, batch size, precision."""
 
-GOLDEN = "fp32"
-"""Precision of the golden heads, whatever the device that gives them is asked for."""
-
-UNTIMED_AT_ONCE = min(4, os.cpu_count() or 1)
-"""Batches that the reference works on at a time: torchvision's deformable convolution uses one thread of the host."""
-
 HEAD_SAMPLES = 8
 """Images whose heads are compared one by one; every image enters by its detections."""
 
 
-class Bench:
-    """Everything that the tests of the devices share.
+class Session:
+    """Everything that the checks of the devices share.
 
     Args:
-        config: The options.
-        shared: Folder that the processes of this run share.
-        say: Told how long work goes on.
+        options: What is checked.
+        shared: Folder for exported files and detections, shared by the processes of one run.
+        say: Called with signs of life.
+        progress: Shows how far long work is; by default in plain lines.
+        subject: The model, where it is not to be loaded as the options say.
     """
 
-    def __init__(self, config: SuiteConfig, shared: Path, say: Callable[[str], None]) -> None:
-        self.config = config
-        self.card = config.card
+    def __init__(
+        self,
+        options: CheckOptions,
+        shared: Path,
+        say: Callable[[str], None],
+        progress: ShowProgress | None = None,
+        subject: Subject | None = None,
+    ) -> None:
+        self.options = options
+        self.card = options.card
         self.shared = shared
         self.say = say
+        self.progress = progress or in_lines(say)
+        self.explained: dict[str, Explanation] = {}
+        self._subject = subject
         self._devices: dict[str, Device] = {}
         self._artifacts: dict[Ran, Artifact] = {}
         self._heads: dict[Ran, list[Heads]] = {}
         self._timings: dict[tuple[*Ran, str], Timing] = {}
-        self.explained: dict[str, Explanation] = {}
 
     def check(self) -> None:
         """Raise HarnessError where something that was asked for is missing or wrong."""
         self.check_devices()
-        for device in map(self.device, self.config.devices):
+        for device in map(self.device, self.options.devices):
             device.check()
-            if self.config.precision not in device.card.precisions:
+            if self.options.precision not in device.card.precisions:
                 raise HarnessError(
-                    f"device '{device.card.name}' has no precision '{self.config.precision}'",
+                    f"device '{device.card.name}' has no precision '{self.options.precision}'",
                     field="--precision",
                     remedy=f"use one of {', '.join(device.card.precisions)}",
                 )
         _ = self.subject, self.dataset
-        if self.config.onnx is not None:
-            stated = stated_by(load_onnx_checked(self.config.onnx))
-            for batch_size in self.config.batch_sizes:
-                check_contract(self.card, stated, batch_size, self.config.onnx)
+        if self.options.onnx is not None:
+            stated = stated_by(load_onnx_checked(self.options.onnx))
+            for batch_size in self.options.batch_sizes:
+                check_contract(self.card, stated, batch_size, self.options.onnx)
 
     def check_devices(self) -> None:
         """Raise HarnessError where a device is not known or cannot be made."""
-        for name in self.config.devices:
+        for name in self.options.devices:
             self.device(name)
 
     @cached_property
     def subject(self) -> Subject:
         """The model."""
-        return load_subject(self.card, self.config.weights, self.config.onnx)
+        return self._subject or load_subject(self.card, self.options.weights, self.options.onnx)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Golden heads, and what the heads at the run's precision may differ by."""
+        return Reference(self.subject, self.options.precision)
 
     @cached_property
     def dataset(self) -> Dataset:
         """The images."""
-        return load_coco(self.config.coco or embedded_dataset_root("val"), limit=self.config.limit)
+        return load_images(self.options.coco, self.options.limit)
 
     def first_images(self, count: int) -> Dataset:
         """The first `count` images of the data set."""
@@ -111,35 +120,33 @@ class Bench:
     @cached_property
     def data(self) -> Data:
         """The images, for the report."""
-        images = len(self.dataset)
-        if self.config.coco is not None:
-            return Data(name=self.config.coco.name, images=images, sha256=self.dataset.content_hash)
-        # The pixels are those of the specification; the files that hold them differ between versions of OpenCV.
-        part = load_spec().part("val")
-        first = part.sha256 if images == part.images else sha256(f"{part.sha256} {images}".encode()).hexdigest()
-        return Data(name="embedded", images=images, sha256=first)
+        return describe_images(self.dataset, self.options.coco)
 
-    @cached_property
+    @property
     def tolerance(self) -> Tolerance:
-        """That of the run's precision."""
-        return load_tolerance(self.config.precision)
+        """The tolerance of the run's precision."""
+        return self.reference.tolerance
+
+    def add_device(self, name: str, device: Device) -> None:
+        """Use a device that the registry does not know."""
+        self._devices[name] = device
 
     def device(self, name: str) -> Device:
         """A device by name."""
         if name not in self._devices:
-            folder = self.config.outputs
-            asked = name in self.config.devices
+            folder = self.options.outputs
+            asked = name in self.options.devices
             self._devices[name] = create_device(name) if folder is None or not asked else self._outputs(folder)
         return self._devices[name]
 
     def _outputs(self, folder: Path) -> Device:
-        """What was made elsewhere, in the place of the device that it is said to come from."""
-        chip = None if self.config.made_by is None else create_device(self.config.made_by).card
+        """Outputs that were made elsewhere, in the place of the device that they are said to come from."""
+        chip = None if self.options.made_by is None else create_device(self.options.made_by).card
         return OutputsDevice(folder, chip, self.card, lambda: open_outputs(self.card, self.dataset, folder))
 
     def artifact(self, name: str, batch_size: int, precision: str | None = None) -> Artifact:
         """What a device executes, at the precision of the run or another, converted at most once in this process."""
-        precision = precision or self.config.precision
+        precision = precision or self.options.precision
         key = (name, batch_size, precision)
         if key not in self._artifacts:
             device = self.device(name)
@@ -152,18 +159,22 @@ class Bench:
     @cached_property
     def calibration(self) -> Calibration:
         """Images for post-training quantisation: of the whole data set, whatever part of it is checked."""
-        whole = load_coco(self.config.coco or embedded_dataset_root("val"))
-        return Calibration(self.card, whole, self.config.calibration_images)
+        return Calibration(self.card, load_images(self.options.coco), self.options.calibration_images)
 
     @property
     def reference_name(self) -> str:
         """Name of the device that gives the golden heads."""
-        return self.subject.reference.card.name
+        return self.reference.device.card.name
 
     @property
     def reference_batch_size(self) -> int:
-        """1, or the only batch size that an ONNX without weights takes."""
-        return 1 if self.subject.module is not None else self.card.batch_sizes[0]
+        """Number of images that the reference is given at a time."""
+        return self.reference.batch_size
+
+    def is_reference(self, name: str, batch_size: int) -> bool:
+        """Whether this run of the device is what gives the golden heads."""
+        reference = (self.reference_name, self.reference_batch_size, GOLDEN)
+        return (name, batch_size, self.options.precision) == reference
 
     @cached_property
     def sample_ids(self) -> tuple[int, ...]:
@@ -172,71 +183,64 @@ class Bench:
         places = np.linspace(0, len(ids) - 1, min(HEAD_SAMPLES, len(ids))).round().astype(int)
         return tuple(ids[i] for i in places)
 
+    @cached_property
+    def _sample_inputs(self) -> list[NDArray[np.generic]]:
+        return [preprocess(self.card, self.dataset.read_image(image_id))[0][None] for image_id in self.sample_ids]
+
     def heads(self, name: str, batch_size: int, precision: str | None = None) -> list[Heads]:
         """Heads of the sample images, one record an image, at the precision of the run or another."""
-        key = (name, batch_size, precision or self.config.precision)
+        key = (name, batch_size, precision or self.options.precision)
         if key not in self._heads:
             device, artifact = self.device(name), self.artifact(*key)
             found: list[Heads] = []
             prepared = batches(self.card, self.dataset, batch_size, self.sample_ids)
             for batch, outputs, _ in run_batches(device, artifact, prepared, self._at_once(name)):
-                heads = read_heads(self.card, outputs, len(batch.images))
-                found += [_sample(heads, i) for i in range(len(batch.image_ids))]
+                heads = split_samples(read_heads(self.card, outputs, len(batch.images)))
+                found += heads[: len(batch.image_ids)]
             self._heads[key] = found
         return self._heads[key]
 
     def _at_once(self, name: str) -> int:
-        return 1 if name in self.config.devices else UNTIMED_AT_ONCE
+        # Of a device that is judged, the order of its batches and their times count.
+        return AT_ONCE if name == self.reference_name and name not in self.options.devices else 1
 
     @cached_property
     def reference_heads(self) -> list[Heads]:
         """The golden heads of the sample images."""
-        return self.heads(self.reference_name, self.reference_batch_size, GOLDEN)
-
-    def is_reference(self, name: str, batch_size: int) -> bool:
-        """Whether this run of the device is what gives the golden heads."""
-        reference = (self.reference_name, self.reference_batch_size, GOLDEN)
-        return (name, batch_size, self.config.precision) == reference
-
-    def sample_labels(self, batch_size: int) -> list[str]:
-        """Image and place in its batch of each of the sample images, for messages."""
-        return [f"image {id_}, sample {place % batch_size}" for place, id_ in enumerate(self.sample_ids)]
-
-    def limited_pairs(self, name: str, batch_size: int) -> list[tuple[tuple[str, Heads, Heads], dict[str, float]]]:
-        """Label, heads of the device and golden heads, and what they may differ by.
-
-        The reference itself is held to a second opinion.
-        """
-        golden = self.second_opinion if self.is_reference(name, batch_size) else self.reference_heads
-        pairs = zip(self.sample_labels(batch_size), self.heads(name, batch_size), golden, strict=True)
-        return list(zip(pairs, self.allowed, strict=True))
+        return self.reference.each(self.reference.heads, self._sample_inputs)
 
     @cached_property
     def second_opinion(self) -> list[Heads]:
         """Heads of the sample images, computed in another way than the reference does."""
-        with ThreadPoolExecutor(UNTIMED_AT_ONCE) as pool:
-            return list(pool.map(self.subject.second_opinion, self._sample_inputs))
-
-    @cached_property
-    def _sample_inputs(self) -> list[NDArray[np.generic]]:
-        return [preprocess(self.card, self.dataset.read_image(image_id))[0][None] for image_id in self.sample_ids]
+        return self.reference.each(self.reference.second_opinion, self._sample_inputs)
 
     @cached_property
     def allowed(self) -> tuple[dict[str, float], ...]:
         """Largest absolute difference of each head, by sample image."""
-        limits = HeadLimits(self.subject, self.config.precision)
         samples = zip(self._sample_inputs, self.reference_heads, self.second_opinion, strict=True)
-        return tuple(limits.of(*sample) for sample in samples)
+        return tuple(self.reference.allowed(*sample) for sample in samples)
 
-    def moved(self, name: str) -> tuple[dict[str, float], ...]:
-        """By how much the precision of the run moves each head of each sample image, on a device and alone.
+    def pairs(self, name: str, batch_size: int) -> list[HeadPair]:
+        """Heads of a device beside the golden heads; the reference itself is held to its second opinion."""
+        golden = self.second_opinion if self.is_reference(name, batch_size) else self.reference_heads
+        return self._paired(batch_size, self.heads(name, batch_size), golden, self.allowed)
 
-        What a batch adds to that must be less, where nothing says how much less.
+    def pairs_in_batch(self, name: str, batch_size: int) -> list[HeadPair]:
+        """Heads of each sample in a batch beside those of the sample alone, on the same device.
+
+        Where no tolerance can be derived, a batch may add at most what the precision itself does to the sample alone.
         """
-        pairs = zip(self.heads(name, 1), self.reference_heads, strict=True)
-        return tuple(
-            {head: float(np.abs(values - golden[head]).max()) for head, values in own.items()} for own, golden in pairs
-        )
+        together, alone = self.heads(name, batch_size), self.heads(name, 1)
+        allowed = self.allowed
+        if not self.tolerance.derivable:
+            allowed = tuple(moved(own, golden) for own, golden in zip(alone, self.reference_heads, strict=True))
+        return self._paired(batch_size, together, alone, allowed)
+
+    def _paired(
+        self, batch_size: int, heads: list[Heads], golden: list[Heads], allowed: tuple[Mapping[str, float], ...]
+    ) -> list[HeadPair]:
+        labels = [f"image {id_}, sample {place % batch_size}" for place, id_ in enumerate(self.sample_ids)]
+        return [HeadPair(*values) for values in zip(labels, heads, golden, allowed, strict=True)]
 
     def detections(
         self, name: str, batch_size: int, precision: str | None = None, reading: str = ""
@@ -249,25 +253,26 @@ class Bench:
             precision: Other than that of the run.
             reading: Another reading of what is not known about the device, one of `Artifact.readings`.
         """
-        key = (name, batch_size, precision or self.config.precision, reading)
+        key = (name, batch_size, precision or self.options.precision, reading)
         place = "-".join([name.replace(":", "_"), str(batch_size), key[2], *reading.split()])
         path = self.shared / f"detections-{place}.npz"
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
                 return load_results(path), self._timings.get(key)
-            progress = Progress(f"{name}, batch size {batch_size}{reading and f', {reading}'}", self.say)
             device, artifact = self.device(name), self.artifact(*key[:3])
             artifact = artifact.readings[reading] if reading else artifact
-            results, timing = detect(
-                device, artifact, self.card, self.dataset, batch_size, progress, self._at_once(name)
-            )
+            what = f"{name}, batch size {batch_size}{reading and f', {reading}'}"
+            with self.progress(what) as progress:
+                results, timing = detect(
+                    device, artifact, self.card, self.dataset, batch_size, progress, self._at_once(name)
+                )
             save_results(results, path)
             self._timings[key] = timing
             return results, timing
 
     def other_readings(self, name: str, batch_size: int) -> dict[str, float]:
         """AP by every other reading of what is not known about the device, at the first batch size of the run."""
-        if batch_size != self.config.batch_sizes[0]:
+        if batch_size != self.options.batch_sizes[0]:
             return {}
         readings = self.artifact(name, batch_size).readings
         return {
@@ -284,7 +289,7 @@ class Bench:
         return self.evaluate(self._reference_results)
 
     def difference(self, results: Results) -> Difference:
-        """How the AP of detections differs from the reference's, and how far that hangs on the images."""
+        """Loss of AP against the reference, with its interval over other images of the same kind."""
         return paired_bootstrap(self._matched(results), self._reference_matches)
 
     @cached_property
@@ -297,8 +302,3 @@ class Bench:
 
     def _matched(self, results: Results) -> Matches:
         return match(self.dataset.instances, results, self.card.category_ids)
-
-
-def _sample(heads: Heads, index: int) -> Heads:
-    keep = slice(index, index + 1)
-    return {name: values[keep] for name, values in heads.items()}

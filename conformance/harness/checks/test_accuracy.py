@@ -10,8 +10,8 @@ from conformance.support.coco_reference import results_of
 from harness.cards import ModelCard, load_model_card
 from harness.cards.model import Published
 from harness.cards.tolerances import load_tolerance
+from harness.checks.accuracy import check_floor
 from harness.checks.evaluate import Metrics, evaluate
-from harness.checks.floor import check_floor
 from harness.data.dataset import Annotation, Category, ImageEntry, Instances
 from harness.data.detections import Results
 from harness.types import Detections

@@ -1,51 +1,78 @@
-"""The end of the run: one table, the verdict, and how much was compared."""
+"""The summary of a results document as lines of text: one table, the findings, the verdict, the counts."""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import pytest
 from rich.console import Console
 from rich.table import Table
 
 from harness.faults.diagnosis.text import answers
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
+TITLE = "conformance"
 WIDTH = 140
-COLOUR: dict[Verdict, str] = {"conforms": "green", "deviates": "red", "undecided": "yellow", "error": "red"}
+COLOUR: dict[Verdict, str] = {
+    "conforms": "green", "measured": "green", "part": "green",
+    "undecided": "yellow", "incomplete": "yellow", "deviates": "red", "error": "red",
+}  # fmt: skip
 
 
-def print_summary(reporter: pytest.TerminalReporter, document: Document) -> None:
-    """Write table, problems, verdict and counts to the terminal."""
-    reporter.section("conformance")
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the summary.
+
+    Attributes:
+        text: Without an end of line.
+        colour: Of the whole line, where it has one.
+        bold: Whether it stands out.
+    """
+
+    text: str
+    colour: str | None = None
+    bold: bool = False
+
+
+def summary(document: Document) -> Iterator[Line]:
+    """Table, stages that did not pass, intervals, margins, diagnosis, problems, verdicts and counts."""
     table = _table(document)
     if table.row_count:
         text = io.StringIO()
         Console(file=text, width=WIDTH).print(table)
-        reporter.write(text.getvalue())
+        yield from map(Line, text.getvalue().splitlines())
     for run in document.runs:
-        for stage in run.stages:
-            if stage.outcome != "passed":
-                first = (stage.detail or "").splitlines()[:1]
-                size = f" at batch size {stage.batch_size}"
-                reporter.write_line(f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}")
-        for line in (*_intervals(run), *_margins(run)):
-            reporter.write_line(f"{_name(run)}: {line}")
-        for accuracy in run.accuracy:
-            if accuracy.readings:
-                reporter.write_line(f"{_name(run)}: {_band(accuracy)}")
-        for line in answers(run.diagnosis):
-            reporter.write_line(f"{_name(run)}: diagnosis: {line}")
-        for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
-            reporter.write_line(f"{run.device}: {floor}")
+        yield from map(Line, _findings(run))
     for problem in document.problems:
-        reporter.write_line(f"problem: {problem}", yellow=True)
-    colour = {COLOUR[document.verdict]: True}
+        yield Line(f"problem: {problem}", "yellow")
     for run in document.runs:
-        reporter.write_line(f"{_name(run)} {run.precision}: {run.verdict}")
-    reporter.write_line(f"verdict: {document.verdict}", bold=True, **colour)
-    reporter.write_line(_counts(document))
+        yield Line(f"{_name(run)} {run.precision}: {run.verdict}")
+    yield Line(f"verdict: {document.verdict}{_expected(document)}", COLOUR[document.verdict], bold=True)
+    yield Line(_counts(document))
+
+
+def _expected(document: Document) -> str:
+    count = document.expected_failures
+    return f", {count} expected failure{'s' if count > 1 else ''}" if count else ""
+
+
+def _findings(run: Run) -> Iterator[str]:
+    for stage in run.stages:
+        if stage.outcome != "passed":
+            first = (stage.detail or "").splitlines()[:1]
+            size = f" at batch size {stage.batch_size}"
+            yield f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}"
+    for line in (*_intervals(run), *_margins(run)):
+        yield f"{_name(run)}: {line}"
+    for accuracy in run.accuracy:
+        if accuracy.readings:
+            yield f"{_name(run)}: {_band(accuracy)}"
+    for line in answers(run.diagnosis):
+        yield f"{_name(run)}: diagnosis: {line}"
+    for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
+        yield f"{run.device}: {floor}"
 
 
 def _table(document: Document) -> Table:
@@ -68,7 +95,7 @@ def _table(document: Document) -> Table:
 
 
 def _intervals(run: Run) -> list[str]:
-    """How sure each loss of AP is, where the verdict has not said it already."""
+    """Interval of each loss of AP, where the stage has not said it already."""
     undecided = {(stage.name, stage.batch_size) for stage in run.stages if stage.outcome == "undecided"}
     lines = []
     for ap in run.accuracy:
@@ -82,7 +109,7 @@ def _intervals(run: Run) -> list[str]:
 
 
 def _margins(run: Run) -> list[str]:
-    """How close each stage came to what it is allowed."""
+    """Largest measured / allowed of each stage."""
     largest: dict[str, tuple[float, int | None]] = {}
     for stage in run.stages:
         if stage.margin is not None and stage.margin >= largest.get(stage.name, (-math.inf, 0))[0]:
@@ -105,7 +132,7 @@ def _speed(perf: Perf) -> list[str]:
 
 
 def _name(run: Run) -> str:
-    """The device; what is not silicon says so beside every figure."""
+    """Name of the device; anything but silicon is labelled beside every figure."""
     return run.device if run.execution == "silicon" else f"{run.device} ({run.execution})"
 
 

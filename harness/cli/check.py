@@ -1,0 +1,96 @@
+"""`check`: the verdict on a device, as ``pytest -m accuracy`` gives it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import Coco, Limit, Model, Weights
+from harness.cli.progress import progress, signs_of_life
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.report.records import Document
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def check(
+    device: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help="Devices to check; 'doctor' lists them.")
+    ] = "onnxruntime",
+    model: Model = "embedded",
+    weights: Weights = None,
+    onnx: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX to run instead of an export.")] = None,
+    coco: Coco = None,
+    limit: Limit = None,
+    batch_sizes: Annotated[
+        str | None, typer.Option(metavar="N[,N]", help="Batch sizes, each with its AP; by default the card's.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Precision; by default the first on the device's card.")
+    ] = None,
+    calibration_images: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Images that int8 takes its ranges from, spread over the data set."),
+    ] = None,
+    outputs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Outputs of every image, made on another host; nothing is run.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Results document (JSON), written also where the check fails.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Earlier results document: fail where this check is worse.")
+    ] = None,
+) -> None:
+    """Check devices against the reference: contract, heads, decisions and AP at every batch size.
+
+    Ends with status 0 where they conform, 1 where not, 4 where something that was given is missing or wrong.
+
+    Example: python -m harness check --device onnxruntime --limit 8 --results results.json
+    """
+    from harness.checks.verdict import EXIT_STATUS
+    from harness.run import check as run_check
+    from harness.run.checking import Interrupted
+    from harness.run.conclude import refuse
+    from harness.run.options import parse_options
+
+    try:
+        options = parse_options(
+            device=device,
+            model=model,
+            weights=weights,
+            onnx=onnx,
+            coco=coco,
+            limit=limit,
+            batch_sizes=batch_sizes,
+            precision=precision,
+            calibration_images=calibration_images,
+            outputs=outputs,
+            results=results,
+            baseline=baseline,
+        )
+    except HarnessError as error:
+        raise refuse(model, error, results) from error
+    with signs_of_life():
+        try:
+            document = run_check(options, print, progress)
+        except Interrupted as interrupted:
+            _show(interrupted.document)
+            raise typer.Exit(INTERRUPTED) from None
+    _show(document)
+    raise typer.Exit(EXIT_STATUS[document.verdict])
+
+
+def _show(document: Document) -> None:
+    from harness.report.terminal import TITLE, summary
+
+    print(f" {TITLE} ".center(80, "="))
+    coloured = sys.stdout.isatty()
+    for line in summary(document):
+        typer.echo(typer.style(line.text, fg=line.colour, bold=line.bold) if coloured else line.text)

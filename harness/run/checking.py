@@ -1,0 +1,184 @@
+"""The stages of accuracy of every device at every batch size, as ``pytest -m accuracy`` runs them."""
+
+from __future__ import annotations
+
+import datetime
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.cards.expectations import Expectation
+from harness.checks.expectations import (
+    CONVERSION,
+    contradiction,
+    entry_for,
+    excused,
+    excused_conversion,
+    stale_entries,
+)
+from harness.checks.outcome import StageResult
+from harness.checks.verdict import Circumstances
+from harness.errors import HarnessError
+from harness.report.records import Accuracy, Diagnosis, Document, Executed, Message, Perf, Reported, Stage, Trouble
+from harness.run import stages
+from harness.run.conclude import INTERRUPTED, conclude, header, prepare, refuse, write
+from harness.run.diagnose import diagnose_device, failure_text
+from harness.run.options import CheckOptions
+from harness.run.progress import ShowProgress
+from harness.run.session import Session
+from harness.run.stages import StageCheck
+
+ACCURACY_TESTS: dict[str, StageCheck] = {
+    "test_accuracy.py::test_ap_equals_reference": stages.accuracy,
+    "test_conversion.py::test_artifact_keeps_the_contract_of_the_card": stages.contract,
+    "test_heads.py::test_device_heads_equal_reference": stages.heads,
+    "test_heads.py::test_sample_in_a_batch_equals_the_sample_alone": stages.batch,
+    "test_heads.py::test_device_decides_as_the_reference": stages.decisions,
+}
+"""Each stage by the test that makes it, which expectations match, in the order of the tests."""
+SPEED_TESTS = (
+    "test_perf.py::test_fps_of_the_device",
+    "test_perf.py::test_compiler_estimates_the_speed",
+    "test_perf.py::test_tools_elsewhere_state_a_speed_that_the_chip_can_have",
+    "test_perf.py::test_suite_is_as_fast_as_a_bare_loop",
+    "test_perf.py::test_accuracy_run_spends_its_time_in_the_device",
+)
+"""Tests of which nothing is run here, but of which expectations may speak."""
+MODULES = sorted({test.partition("::")[0] for test in (*ACCURACY_TESTS, *SPEED_TESTS)})
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended a check.
+
+    Args:
+        document: Of what was checked until then.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        super().__init__()
+
+
+def run_check(options: CheckOptions, say: Callable[[str], None], progress: ShowProgress | None) -> Document:
+    """Run the check that `harness.run.check` describes."""
+    with TemporaryDirectory(prefix="centernet-conformance-") as folder:
+        session = Session(options, Path(folder), say, progress)
+        try:
+            prepare(session)
+        except HarnessError as error:
+            raise refuse(options.card.name, error, options.results) from error
+        for line in header(session):
+            say(line)
+        run = _Run(session)
+        try:
+            run.every_stage()
+        except KeyboardInterrupt:
+            raise Interrupted(write(run.conclude(interrupted=True), options.results)) from None
+        return write(run.conclude(interrupted=False), options.results)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A test of a device at a batch size, and the expectation that speaks of it."""
+
+    test: str
+    device: str
+    batch_size: int
+    entry: Expectation | None
+
+    def __str__(self) -> str:
+        return f"{self.test}[{self.device}-batch{self.batch_size}]"
+
+
+@dataclass
+class _Run:
+    """A check under way, and what it has found so far."""
+
+    session: Session
+    messages: list[Message] = field(default_factory=list)
+    failed: bool = False
+
+    def every_stage(self) -> None:
+        """Run every stage of every device at every batch size."""
+        options = self.session.options
+        for name in options.devices:
+            for size in options.batch_sizes:
+                for test, stage in ACCURACY_TESTS.items():
+                    entry = entry_for(self._entries(name), test, options.precision, size)
+                    self._run_stage(_Place(test, name, size, entry), stage)
+
+    def conclude(self, *, interrupted: bool) -> Document:
+        """The document of what was found."""
+        around = Circumstances(failed=self.failed, interrupted=interrupted)
+        return conclude(self.session, self.messages, self._stale(), INTERRUPTED if interrupted else None, around)
+
+    def _entries(self, name: str) -> tuple[Expectation, ...]:
+        return self.session.device(name).card.expectations
+
+    def _stale(self) -> list[str]:
+        options, today = self.session.options, datetime.date.today()
+        tests = [(test, size) for size in options.batch_sizes for test in (*ACCURACY_TESTS, *SPEED_TESTS)]
+        return [
+            text
+            for name in options.devices
+            for text in stale_entries(
+                self._entries(name), tests, MODULES, options.precision, options.batch_sizes, today
+            )
+        ]
+
+    def _run_stage(self, place: _Place, stage: StageCheck) -> None:
+        try:
+            if stage is stages.contract:
+                self._note_executed(place)
+            result = stage(self.session, place.device, place.batch_size)
+            diagnosis: Sequence[Diagnosis] = ()
+            if stage is stages.heads and not result.is_green:
+                diagnosis = diagnose_device(self.session, place.device, place.batch_size)
+        except HarnessError as error:
+            self._refused(place, error)
+        except Exception as error:  # a device may raise anything; it is told with its place, and the others go on
+            self.session.say(traceback.format_exc())
+            first = "".join(traceback.format_exception_only(error)).splitlines()[0]
+            self._trouble(place, f"{place}: {first}")
+        else:
+            self._take(place, result, diagnosis)
+
+    def _refused(self, place: _Place, error: HarnessError) -> None:
+        """Report that the device, or something else that was given, does not take part."""
+        against = str(error) if place.entry is None else contradiction(place.entry, CONVERSION, str(error))
+        if against is not None:
+            self._trouble(place, against, error=True)
+        elif place.entry is not None:
+            self._report(place, excused_conversion(place.batch_size, place.entry))
+
+    def _take(self, place: _Place, result: StageResult, diagnosis: Sequence[Diagnosis]) -> None:
+        """Report the outcome of a stage, and hold it to the expectation."""
+        entry, failed_in = place.entry, None if result.is_green else result.stage.name
+        text = "" if result.is_green else failure_text(result, diagnosis, place.device, self.session.options.precision)
+        against = None if entry is None else contradiction(entry, failed_in, text)
+        stage = result.stage
+        if entry is not None and against is None:
+            stage = excused(stage, entry)
+        for record in (stage, *result.further_records, *diagnosis):
+            self._report(place, record)
+        if against is not None:
+            self._trouble(place, f"{place}: {against}", failed=stage.outcome != "undecided")
+        elif stage.outcome in ("failed", "undecided"):
+            self.session.say(text)
+            self.failed |= stage.outcome == "failed"
+
+    def _note_executed(self, place: _Place) -> None:
+        executed = self.session.artifact(place.device, place.batch_size).executed
+        precision = self.session.options.precision
+        self.messages.append(Executed(device=place.device, precision=precision, executed=executed))
+
+    def _report(self, place: _Place, record: Stage | Accuracy | Perf | Diagnosis) -> None:
+        precision = self.session.options.precision
+        self.messages.append(Reported(device=place.device, precision=precision, record=record))
+
+    def _trouble(self, place: _Place, text: str, *, error: bool = False, failed: bool = True) -> None:
+        self.session.say(text)
+        self.failed |= failed
+        self.messages.append(Trouble(device=place.device, text=text, error=error))

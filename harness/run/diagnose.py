@@ -1,0 +1,83 @@
+"""Diagnosis of a device whose heads deviate: the catalogue of known mistakes, tried on the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.centernet.heads import split_heads
+from harness.checks.outcome import StageResult
+from harness.devices.base import run_batch
+from harness.faults import CATALOGUE, Setting
+from harness.faults.diagnosis.evidence import HeadsEvidence
+from harness.faults.diagnosis.explanation import Hypothesis
+from harness.faults.diagnosis.predict import Chain
+from harness.faults.diagnosis.search import SECONDS, Diagnosis
+from harness.faults.diagnosis.text import answers, as_records
+from harness.faults.port import Arrays, OutputsRunner, Runner, TorchRunner
+from harness.report import records
+from harness.run.pipeline import batches
+from harness.run.reference import Reference
+from harness.run.session import Session
+
+
+def diagnose_device(session: Session, name: str, batch_size: int) -> list[records.Diagnosis]:
+    """Find the known mistakes that explain the heads of a device.
+
+    Args:
+        session: Model, data and devices.
+        name: Of the device.
+        batch_size: With which it was run.
+
+    Returns:
+        Answers, the surest first; none where the device gave no heads, or none that can be held to a limit.
+    """
+    heads = _as_given(session, name, batch_size)
+    if not heads or not session.tolerance.derivable:
+        return []
+    images = [session.dataset.read_image(image_id) for image_id in session.sample_ids]
+    chain = Chain(session.card, runner_of(session.reference), images, session.sample_ids, batch_size)
+    evidence = HeadsEvidence(heads, session.allowed)
+    setting = Setting.of(session.card, session.subject.module, session.options.precision, batch_size)
+    earlier = session.explained.get(name)
+    # What was sought for in vain at one batch size is hardly found at another, unless it is about batches.
+    seconds = SECONDS if earlier is None else SECONDS / 4
+    search = Diagnosis(chain, evidence, setting, CATALOGUE, seconds)
+    if earlier is not None and earlier.faults and search.explained_by(Hypothesis(earlier.faults, earlier.params)):
+        return []  # told at another batch size
+    found = search.explain()
+    if found:
+        session.explained[name] = found[0]
+    return as_records(found)
+
+
+def failure_text(result: StageResult, diagnosis: Sequence[records.Diagnosis], device: str, precision: str) -> str:
+    """The message of a stage that is not green, with the known mistakes that explain it."""
+    lines = [f"  diagnosis: {line}" for line in answers(diagnosis)]
+    return "\n".join([result.message(device, precision), *lines])
+
+
+def runner_of(reference: Reference) -> Runner:
+    """The reference's network as the catalogue runs it: in PyTorch, or known by its outputs only."""
+    subject = reference.subject
+    if subject.module is not None:
+        return TorchRunner(subject.card, subject.module)
+    return OutputsRunner(subject.card, reference.outputs)
+
+
+def _as_given(session: Session, name: str, batch_size: int) -> list[Arrays]:
+    """The device's outputs as heads, of whatever shape; nothing where outputs are missing."""
+    card, device, artifact = session.card, session.device(name), session.artifact(name, batch_size)
+    found: list[Arrays] = []
+    for batch in batches(card, session.dataset, batch_size, session.sample_ids):
+        outputs = {key: np.asarray(value) for key, value in run_batch(device, artifact, batch).items()}
+        if any(key not in outputs for key in card.output.names):
+            return []
+        named = dict(zip(card.output.heads, (outputs[key] for key in card.output.names), strict=False))
+        if card.output.concatenated:
+            named = dict(zip(card.output.heads, split_heads(card, outputs[card.output.names[0]]), strict=True))
+        if any(len(values) != len(batch.images) for values in named.values()):
+            return []
+        found += [{key: v[i : i + 1] for key, v in named.items()} for i in range(len(batch.image_ids))]
+    return found

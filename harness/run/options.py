@@ -1,0 +1,153 @@
+"""Options of a check, read and validated once for pytest, the command line and notebooks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cards import ModelCard, load_model_card
+from harness.cards.tolerances import load_tolerance
+from harness.data.calibration import DEFAULT_IMAGES
+from harness.devices.outputs import NAME
+from harness.devices.registry import create_device, device_names
+from harness.errors import HarnessError
+
+DEFAULT_DEVICE = "onnxruntime"
+DEFAULT_MODEL = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """Options of a check.
+
+    Attributes:
+        devices: Names, as given.
+        card: The contract of the model.
+        weights: PyTorch weights; None for those of the card.
+        onnx: A user's ONNX, run in place of an export.
+        coco: Root of a data set in COCO's layout; None for the embedded one.
+        limit: Number of images that are used; None for all.
+        batch_sizes: Asked for, or the card's own.
+        precision: Asked for, or the first on the devices' cards.
+        calibration_images: Number of images from which int8 takes its ranges.
+        outputs: Folder of outputs that were made elsewhere; None where a device is run.
+        made_by: Device that the outputs are said to come from; None where it is not said.
+        results: Place of the results document.
+        baseline: An earlier results document, to be no worse than.
+        workers: Number of processes that share the machine, 0 for one alone: then times are worth recording.
+    """
+
+    devices: tuple[str, ...]
+    card: ModelCard
+    weights: Path | None = None
+    onnx: Path | None = None
+    coco: Path | None = None
+    limit: int | None = None
+    batch_sizes: tuple[int, ...] = (1,)
+    precision: str = "fp32"
+    calibration_images: int = DEFAULT_IMAGES
+    outputs: Path | None = None
+    made_by: str | None = None
+    results: Path | None = None
+    baseline: Path | None = None
+    workers: int = 0
+
+
+def parse_options(
+    *,
+    device: str = DEFAULT_DEVICE,
+    model: str = DEFAULT_MODEL,
+    weights: str | Path | None = None,
+    onnx: str | Path | None = None,
+    coco: str | Path | None = None,
+    limit: int | None = None,
+    batch_sizes: str | None = None,
+    precision: str | None = None,
+    calibration_images: int | None = None,
+    outputs: str | Path | None = None,
+    results: str | Path | None = None,
+    baseline: str | Path | None = None,
+    workers: int = 0,
+) -> CheckOptions:
+    """Validate options as a user writes them: lists are comma-separated text, None stands for an option not given.
+
+    Raises:
+        HarnessError: An option has a value that makes no sense.
+    """
+    card, devices = load_model_card(model), _device_list(device)
+    for field, count in (("--limit", limit), ("--calibration-images", calibration_images)):
+        if count is not None and count < 1:
+            raise HarnessError(f"{count} images", field=field, remedy="give 1 or more")
+    precision = precision or _usual_precision(devices)
+    load_tolerance(precision)
+    sizes = card.batch_sizes if batch_sizes is None else _size_list(batch_sizes)
+    made_by = None
+    if outputs is not None:
+        sizes = (1,) if batch_sizes is None else sizes
+        made_by, devices = _made_elsewhere(device, devices, sizes)
+    return CheckOptions(
+        devices=devices,
+        card=card,
+        weights=_path(weights),
+        onnx=_path(onnx),
+        coco=_path(coco),
+        limit=limit,
+        batch_sizes=sizes,
+        precision=precision,
+        calibration_images=DEFAULT_IMAGES if calibration_images is None else calibration_images,
+        outputs=_path(outputs),
+        made_by=made_by,
+        results=_path(results),
+        baseline=_path(baseline),
+        workers=workers,
+    )
+
+
+def _device_list(text: str) -> tuple[str, ...]:
+    devices = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not devices or len(set(devices)) != len(devices):
+        raise HarnessError(
+            f"'{text}' is no list of different device names",
+            field="--device",
+            remedy=f"known devices: {', '.join(device_names())}",
+        )
+    return devices
+
+
+def _usual_precision(devices: tuple[str, ...]) -> str:
+    found = {name: create_device(name).card.precisions[0] for name in devices}
+    if len(set(found.values())) > 1:
+        raise HarnessError(
+            f"these devices usually run at different precisions: {', '.join(f'{n} {p}' for n, p in found.items())}",
+            field="--precision",
+            remedy="say which one, or check one device after the other",
+        )
+    return next(iter(found.values()))
+
+
+def _size_list(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) if re.fullmatch(r"\s*\d+\s*", part) else 0 for part in text.split(","))
+    if min(sizes) < 1 or len(set(sizes)) != len(sizes):
+        raise HarnessError(
+            f"'{text}' is no list of different batch sizes",
+            field="--batch-sizes",
+            remedy="give whole numbers from 1 up, such as 1,4,8",
+        )
+    return sizes
+
+
+def _made_elsewhere(given: str, devices: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """The device that the outputs are said to come from, and the name under which they are reported."""
+    if len(devices) > 1 or len(sizes) > 1:
+        raise HarnessError(
+            "a folder of outputs is of one device and one batch size",
+            field="--outputs",
+            remedy="give one --device at most, and in --batch-sizes the one that the outputs were made with",
+        )
+    made_by = None if given == DEFAULT_DEVICE else devices[0]
+    return made_by, (NAME if made_by is None else f"{made_by}:{NAME}",)
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)

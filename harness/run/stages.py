@@ -1,0 +1,91 @@
+"""Stages of the accuracy checks: each takes its values from a session and hands them to the check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.checks.accuracy import check_accuracy
+from harness.checks.contract import check_artifact
+from harness.checks.decisions import check_decisions
+from harness.checks.heads import check_batch, check_heads
+from harness.checks.outcome import StageResult, judged_outputs, not_applicable
+from harness.report.records import Latency, Perf
+from harness.run.pipeline import Timing
+from harness.run.session import Session
+
+StageCheck = Callable[[Session, str, int], StageResult]
+"""From a session, the name of a device and a batch size to the outcome of a stage."""
+
+
+def contract(session: Session, name: str, batch_size: int) -> StageResult:
+    """What the device executes keeps the contract of the model card.
+
+    Raises:
+        HarnessError: The device cannot take the model, or an input or output differs from the card.
+    """
+    artifact = session.artifact(name, batch_size)
+    device = session.device(name).card
+    return check_artifact(session.card, device, artifact, batch_size, session.subject.onnx)
+
+
+def heads(session: Session, name: str, batch_size: int) -> StageResult:
+    """Heads equal the reference's."""
+
+    def check() -> StageResult:
+        losses = {} if session.tolerance.derivable else session.artifact(name, batch_size).losses
+        return check_heads(batch_size, session.pairs(name, batch_size), session.tolerance, losses)
+
+    return judged_outputs("heads", batch_size, check)
+
+
+def batch(session: Session, name: str, batch_size: int) -> StageResult:
+    """Heads of a sample in a batch equal those of the sample alone."""
+    if batch_size == 1:
+        return not_applicable("batch", batch_size, "a batch of one is the sample alone")
+    if session.artifact(name, batch_size).batch_size is not None:
+        reason = "the model takes no other batch size; its samples are compared as heads"
+        return not_applicable("batch", batch_size, reason)
+    return judged_outputs(
+        "batch", batch_size, lambda: check_batch(batch_size, session.pairs_in_batch(name, batch_size))
+    )
+
+
+def decisions(session: Session, name: str, batch_size: int) -> StageResult:
+    """Detections of the sample images equal the reference's."""
+    if not session.tolerance.derivable:
+        reason = "no tolerance of the heads to derive theirs from: the verdict is by AP"
+        return not_applicable("detections", batch_size, reason)
+    return judged_outputs(
+        "detections",
+        batch_size,
+        lambda: check_decisions(session.card, batch_size, session.pairs(name, batch_size)),
+    )
+
+
+def accuracy(session: Session, name: str, batch_size: int) -> StageResult:
+    """AP of all images equals the reference's on the same images."""
+
+    def check() -> StageResult:
+        results, timing = session.detections(name, batch_size)
+        difference = None if session.is_reference(name, batch_size) else session.difference(results)
+        result = check_accuracy(
+            session.card,
+            batch_size,
+            session.evaluate(results),
+            session.reference_metrics.AP,
+            difference,
+            session.tolerance,
+            session.other_readings(name, batch_size),
+        )
+        timed = session.device(name).card.reason_against("perf") is None and not session.options.workers
+        return replace(result, perf=(end_to_end(batch_size, timing),)) if timing is not None and timed else result
+
+    return judged_outputs("accuracy", batch_size, check)
+
+
+def end_to_end(batch_size: int, timing: Timing) -> Perf:
+    """Speed of an accuracy run, with all that happens in it."""
+    interval = "end to end: read, preprocess, device, decode"
+    latency = Latency.of(timing.latency_ms)
+    return Perf(batch_size=batch_size, fps=timing.fps_end_to_end, latency_ms=latency, interval=interval)
