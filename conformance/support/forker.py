@@ -1,12 +1,12 @@
-"""Runs pytest once for each line of standard input, each in a process of its own.
+"""Runs pytest or another module once for each line of standard input, each in a process of its own.
 
 The processes are forked from this one, which has large libraries loaded and nothing of pytest or of the suite: a run
 starts in a fraction of a second and is otherwise one from the command line. ONNX Runtime is not among the libraries: it
 starts a thread when it is imported, and a forked process would wait for it in vain.
 
-A line is a JSON object: ``arguments``, ``environment``, ``path`` (folders put on the module path), ``output`` (the file
-that takes what is printed), ``bytecode`` (a folder for compiled modules where Python is told to write none: pytest
-would compile the suite anew in every run). The answer is a line with the exit status.
+A line is a JSON object: ``module``, ``arguments``, ``environment``, ``path`` (folders put on the module path),
+``output`` (the file that takes what is printed), ``bytecode`` (a folder for compiled modules where Python is told to
+write none: pytest would compile the suite anew in every run). The answer is a line with the exit status.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def start(request: dict[str, Any]) -> int:
     os.environ.update(request["environment"])
     # Where this file lies is on the path of a script; it is not on that of `python -m pytest`.
     sys.path[:1] = [str(Path.cwd()), *request["path"]]
-    sys.argv = ["pytest", *request["arguments"]]
+    sys.argv = [request["module"], *request["arguments"]]
     if sys.dont_write_bytecode:
         sys.dont_write_bytecode, sys.pycache_prefix = False, request["bytecode"]
     try:
-        runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         return int(end.code or 0)
     return 0

@@ -20,7 +20,7 @@ from conformance.support.tiny import World
 from harness.report.records import Document, Run, Stage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CHECKS = tuple(f"conformance/device/test_{name}.py" for name in ("conversion", "heads", "accuracy"))
+CHECKS = tuple(f"conformance/device/test_{name}.py" for name in ("accuracy", "conversion", "heads"))
 """The files with the tests of devices, without speed."""
 
 
@@ -100,13 +100,24 @@ class Suite:
         given = {"--model": world.card, "--weights": world.weights, "--onnx": world.onnx, "--coco": world.coco}
         return ("-p", "no:cacheprovider", *(f"{name}={path}" for name, path in given.items()))
 
-    def run(self, *arguments: str, results: Path | None = None, options: Sequence[str] | None = None) -> Ended:
+    def check(self, *arguments: str) -> Ended:
+        """``python -m harness check`` on the model and the data of the tiny world."""
+        return self.run(*arguments, options=("check", *self.options[2:]), module="harness")
+
+    def run(
+        self,
+        *arguments: str,
+        results: Path | None = None,
+        options: Sequence[str] | None = None,
+        module: str = "pytest",
+    ) -> Ended:
         """``pytest`` with `options` (those of the tiny world) and `arguments`, of which the last of a name counts."""
         folder = Path(self._folder.name)
         if results is None:
             results = folder / "results.json"
             results.unlink(missing_ok=True)
         request: dict[str, Any] = {
+            "module": module,
             "arguments": [*(self.options if options is None else options), f"--results={results}", *arguments],
             "environment": self.environment,
             "path": [str(self.world.vendor)],

@@ -225,25 +225,19 @@ def test_full_disk_is_an_error_and_leaves_nothing_half_written(suite: Suite, ful
 
 
 INTERRUPTIBLE = """
-import signal, sys, pytest
+import runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(pytest.main(sys.argv[1:]))
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__")
 """
 """A shell starts what runs in its background with Ctrl-C ignored, and children inherit that."""
 
 
-def interrupted(suite: Suite, results: Path, running: Path) -> int:
+def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[str]) -> int:
     """Exit status of a run that gets Ctrl-C while a device is at work."""
     running.unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-c",
-        INTERRUPTIBLE,
-        *suite.options,
-        f"--results={results}",
-        "--device=right,endless",
-        *CHECKS,
-    ]
+    asked = [f"--results={results}", "--device=right,endless"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, *arguments, *asked]
     with subprocess.Popen(command, cwd=ROOT, env=suite.environment, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not running.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -255,10 +249,14 @@ def interrupted(suite: Suite, results: Path, running: Path) -> int:
             process.kill()  # else a run that does not heed Ctrl-C would be waited for without end
 
 
-def test_ctrl_c_leaves_a_whole_document_that_is_incomplete(suite: Suite, world: World, tmp_path: Path) -> None:
-    status = interrupted(suite, tmp_path / "r.json", world.vendor / "endless.running")
+@pytest.mark.parametrize(("module", "status"), [("pytest", pytest.ExitCode.INTERRUPTED), ("harness", 130)])
+def test_ctrl_c_leaves_a_whole_document_that_is_incomplete(
+    suite: Suite, world: World, tmp_path: Path, module: str, status: int
+) -> None:
+    of_pytest = module == "pytest"
+    arguments = [module, *suite.options, *CHECKS] if of_pytest else [module, "check", *suite.options[2:]]
+    assert interrupted(suite, tmp_path / "r.json", world.vendor / "endless.running", arguments) == status
     document = read_results(tmp_path / "r.json")
-    assert status == pytest.ExitCode.INTERRUPTED
     assert document is not None
     assert document.verdict == "incomplete"
     assert document.problems == ("the run was interrupted: not every test was run",)

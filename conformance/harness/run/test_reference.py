@@ -1,4 +1,4 @@
-"""What the heads of a port may differ by below float32: rounding between the layers, and that of the parameters."""
+"""The reference: what heads may differ by below float32, and an ONNX that takes one batch size only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from conformance.support.command_line import run
 from conformance.support.small_model import SHA256, small_card, small_images, tiny_network
+from conformance.support.suite import CHECKS, Suite
+from conformance.support.tiny import World
 from harness.cards.tolerances import load_tolerance
 from harness.centernet.networks import HeadedNetwork
 from harness.centernet.ops import DCNv2
+from harness.devices.artifact import Exported
+from harness.devices.torch import TorchDevice
+from harness.exchange.heads import write_heads
 from harness.export import export_standard
 from harness.run.reference import ROUNDED, Reference, with_parameters_as
-from harness.run.subject import Subject
+from harness.run.subject import Subject, load_subject
 from harness.types import Float32, Heads
 
 IMAGES = small_images(1)
@@ -128,3 +134,22 @@ def test_parameters_that_overflow_allow_nothing() -> None:
     assert with_parameters_as(torch.float16, subject(network)) is None
     found = limits(subject(network), "fp16")
     assert all(0 < found[name] <= 1.1 * limit for name, limit in plain.items())
+
+
+def test_onnx_of_a_static_batch_size_is_its_own_reference(suite: Suite, world: World, tmp_path: Path) -> None:
+    """Without weights it is fed with as many images as it takes, whatever number is at hand."""
+    path, card = tmp_path / "four.onnx", world.model_card
+    module = load_subject(card, world.weights, None).module
+    assert module is not None
+    export_standard(module, card, path, batch_size=4, weights_sha256=SHA256)
+    options = [option for option in suite.options if not option.startswith("--weights")]
+    asked = (f"--onnx={path}", "--device=right,swapped", "--batch-sizes=4", "--precision=fp32", *CHECKS)
+    ended = suite.run(*asked, options=options)
+    assert [found.verdict for found in ended.result.runs] == ["conforms", "deviates"], ended.output
+    assert [answer.faults for answer in ended.run_of("swapped").diagnosis] == [("wh-axes-swapped",)]
+    device = TorchDevice()
+    artifact = device.convert(Exported(card, "module", module=module), 1, "fp32")
+    write_heads(device, artifact, card, world.dataset, 1, tmp_path / "heads", sha256="")
+    files = ("--model", world.card, "--coco", world.coco, "--onnx", path, "--heads", tmp_path / "heads")
+    status, out, err = run("compare", *files, "--precision", "fp16")
+    assert (status, "verdict: conforms, 11 images" in out) == (0, True), out + err

@@ -1,0 +1,77 @@
+"""`check` says of a device what ``pytest -m accuracy`` says, word for word but for times."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.support.suite import CHECKS, Ended, Suite
+from harness.run.checking import ACCURACY_TESTS, SPEED_TESTS
+
+EXPECTING = ("excused", "elsewhere", "cured", "stray", "expired")
+
+
+def without_times(ended: Ended) -> dict[str, Any]:
+    found = ended.result.model_dump()
+    for run in found["runs"]:
+        run["perf"] = [(perf["batch_size"], perf["interval"]) for perf in run["perf"]]
+    return found
+
+
+def closing(ended: Ended) -> list[str]:
+    """Lines of the summary that hold no times."""
+    lines = ended.output.partition("= conformance =")[2].splitlines()
+    return [line for line in lines if re.match(r"(\S+: stage|problem|verdict|\S+( \(stand-in\))?( fp32)?:)", line)]
+
+
+@pytest.mark.parametrize(
+    ("devices", "status"),
+    [("right", 0), ("excused", 0), (",".join(["right", "swapped", "fewer", "crashing", *EXPECTING]), 1), ("late", 4)],
+)
+def test_check_gives_the_document_of_pytest(suite: Suite, devices: str, status: int) -> None:
+    """For right and wrong devices, expected failures and a toolchain that refuses the model."""
+    of_pytest = suite.run(f"--device={devices}", *CHECKS)
+    of_check = suite.check(f"--device={devices}")
+    assert (of_pytest.status, of_check.status) == (status, status), of_check.output
+    assert without_times(of_check) == without_times(of_pytest)
+    assert closing(of_check) == closing(of_pytest)
+    assert any(line.startswith(f"verdict: {of_check.result.verdict}") for line in closing(of_check))
+
+
+def test_expected_failures_are_counted_beside_the_verdict(suite: Suite) -> None:
+    ended = suite.check("--device=excused", "--batch-sizes=4")
+    assert (ended.result.verdict, ended.result.expected_failures) == ("conforms", 3)
+    assert ended.run_of("excused").expected_failures == 3
+    assert "verdict: conforms, 3 expected failures\n" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (("--device=nosuch",), "--device: no device named 'nosuch'"),
+        (("--batch-sizes=0",), "--batch-sizes: '0' is no list of different batch sizes"),
+        (("--device=absent",), "no chip answers on the bus"),
+        (("--baseline=none.json",), "none.json: --baseline: cannot be read"),
+    ],
+)
+def test_what_cannot_be_had_is_an_error_with_a_document(suite: Suite, arguments: tuple[str], cause: str) -> None:
+    ended = suite.check(*arguments)
+    assert (ended.status, ended.result.verdict, ended.result.runs) == (4, "error", ())
+    assert cause in ended.result.problems[0]
+    assert cause in ended.output
+    assert "Traceback" not in ended.output
+
+
+def test_tests_that_expectations_may_speak_of_are_those_of_the_devices() -> None:
+    folder = Path(__file__).parents[2] / "device"
+    found = [
+        f"{file.name}::{node.name}"
+        for file in sorted(folder.glob("test_*.py"))
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    assert found == [*ACCURACY_TESTS, *SPEED_TESTS]
