@@ -23,7 +23,6 @@ DOCUMENTS = sorted(
 )
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SHORT = {"-n", "-k", "-m"}
 OF_PYTEST = {"--pyargs", "--junitxml"}
 """Options of pytest and its plug-ins whose destination has another name."""
 OF_VENDORS = {"--batchsize", "--opt"}
@@ -58,9 +57,8 @@ def unknown(command: str, config: pytest.Config) -> Iterator[str]:
         verb = words[3]
         if verb.startswith("-") or verb == "VERB":
             return
-        of_verb = in_pytest if verb == "check" else known_verbs.get(verb, set())
         yield from (f"verb {name}" for name in {verb} - set(known_verbs))
-        yield from (f"{verb} {option}" for option in options - of_verb)
+        yield from (f"{verb} {option}" for option in options - known_verbs.get(verb, set()))
         return
     everywhere = set().union(*known_verbs.values()) if command.startswith("--") else set()
     yield from options - in_pytest - everywhere - OF_VENDORS

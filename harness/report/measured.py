@@ -149,7 +149,8 @@ def _rows(document: Document, shows: str) -> Iterator[tuple[Cell, ...]]:
 
 def _accuracy(run: Run, one: Accuracy) -> tuple[Cell, ...]:
     interval = "" if one.loss_interval is None else f"{one.loss_interval.low:.4f} to {one.loss_interval.high:.4f}"
-    figures = (f"{one.AP:.4f}", f"{one.reference_AP:.4f}", f"{one.allowed_loss:.4f}")
+    others = "".join(f" ({value:.4f} with {reading})" for reading, value in one.readings.items())
+    figures = (f"{one.AP:.4f}{others}", f"{one.reference_AP:.4f}", f"{one.allowed_loss:.4f}")
     return (one.batch_size, one.images, *figures, interval, run.verdict)
 
 
