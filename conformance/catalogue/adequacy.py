@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from conformance.catalogue.fault_world import Case, annotate, make_images, rows_of_port
+from conformance.catalogue.cases import Case, annotate, make_images, rows_of_port
 from conformance.device import test_heads
 from conformance.plugin.bench import Bench
 from conformance.plugin.config import SuiteConfig
@@ -23,18 +23,17 @@ from harness.data.dataset import Dataset
 from harness.devices.base import Device
 from harness.exchange.speed_log import BatchTime, SpeedLog
 from harness.exchange.stems import file_stems
-from harness.faults import Fault, Forms
-from harness.faults.base import FaultStage, Params
-from harness.faults.forms import ScoreForm, SpeedForm
+from harness.faults import AnyFault, PortSpec
+from harness.faults.fault import FaultStage, Params
 from harness.faults.port import PortDevice, write_heads_folder, write_inputs_folder
-from harness.faults.scoring import score_in
-from harness.faults.speed import claim
+from harness.faults.stages.evaluate import EvaluateSpec, evaluate_as
+from harness.faults.stages.speed import SpeedSpec, claim
 from harness.report.records import Reported, Stage, unpack
 
 BATCHES = (1, 4)
 FOUND_IN: dict[FaultStage, str] = {
     "preprocess": "preprocess", "network": "heads", "heads": "heads", "numeric": "heads", "batch": "batch",
-    "decode": "detections", "results": "detections", "evaluate": "evaluate", "perf": "speed",
+    "decode": "detections", "results": "detections", "evaluate": "evaluate", "speed": "speed",
 }  # fmt: skip
 """In which stage of the suite a fault of each stage must be found."""
 DEVICE_STAGES = ("network", "heads", "numeric", "batch")
@@ -70,7 +69,7 @@ class Court:
     def dataset(self) -> Dataset:
         """Small images with the truth that most of what the right port finds is."""
         images = make_images(self.root / "coco")
-        return annotate(self.root / "coco", rows_of_port(self.case.port(Forms()), images))
+        return annotate(self.root / "coco", rows_of_port(self.case.port(PortSpec()), images))
 
     @cached_property
     def bench(self) -> Bench:
@@ -87,15 +86,15 @@ class Court:
         """The reference that files are held to."""
         return Golden(self.case.subject)
 
-    def judge(self, fault: Fault, params: Params) -> Verdict:
+    def judge(self, fault: AnyFault, params: Params) -> Verdict:
         """Bring a port with this mistake to the suite."""
-        forms = fault.apply(Forms(), params)
-        return self.judge_device(forms) if fault.stage in DEVICE_STAGES else self.judge_files(forms)
+        spec = fault.apply(PortSpec(), params)
+        return self.judge_device(spec) if fault.stage in DEVICE_STAGES else self.judge_files(spec)
 
-    def judge_device(self, forms: Forms, *, half: bool = False) -> Verdict:
+    def judge_device(self, spec: PortSpec, *, half: bool = False) -> Verdict:
         """By the door of a device class."""
         card = load_device_card(CARDS / "torch.toml").model_copy(update={"precisions": ("fp32", "fp16")})
-        return self.judge_class(PortDevice(card, forms, half=half))
+        return self.judge_class(PortDevice(card, spec, half=half))
 
     def judge_class(self, device: Device) -> Verdict:
         """The device tests of the suite, on any device."""
@@ -118,11 +117,11 @@ class Court:
                 passed |= {stage for stage in _stages(item) if stage not in failed}
         return Verdict(frozenset(failed), frozenset(passed - failed))
 
-    def judge_files(self, forms: Forms) -> Verdict:
+    def judge_files(self, spec: PortSpec) -> Verdict:
         """By the door of files: inputs, heads, results, figures and a log, each written by the port."""
         self.counter += 1
         folder, dataset = self.root / f"files-{self.counter}", self.dataset
-        port, stems = self.case.port(forms), file_stems(dataset)
+        port, stems = self.case.port(spec), file_stems(dataset)
         images = [dataset.read_image(image_id) for image_id in dataset.image_ids]
         write_inputs_folder(folder / "inputs", stems.values(), (array for array, _ in port.inputs(images)))
         write_heads_folder(folder / "heads", stems.values(), port.heads(images))
@@ -131,8 +130,8 @@ class Court:
             folder / "inputs",
             folder / "heads",
             rows,
-            score_in(forms.score, dataset.instances, rows) if _known(rows, dataset) else None,
-            claim(made_up_log(), forms.speed),
+            evaluate_as(spec.evaluate, dataset.instances, rows) if _known(rows, dataset) else None,
+            claim(made_up_log(), spec.speed),
         )
         judged = judge_files(self.golden, dataset, files)
         failed = {stage for stage, found in judged.items() if any(one.problem for one in found)}
@@ -160,12 +159,12 @@ def made_up_log() -> SpeedLog:
         batches.append(BatchTime(images=2 if number == 5 else 4, **times))
         now += took + 0.01
     right = SpeedLog(batch_size=4, chips=2, warm_up=1, batches=tuple(batches), fps=1.0)
-    return claim(right, SpeedForm())
+    return claim(right, SpeedSpec())
 
 
-def invisible(court: Court, fault: Fault, params: Params) -> bool:
+def invisible(court: Court, fault: AnyFault, params: Params) -> bool:
     """Whether a port with this mistake gives, on these images, to the bit what a right one gives."""
-    right, wrong = (court.case.port(forms) for forms in (Forms(), fault.apply(Forms(), params)))
+    right, wrong = (court.case.port(spec) for spec in (PortSpec(), fault.apply(PortSpec(), params)))
     dataset = court.dataset
     images = [dataset.read_image(image_id) for image_id in dataset.image_ids]
     if fault.stage == "preprocess":
@@ -176,10 +175,12 @@ def invisible(court: Court, fault: Fault, params: Params) -> bool:
         return all(np.array_equal(a[name], b[name]) for a, b in heads for name in a)
     if fault.stage in ("decode", "results"):
         return rows_of_port(right, dataset) == rows_of_port(wrong, dataset)
-    if fault.stage == "perf":
-        return claim(made_up_log(), wrong.forms.speed) == claim(made_up_log(), SpeedForm())
+    if fault.stage == "speed":
+        return claim(made_up_log(), wrong.spec.speed) == claim(made_up_log(), SpeedSpec())
     rows = rows_of_port(right, dataset)
-    return score_in(wrong.forms.score, dataset.instances, rows) == score_in(ScoreForm(), dataset.instances, rows)
+    return evaluate_as(wrong.spec.evaluate, dataset.instances, rows) == evaluate_as(
+        EvaluateSpec(), dataset.instances, rows
+    )
 
 
 __all__ = ["BATCHES", "FOUND_IN", "Court", "Verdict", "invisible", "made_up_log"]

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from conformance.catalogue.clinic import Clinic
+from conformance.catalogue.diagnosing import PortDiagnosis
 from harness.cards.model import Network
 from harness.centernet.decode import decode, to_image_space
 from harness.centernet.preprocess import place, preprocess
@@ -24,14 +24,14 @@ from harness.faults.diagnosis.evidence import Evidence
 from harness.types import UInt8
 
 Arrays = dict[str, NDArray[Any]]
-Edit = Callable[[Clinic, Path], Evidence]
+Edit = Callable[[PortDiagnosis, Path], Evidence]
 POINTS = 9
 
 
-def _run(clinic: Clinic, arrays: list[NDArray[Any]], rows: list[int] | None = None, drop: slice | None = None,
+def _run(diagnosis: PortDiagnosis, arrays: list[NDArray[Any]], rows: list[int] | None = None, drop: slice | None = None,
          bias: float = 0.0) -> list[Arrays]:  # fmt: skip
     """Heads of the network, the rows of its offset convolution re-ordered, or some of them without weights."""
-    module = copy.deepcopy(clinic.case.module)
+    module = copy.deepcopy(diagnosis.case.module)
     convolution = module.stages[3].conv_offset_mask  # type: ignore[index, union-attr]
     with torch.no_grad():
         if rows is not None:
@@ -43,21 +43,23 @@ def _run(clinic: Clinic, arrays: list[NDArray[Any]], rows: list[int] | None = No
         return [{k: v.numpy() for k, v in module(torch.from_numpy(array[None])).items()} for array in arrays]
 
 
-def _inputs(clinic: Clinic) -> list[NDArray[Any]]:
-    return [preprocess(clinic.case.card, image)[0] for image in clinic.images]
+def _inputs(diagnosis: PortDiagnosis) -> list[NDArray[Any]]:
+    return [preprocess(diagnosis.case.card, image)[0] for image in diagnosis.images]
 
 
 def _weights(**edit: Any) -> Edit:  # noqa: ANN401 - what `_run` takes
-    return lambda clinic, folder: clinic.of_heads(_run(clinic, _inputs(clinic), **edit))
+    return lambda diagnosis, folder: diagnosis.of_heads(_run(diagnosis, _inputs(diagnosis), **edit))
 
 
-def _pixels(edit: Callable[[Clinic, UInt8], NDArray[Any]]) -> Edit:
+def _pixels(edit: Callable[[PortDiagnosis, UInt8], NDArray[Any]]) -> Edit:
     """Of (64, 96, 3) float64, the network input."""
 
-    def made(clinic: Clinic, folder: Path) -> Evidence:
+    def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
         del folder
-        arrays = [np.ascontiguousarray(edit(clinic, i).transpose(2, 0, 1), dtype=np.float32) for i in clinic.images]
-        return clinic.of_heads(_run(clinic, arrays))
+        arrays = [
+            np.ascontiguousarray(edit(diagnosis, i).transpose(2, 0, 1), dtype=np.float32) for i in diagnosis.images
+        ]
+        return diagnosis.of_heads(_run(diagnosis, arrays))
 
     return made
 
@@ -65,28 +67,28 @@ def _pixels(edit: Callable[[Clinic, UInt8], NDArray[Any]]) -> Edit:
 MEAN, STD = np.array([0.408, 0.447, 0.470]), np.array([0.289, 0.274, 0.278])
 
 
-def _warp(clinic: Clinic, image: UInt8) -> NDArray[Any]:
-    matrix = place(clinic.case.card, (image.shape[1], image.shape[0])).forward
+def _warp(diagnosis: PortDiagnosis, image: UInt8) -> NDArray[Any]:
+    matrix = place(diagnosis.case.card, (image.shape[1], image.shape[0])).forward
     return cv2.warpAffine(image, matrix, (96, 64)).astype(np.float64)
 
 
 def _outputs(edit: Callable[[Arrays], Arrays]) -> Edit:
-    return lambda clinic, folder: clinic.of_heads([edit(heads) for heads in _run(clinic, _inputs(clinic))])
+    return lambda diagnosis, folder: diagnosis.of_heads([edit(heads) for heads in _run(diagnosis, _inputs(diagnosis))])
 
 
 def _onnx(edit: Callable[[onnx.ModelProto], None]) -> Edit:
     """An export of the network, edited, on ONNX Runtime."""
 
-    def made(clinic: Clinic, folder: Path) -> Evidence:
+    def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
         path = folder / "edited.onnx"
-        card = clinic.case.card.model_copy(update={"network": Network(arch="res_18")})
-        export_standard(clinic.case.module, card, path, batch_size=1, weights_sha256="0" * 64)
+        card = diagnosis.case.card.model_copy(update={"network": Network(arch="res_18")})
+        export_standard(diagnosis.case.module, card, path, batch_size=1, weights_sha256="0" * 64)
         model = onnx.load(path)
         edit(model)
         onnx.save(model, path)
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        found = [session.run(["hm", "wh", "reg"], {"input": array[None]}) for array in _inputs(clinic)]
-        return clinic.of_heads([dict(zip(("hm", "wh", "reg"), outputs, strict=True)) for outputs in found])
+        found = [session.run(["hm", "wh", "reg"], {"input": array[None]}) for array in _inputs(diagnosis)]
+        return diagnosis.of_heads([dict(zip(("hm", "wh", "reg"), outputs, strict=True)) for outputs in found])
 
     return made
 
@@ -108,18 +110,18 @@ def _add_sigmoid(model: onnx.ModelProto) -> None:
 def _rows(edit: Callable[[dict[str, Any]], None]) -> Edit:
     """The right results file, each row edited."""
 
-    def made(clinic: Clinic, folder: Path) -> Evidence:
+    def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
         del folder
-        results, card = Results(), clinic.case.card
+        results, card = Results(), diagnosis.case.card
         for image_id, heads, image in zip(
-            clinic.dataset.image_ids, _run(clinic, _inputs(clinic)), clinic.images, strict=True
+            diagnosis.dataset.image_ids, _run(diagnosis, _inputs(diagnosis)), diagnosis.images, strict=True
         ):
             found = decode(card, heads)[0]
             results.add(image_id, to_image_space(card, found, place(card, (image.shape[1], image.shape[0]))))
         rows = to_coco_json(results, card.category_ids)
         for row in rows:
             edit(row)
-        return clinic.of_rows(rows)
+        return diagnosis.of_rows(rows)
 
     return made
 

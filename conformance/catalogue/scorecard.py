@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness.faults import CATALOGUE, STAGES
+from harness.faults import STAGES
 
 KEY = "catalogue_score"
 
@@ -82,6 +82,3 @@ def _diagnosis(kinds: dict[str, list[Entry]]) -> list[str]:
 def _share(entries: list[Entry]) -> str:
     right = sum(bool(e["right"]) for e in entries)
     return f"{right} of {len(entries)} ({right / len(entries):.1%})"
-
-
-FAULTS = len(CATALOGUE)

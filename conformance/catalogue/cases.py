@@ -20,9 +20,9 @@ from harness.cards.model import Decode
 from harness.centernet.networks import HeadedNetwork
 from harness.centernet.ops import DCNv2
 from harness.data.dataset import Dataset, load_coco
-from harness.faults import Forms, Setting
+from harness.faults import PortSpec, Setting
 from harness.faults.port import Port, TorchRunner
-from harness.faults.writing import Rows, write_in
+from harness.faults.stages.results import Rows, write_as
 from harness.run.subject import Subject
 from harness.types import UInt8
 
@@ -78,16 +78,16 @@ class Case:
 
     @property
     def subject(self) -> Subject:
-        """As the suite takes it."""
+        """The model as the suite takes it."""
         return Subject(self.card, self.module, None, self.name)
 
     def setting(self, precision: str = "fp32", batch_size: int = 4) -> Setting:
-        """What mistakes hang on."""
+        """Properties that decide which faults are possible."""
         return Setting.of(self.card, self.module, precision, batch_size)
 
-    def port(self, forms: Forms, *, half: bool = False, batch_size: int = 4) -> Port:
-        """A port that computes in these forms."""
-        return Port(self.card, TorchRunner(self.card, self.module, half=half), forms, batch_size)
+    def port(self, spec: PortSpec, *, half: bool = False, batch_size: int = 4) -> Port:
+        """A port that computes by a specification."""
+        return Port(self.card, TorchRunner(self.card, self.module, half=half), spec, batch_size)
 
 
 LTRB: Changes = {"names": ("hm", "wh"), "heads": ("hm", "wh"), "box": "ltrb", "hm": "probability", "box_unit": "input"}
@@ -161,7 +161,7 @@ def rows_of_port(port: Port, dataset: Dataset) -> Rows:
     images = [dataset.read_image(image_id) for image_id in dataset.image_ids]
     found = dict(zip(dataset.image_ids, port.detections(images), strict=True))
     places = dict(zip(dataset.image_ids, (placement for _, placement in port.inputs(images)), strict=True))
-    return write_in(port.card, port.forms.write, found, places)
+    return write_as(port.card, port.spec.results, found, places)
 
 
 def _write(root: Path, content: dict[str, Any]) -> None:

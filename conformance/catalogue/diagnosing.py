@@ -10,26 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from conformance.catalogue.fault_world import Case, make_images, rows_of_port
+from conformance.catalogue.cases import Case, make_images, rows_of_port
 from harness.checks.files import Golden
-from harness.faults import CATALOGUE, Fault, Forms
+from harness.faults import CATALOGUE, AnyFault, PortSpec, compatible
 from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence
 from harness.faults.diagnosis.explanation import Explanation
 from harness.faults.diagnosis.predict import Chain
-from harness.faults.diagnosis.search import Diagnosis
+from harness.faults.diagnosis.search import Search
 from harness.faults.port import Port, TorchRunner
-from harness.faults.writing import Rows
+from harness.faults.stages.results import Rows
 
 BATCH = 4
-SECONDS = 120.0
-"""Never reached on a quiet machine: what a diagnosis finds here must not hang on how fast it is."""
-MOST_PAIRS = 40_000
-LATE = ("decode", "results")
 SHOWING = 1.0
 """Mean deviation, in units of what may differ, below which a port of its precision hardly shows a mistake."""
 
 
-class Clinic:
+class PortDiagnosis:
     """The diagnosis of ports of one model at one precision.
 
     Args:
@@ -49,17 +45,17 @@ class Clinic:
     def allowed(self) -> list[dict[str, float]]:
         """By image and head."""
         golden = Golden(self.case.subject, self.precision)
-        inputs = [array for array, _ in self.case.port(Forms()).inputs(self.images)]
+        inputs = [array for array, _ in self.case.port(PortSpec()).inputs(self.images)]
         return [golden.allowed(array[None], golden.heads(array[None])) for array in inputs]
 
-    def port(self, forms: Forms) -> Port:
+    def port(self, spec: PortSpec) -> Port:
         """A port of this model."""
-        return self.case.port(forms, half=self.half, batch_size=BATCH)
+        return self.case.port(spec, half=self.half, batch_size=BATCH)
 
-    def evidence(self, forms: Forms) -> Evidence:
-        """What a port gives: its results file where it is wrong from decoding on, else its heads."""
-        port, right = self.port(forms), Forms()
-        if (forms.decode, forms.write) == (right.decode, right.write):
+    def evidence(self, spec: PortSpec) -> Evidence:
+        """The results file of a port that is wrong from decoding on, else its heads."""
+        port, right = self.port(spec), PortSpec()
+        if (spec.decode, spec.results) == (right.decode, right.results):
             return self.of_heads(port.heads(self.images))
         return self.of_rows(rows_of_port(port, self.dataset))
 
@@ -78,30 +74,28 @@ class Clinic:
         by_image = [[row for row in rows if row["image_id"] == image_id] for image_id in self.dataset.image_ids]
         return RowsEvidence(by_image, margins)
 
-    def diagnosis(self, evidence: Evidence, without: Sequence[Fault] = ()) -> Diagnosis:
+    def search(self, evidence: Evidence, without: Sequence[AnyFault] = ()) -> Search:
         """A search over the catalogue."""
         chain = Chain(self.case.card, TorchRunner(self.case.card, self.case.module), self.images,
                       self.dataset.image_ids, BATCH)  # fmt: skip
         known = [fault for fault in CATALOGUE if fault not in without]
-        return Diagnosis(chain, evidence, self.setting, known, SECONDS, MOST_PAIRS)
+        return Search(chain, evidence, self.setting, known)
 
-    def explain(self, evidence: Evidence, without: Sequence[Fault] = ()) -> list[Explanation]:
+    def explain(self, evidence: Evidence, without: Sequence[AnyFault] = ()) -> list[Explanation]:
         """Answers, best first; none where the evidence does not deviate."""
-        return self.diagnosis(evidence, without).explain()
+        return self.search(evidence, without).explain()
 
     def shows(self, evidence: Evidence) -> bool:
         """Whether the evidence deviates by more than precision explains."""
-        right = self.diagnosis(evidence).right
+        right = self.search(evidence).right
         return any(one.deviates and one.worst >= SHOWING for one in right)
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[AnyFault]:
         """Those that heads or results of this model can have."""
-        return [f for f in CATALOGUE if f.stage not in ("evaluate", "perf") and f.applies(self.setting)]
+        return [f for f in CATALOGUE if f.stage not in ("evaluate", "speed") and f.applies(self.setting)]
 
-    def pairs(self, count: int, seed: int) -> list[tuple[Fault, Fault]]:
+    def pairs(self, count: int, seed: int) -> list[tuple[AnyFault, AnyFault]]:
         """Two that can be made together and that show in one kind of evidence, drawn at random."""
-        from harness.faults import compatible
-
         found = [pair for pair in itertools.combinations(self.faults(), 2) if compatible(pair)]
         random = np.random.default_rng(seed)
         return [found[i] for i in random.permutation(len(found))[:count]]
