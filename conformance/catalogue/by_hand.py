@@ -135,6 +135,11 @@ def _corners(row: dict[str, Any]) -> None:
     row["bbox"] = [x, y, x + width, y + height]
 
 
+def _inclusive(row: dict[str, Any]) -> None:
+    x, y, width, height = row["bbox"]
+    row["bbox"] = [x, y, width + 1, height + 1]
+
+
 def _ids(row: dict[str, Any]) -> None:
     known = [i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}]
     row["category_id"] = known.index(row["category_id"]) + 1
@@ -163,6 +168,7 @@ SPOILT: dict[str, tuple[str, Edit]] = {
     "a Sigmoid at the end of the ONNX": ("hm-sigmoid-twice", _onnx(_add_sigmoid)),
     "coordinates through int()": ("boxes-truncated", _rows(_integers)),
     "corners written as boxes": ("boxes-corners", _rows(_corners)),
+    "boxes that include their last pixel": ("boxes-plus-one", _rows(_inclusive)),
     "classes counted from 1": ("categories-contiguous", _rows(_ids)),
 }  # fmt: skip
 """By what was done: the fault that it amounts to, and how to do it."""

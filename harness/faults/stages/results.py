@@ -26,6 +26,7 @@ class ResultsSpec:
         truncated: Coordinates are integers.
         box: Written as corner and sides (right), as two corners, or as centre and sides.
         edited: How often two corners are turned into corner and sides.
+        plus_one: Width and height are ``x2 - x1 + 1``, ``y2 - y1 + 1``.
         clipped: Not, to the image, or to the size of the network input.
         shift: Added to every coordinate, in image pixels: (x, y).
         rounded: Coordinates and scores have two decimals.
@@ -41,6 +42,7 @@ class ResultsSpec:
     truncated: bool = False
     box: Literal["xywh", "xyxy", "centre"] = "xywh"
     edited: int = 1
+    plus_one: bool = False
     clipped: Literal["no", "image", "input"] = "no"
     shift: tuple[float, float] = (0.0, 0.0)
     rounded: bool = False
@@ -113,11 +115,12 @@ def _as_box(spec: ResultsSpec, corners: Float64) -> Float64:
     if spec.box == "xyxy":
         return corners
     first, second = corners[:, :2], corners[:, 2:]
+    extra = 1.0 if spec.plus_one else 0.0
     if spec.box == "centre":
-        return np.concatenate([(first + second) / 2, second - first], axis=1)
+        return np.concatenate([(first + second) / 2, second - first + extra], axis=1)
     for _ in range(spec.edited):
         second = second - first
-    return np.concatenate([first, second], axis=1)
+    return np.concatenate([first, second + extra], axis=1)
 
 
 RESULTS_FAULTS: tuple[Fault[ResultsSpec], ...] = (
@@ -235,5 +238,12 @@ RESULTS_FAULTS: tuple[Fault[ResultsSpec], ...] = (
         description="the results of padded slots are written as those of the last image",
         seen_in="ais_bench pads the last batch with the first file of that batch",
         change=lambda spec, p: replace(spec, padding=True),
+    ),
+    Fault(
+        id="boxes-plus-one",
+        spec=ResultsSpec,
+        description="width and height are one pixel too large, as if the last pixel were inside the box",
+        seen_in="py-faster-rcnn, lib/datasets/coco.py: ws = dets[:, 2] - xs + 1, as in Pascal VOC's development kit",
+        change=lambda spec, p: replace(spec, plus_one=True),
     ),
 )
