@@ -52,7 +52,7 @@ def _weights(**edit: Any) -> Edit:  # noqa: ANN401 - what `_run` takes
 
 
 def _pixels(edit: Callable[[PortDiagnosis, UInt8], NDArray[Any]]) -> Edit:
-    """Of (64, 96, 3) float64, the network input."""
+    """Edit the pixels; the network input is (64, 96, 3) float64."""
 
     def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
         del folder
@@ -77,7 +77,7 @@ def _outputs(edit: Callable[[Arrays], Arrays]) -> Edit:
 
 
 def _onnx(edit: Callable[[onnx.ModelProto], None]) -> Edit:
-    """An export of the network, edited, on ONNX Runtime."""
+    """Edit an export of the network and run it on ONNX Runtime."""
 
     def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
         path = folder / "edited.onnx"
@@ -108,7 +108,7 @@ def _add_sigmoid(model: onnx.ModelProto) -> None:
 
 
 def _rows(edit: Callable[[dict[str, Any]], None]) -> Edit:
-    """The right results file, each row edited."""
+    """Edit each row of the right results file."""
 
     def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
         del folder
@@ -171,4 +171,4 @@ SPOILT: dict[str, tuple[str, Edit]] = {
     "boxes that include their last pixel": ("boxes-plus-one", _rows(_inclusive)),
     "classes counted from 1": ("categories-contiguous", _rows(_ids)),
 }  # fmt: skip
-"""By what was done: the fault that it amounts to, and how to do it."""
+"""By description of the edit: the id of the fault that it makes, and the edit."""

@@ -1,14 +1,13 @@
-"""Brings ports to the diagnosis, as the suite does where heads or detections deviate."""
+"""Diagnosis of ports as the suite makes it where heads or detections deviate."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from conformance.catalogue.cases import Case, make_images, rows_of_port
 from harness.checks.files import Golden
@@ -26,7 +25,7 @@ SHOWING = 1.0
 
 
 class PortDiagnosis:
-    """The diagnosis of ports of one model at one precision.
+    """Diagnosis of ports of one model at one precision.
 
     Args:
         case: The model.
@@ -43,28 +42,28 @@ class PortDiagnosis:
 
     @cached_property
     def allowed(self) -> list[dict[str, float]]:
-        """By image and head."""
+        """Limits of the difference, by image and head."""
         golden = Golden(self.case.subject, self.precision)
         inputs = [array for array, _ in self.case.port(PortSpec()).inputs(self.images)]
         return [golden.allowed(array[None], golden.heads(array[None])) for array in inputs]
 
     def port(self, spec: PortSpec) -> Port:
-        """A port of this model."""
+        """Make a port of this model."""
         return self.case.port(spec, half=self.half, batch_size=BATCH)
 
     def evidence(self, spec: PortSpec) -> Evidence:
-        """The results file of a port that is wrong from decoding on, else its heads."""
+        """Take the results file of a port that is wrong from decoding on, else its heads."""
         port, right = self.port(spec), PortSpec()
         if (spec.decode, spec.results) == (right.decode, right.results):
             return self.of_heads(port.heads(self.images))
         return self.of_rows(rows_of_port(port, self.dataset))
 
     def of_heads(self, heads: Sequence[Any]) -> Evidence:
-        """Heads that any program gave."""
+        """Take heads that any program gave."""
         return HeadsEvidence(list(heads), self.allowed)
 
     def of_rows(self, rows: Rows) -> Evidence:
-        """A results file that any program wrote."""
+        """Take a results file that any program wrote."""
         output = self.case.card.output
         slope = 0.25 if output.hm == "logits" else 1.0
         unit = 1.0 if output.box_unit == "input" else float(self.case.card.decode.stride)
@@ -75,7 +74,7 @@ class PortDiagnosis:
         return RowsEvidence(by_image, margins)
 
     def search(self, evidence: Evidence, without: Sequence[AnyFault] = ()) -> Search:
-        """A search over the catalogue."""
+        """Make a search over the catalogue."""
         chain = Chain(self.case.card, TorchRunner(self.case.card, self.case.module), self.images,
                       self.dataset.image_ids, BATCH)  # fmt: skip
         known = [fault for fault in CATALOGUE if fault not in without]
@@ -86,21 +85,20 @@ class PortDiagnosis:
         return self.search(evidence, without).explain()
 
     def shows(self, evidence: Evidence) -> bool:
-        """Whether the evidence deviates by more than precision explains."""
+        """Tell whether the evidence deviates by more than precision explains."""
         right = self.search(evidence).right
         return any(one.deviates and one.worst >= SHOWING for one in right)
 
     def faults(self) -> list[AnyFault]:
-        """Those that heads or results of this model can have."""
+        """List the faults that show in heads or results of this model."""
         return [f for f in CATALOGUE if f.stage not in ("evaluate", "speed") and f.applies(self.setting)]
 
     def pairs(self, count: int, seed: int) -> list[tuple[AnyFault, AnyFault]]:
-        """Two that can be made together and that show in one kind of evidence, drawn at random."""
+        """Draw compatible pairs at random; a new fault in the catalogue leaves the others in their order."""
         found = [pair for pair in itertools.combinations(self.faults(), 2) if compatible(pair)]
-        random = np.random.default_rng(seed)
-        return [found[i] for i in random.permutation(len(found))[:count]]
+        return sorted(found, key=lambda pair: sha256(f"{seed} {pair[0].id} {pair[1].id}".encode()).digest())[:count]
 
 
 def named(found: Sequence[Explanation]) -> list[frozenset[str]]:
-    """The ids of each answer."""
+    """Take the ids of each answer."""
     return [frozenset(fault.id for fault in one.faults) for one in found]

@@ -1,4 +1,4 @@
-"""What the tests of the catalogue measure, collected from all processes and printed at the end of the run."""
+"""Score of the catalogue, collected from all processes and printed at the end of the run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Entry = dict[str, Any]
 
 
 def entries_of(properties: Iterable[Iterable[tuple[str, object]]]) -> list[Entry]:
-    """What was noted, from the properties of every report."""
+    """Collect the entries from the properties of every report."""
     return [json.loads(str(value)) for one in properties for name, value in one if name == KEY]
 
 
 def print_scorecard(entries: list[Entry]) -> str:
-    """The table of what was caught, and how the diagnosis did; empty where nothing was measured."""
+    """Print the table of what was caught and the score of the diagnosis; empty if nothing was measured."""
     kinds: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         kinds[entry["kind"]].append(entry)

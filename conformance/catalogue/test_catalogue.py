@@ -1,4 +1,4 @@
-"""Every known mistake is caught by the door that ports come in by, in the stage where it was made."""
+"""Every known mistake is caught in the stage where it was made, in ports given as a device or as files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_right_port_is_not_accused(courts: Courts) -> None:
 @pytest.mark.catalogue
 @pytest.mark.parametrize("fault_id", BY_ID)
 def test_every_fault_is_caught_where_it_was_made(courts: Courts, fault_id: str, record_property: Note) -> None:
-    """In every model in which it can be made; where nothing is found, the port gives what a right one gives."""
+    """In every model in which it is possible; a port that is not caught equals a right one to the bit."""
     fault, caught = BY_ID[fault_id], 0
     for name, court in courts.items():
         if not fault.applies(court.case.setting()):

@@ -17,7 +17,7 @@ from harness.faults.stages.results import RESULTS_FAULTS
 from harness.faults.stages.speed import SPEED_FAULTS
 
 AnyFault = Fault[Any]
-"""A fault of any stage."""
+"""Fault of any stage."""
 
 CATALOGUE: tuple[AnyFault, ...] = (
     *PREPROCESS_FAULTS, *NETWORK_FAULTS, *HEADS_FAULTS, *NUMERIC_FAULTS, *BATCH_FAULTS, *DECODE_FAULTS,

@@ -20,7 +20,7 @@ FaultStage = Literal[
 ]  # fmt: skip
 """Name of a stage: of its file in `harness.faults.stages` and of its field in `PortSpec`."""
 STAGES: tuple[FaultStage, ...] = get_args(FaultStage)
-"""The stages in the order in which a port computes them."""
+"""Stages in the order in which a port computes them."""
 
 Params = tuple[float, ...]
 """Parameters of a fault, named by `Fault.parameters`."""
@@ -28,7 +28,7 @@ Draw = Callable[[np.random.Generator], Params]
 
 
 class StageSpec(Protocol):
-    """The specification of a stage: a frozen dataclass that is right without arguments."""
+    """Specification of a stage: a frozen dataclass that is right without arguments."""
 
     stage: ClassVar[FaultStage]
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -70,12 +70,12 @@ class Setting:
 
     @property
     def has_reg(self) -> bool:
-        """Whether the network has an offset head."""
+        """Tell whether the network has an offset head."""
         return "reg" in self.card.output.heads
 
     @property
     def claims_float32(self) -> bool:
-        """Whether the port claims to compute in float32."""
+        """Tell whether the port claims to compute in float32."""
         return self.precision == "fp32"
 
 
@@ -139,6 +139,6 @@ class Fault(Generic[S]):
 
 
 def compatible(faults: Sequence[Fault[Any]]) -> bool:
-    """Whether one port can make all these mistakes: no two of them change the same field."""
+    """Tell whether one port can make all these mistakes: no two of them change the same field."""
     touched = [one for fault in faults for one in fault.touched]
     return len(touched) == len(set(touched))

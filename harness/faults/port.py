@@ -81,7 +81,7 @@ class OutputsRunner:
 
 @dataclass(frozen=True)
 class Port:
-    """A port that computes by a specification.
+    """Port that computes by a specification.
 
     Attributes:
         card: The contract that it should keep.
@@ -120,7 +120,7 @@ class Port:
 
 
 class PortDevice:
-    """A port as a device: computes outputs from the network inputs that the suite prepared.
+    """Device made of a port: computes outputs from the network inputs that the suite prepared.
 
     Args:
         card: Its device card.

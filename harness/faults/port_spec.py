@@ -1,4 +1,4 @@
-"""The specification of a whole port: one record a stage."""
+"""Specification of a whole port: one record a stage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.faults.stages.speed import SpeedSpec
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """How a port computes each stage between an image and its AP; right by default.
+    """Specification of each stage that a port computes between an image and its AP; right by default.
 
     Every record is frozen and hashable, so that what two ports have in common is computed once. The fields are named
     as the stages are, see `harness.faults.fault.FaultStage`.

@@ -44,7 +44,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Explanation:
-    """An answer of the diagnosis.
+    """Answer of the diagnosis.
 
     Attributes:
         faults: The mistakes; none if no known one explains the evidence.

@@ -149,6 +149,6 @@ class Chain:
 
 
 def representable(arrays: Arrays) -> bool:
-    """Whether float16 has all these numbers."""
+    """Tell whether float16 can represent all these numbers."""
     with np.errstate(over="ignore"):
         return all(np.array_equal(a, a.astype(np.float16).astype(a.dtype), equal_nan=True) for a in arrays.values())

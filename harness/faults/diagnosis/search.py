@@ -168,9 +168,8 @@ class Search:
 
         def promise(pair: tuple[Hypothesis, Hypothesis]) -> tuple[float, float]:
             one, other = (tried[h] for h in pair)
-            return min(one.best, other.best) + TABLE.pairs.worse_of_two * max(
-                one.best, other.best
-            ), one.worst + other.worst
+            better, worse = sorted((one.best, other.best))
+            return better + TABLE.pairs.worse_of_two * worse, one.worst + other.worst
 
         pairs = (pair for pair in itertools.combinations(tried, 2) if compatible(pair[0].faults + pair[1].faults))
         for a, b in sorted(pairs, key=promise):

@@ -10,7 +10,7 @@ from harness.faults.fault import Fault, FaultStage
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """How a port returns the samples of a batch.
+    """Specification of the order in which a port returns the samples of a batch.
 
     Attributes:
         order: Outputs in each slot: its own; those of the batch reversed; in the last slot those of the batch before;

@@ -18,7 +18,7 @@ from harness.types import Detections, Float32, Heads
 
 @dataclass(frozen=True, slots=True)
 class DecodeSpec:
-    """How a port turns heads into detections.
+    """Specification of the detections that a port decodes.
 
     Attributes:
         window: Side of the peak test's window; 1 for no test.

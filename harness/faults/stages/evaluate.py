@@ -13,7 +13,7 @@ from harness.faults.fault import Fault, FaultStage
 
 @dataclass(frozen=True, slots=True)
 class EvaluateSpec:
-    """How a port's own evaluation counts.
+    """Specification of the counting of a port's own evaluation.
 
     Attributes:
         crowd: Crowds are ordinary objects.

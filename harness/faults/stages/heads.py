@@ -16,7 +16,7 @@ from harness.faults.stages.numeric import Arrays, NumericSpec, activate, degrade
 
 @dataclass(frozen=True, slots=True)
 class HeadsSpec:
-    """How a port tells its outputs apart and reads them.
+    """Specification of the names, order, units and layout of a port's outputs.
 
     Attributes:
         sigmoid: Applied to hm once more (1), or left out where the card says probability (-1).
@@ -80,7 +80,7 @@ def _interleaved(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _transposed(values: NDArray[Any]) -> NDArray[Any]:
-    """The bytes of (N, channels, w, h), read as (N, channels, h, w)."""
+    """Read the bytes of (N, channels, w, h) as (N, channels, h, w)."""
     return np.ascontiguousarray(values.transpose(0, 1, 3, 2)).reshape(values.shape)
 
 

@@ -1,4 +1,4 @@
-"""The network of a port: its specification and its computation; `network_faults` holds the known mistakes."""
+"""Network of a port: its specification and its computation; `network_faults` holds the known mistakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.faults.fault import FaultStage
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
-    """How the channels of the DCN offsets are read; right: (dy, dx) of each point in turn.
+    """Order of the channels of the DCN offsets; right: (dy, dx) of each point in turn.
 
     Attributes:
         blocks: All of one axis come before all of the other.
@@ -32,7 +32,7 @@ class Offsets:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """How a port computes the network.
+    """Specification of the network that a port computes.
 
     Attributes:
         offsets: How the DCN offsets are read.
@@ -93,7 +93,7 @@ def _replace(module: nn.Module, spec: NetworkSpec) -> None:
 
 
 class FaultyDCNv2(nn.Module):
-    """A DCNv2 that computes by a specification, with the parameters of a right one.
+    """DCNv2 that computes by a specification, with the parameters of a right one.
 
     (N, in_channels, H, W) -> (N, out_channels, H', W').
     """

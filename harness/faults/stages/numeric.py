@@ -14,12 +14,12 @@ Arrays = dict[str, NDArray[Any]]
 
 INT8_LEVELS = 127
 DENORMAL = 2.0**-149
-"""The smallest positive float32: the bits of the integer 1 read as a float."""
+"""Smallest positive float32: the bits of the integer 1 read as a float."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumericSpec:
-    """How a port computes with the numbers of its outputs.
+    """Specification of the precision and range of a port's outputs.
 
     Attributes:
         half: Values are float16.

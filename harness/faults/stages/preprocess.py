@@ -20,7 +20,7 @@ Image = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class PreprocessSpec:
-    """How a port computes the network input.
+    """Specification of the network input that a port computes.
 
     Attributes:
         swapped: The channels are fed in the other order.

@@ -18,7 +18,7 @@ PADDED_BATCH = 4
 
 @dataclass(frozen=True, slots=True)
 class ResultsSpec:
-    """How a port turns detections on the grid into COCO results.
+    """Specification of the COCO results that a port writes.
 
     Attributes:
         inverse: Inverse of the placement: whole, left out, without its offset, or each axis by its own sides' ratio.

@@ -13,7 +13,7 @@ from harness.faults.fault import Fault, FaultStage
 
 @dataclass(frozen=True, slots=True)
 class SpeedSpec:
-    """How a port's own benchmark counts.
+    """Specification of the counting of a port's own benchmark.
 
     Attributes:
         padding: Padded slots are images.
