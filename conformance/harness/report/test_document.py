@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from conformance.support.example_records import accuracy, run, stage
 from conformance.support.suite import CHECKS, ROOT, Suite, read_results
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.cards import DeviceCard
 from harness.errors import HarnessError
 from harness.report.document import make_document, make_runs, write_document
@@ -244,8 +244,8 @@ def interrupted(suite: Suite, results: Path, running: Path) -> int:
             process.kill()  # else a run that does not heed Ctrl-C would be waited for without end
 
 
-def test_ctrl_c_leaves_a_whole_document_that_decides_nothing(suite: Suite, world: World, tmp_path: Path) -> None:
-    status = interrupted(suite, tmp_path / "r.json", world.vendor / "endless.running")
+def test_ctrl_c_leaves_a_whole_document_that_decides_nothing(suite: Suite, tiny: TinySetup, tmp_path: Path) -> None:
+    status = interrupted(suite, tmp_path / "r.json", tiny.vendor / "endless.running")
     document = read_results(tmp_path / "r.json")
     assert status == pytest.ExitCode.INTERRUPTED
     assert document is not None
