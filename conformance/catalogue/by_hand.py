@@ -28,10 +28,10 @@ Edit = Callable[[PortDiagnosis, Path], Evidence]
 POINTS = 9
 
 
-def _run(diagnosis: PortDiagnosis, arrays: list[NDArray[Any]], rows: list[int] | None = None, drop: slice | None = None,
+def _run(ports: PortDiagnosis, arrays: list[NDArray[Any]], rows: list[int] | None = None, drop: slice | None = None,
          bias: float = 0.0) -> list[Arrays]:  # fmt: skip
     """Heads of the network, the rows of its offset convolution re-ordered, or some of them without weights."""
-    module = copy.deepcopy(diagnosis.case.module)
+    module = copy.deepcopy(ports.case.module)
     convolution = module.stages[3].conv_offset_mask  # type: ignore[index, union-attr]
     with torch.no_grad():
         if rows is not None:
@@ -43,23 +43,21 @@ def _run(diagnosis: PortDiagnosis, arrays: list[NDArray[Any]], rows: list[int] |
         return [{k: v.numpy() for k, v in module(torch.from_numpy(array[None])).items()} for array in arrays]
 
 
-def _inputs(diagnosis: PortDiagnosis) -> list[NDArray[Any]]:
-    return [preprocess(diagnosis.case.card, image)[0] for image in diagnosis.images]
+def _inputs(ports: PortDiagnosis) -> list[NDArray[Any]]:
+    return [preprocess(ports.case.card, image)[0] for image in ports.images]
 
 
 def _weights(**edit: Any) -> Edit:  # noqa: ANN401 - what `_run` takes
-    return lambda diagnosis, folder: diagnosis.of_heads(_run(diagnosis, _inputs(diagnosis), **edit))
+    return lambda ports, folder: ports.of_heads(_run(ports, _inputs(ports), **edit))
 
 
 def _pixels(edit: Callable[[PortDiagnosis, UInt8], NDArray[Any]]) -> Edit:
     """Edit the pixels; the network input is (64, 96, 3) float64."""
 
-    def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
+    def made(ports: PortDiagnosis, folder: Path) -> Evidence:
         del folder
-        arrays = [
-            np.ascontiguousarray(edit(diagnosis, i).transpose(2, 0, 1), dtype=np.float32) for i in diagnosis.images
-        ]
-        return diagnosis.of_heads(_run(diagnosis, arrays))
+        arrays = [np.ascontiguousarray(edit(ports, i).transpose(2, 0, 1), dtype=np.float32) for i in ports.images]
+        return ports.of_heads(_run(ports, arrays))
 
     return made
 
@@ -67,28 +65,28 @@ def _pixels(edit: Callable[[PortDiagnosis, UInt8], NDArray[Any]]) -> Edit:
 MEAN, STD = np.array([0.408, 0.447, 0.470]), np.array([0.289, 0.274, 0.278])
 
 
-def _warp(diagnosis: PortDiagnosis, image: UInt8) -> NDArray[Any]:
-    matrix = place(diagnosis.case.card, (image.shape[1], image.shape[0])).forward
+def _warp(ports: PortDiagnosis, image: UInt8) -> NDArray[Any]:
+    matrix = place(ports.case.card, (image.shape[1], image.shape[0])).forward
     return cv2.warpAffine(image, matrix, (96, 64)).astype(np.float64)
 
 
 def _outputs(edit: Callable[[Arrays], Arrays]) -> Edit:
-    return lambda diagnosis, folder: diagnosis.of_heads([edit(heads) for heads in _run(diagnosis, _inputs(diagnosis))])
+    return lambda ports, folder: ports.of_heads([edit(heads) for heads in _run(ports, _inputs(ports))])
 
 
 def _onnx(edit: Callable[[onnx.ModelProto], None]) -> Edit:
     """Edit an export of the network and run it on ONNX Runtime."""
 
-    def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
+    def made(ports: PortDiagnosis, folder: Path) -> Evidence:
         path = folder / "edited.onnx"
-        card = diagnosis.case.card.model_copy(update={"network": Network(arch="res_18")})
-        export_standard(diagnosis.case.module, card, path, batch_size=1, weights_sha256="0" * 64)
+        card = ports.case.card.model_copy(update={"network": Network(arch="res_18")})
+        export_standard(ports.case.module, card, path, batch_size=1, weights_sha256="0" * 64)
         model = onnx.load(path)
         edit(model)
         onnx.save(model, path)
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        found = [session.run(["hm", "wh", "reg"], {"input": array[None]}) for array in _inputs(diagnosis)]
-        return diagnosis.of_heads([dict(zip(("hm", "wh", "reg"), outputs, strict=True)) for outputs in found])
+        found = [session.run(["hm", "wh", "reg"], {"input": array[None]}) for array in _inputs(ports)]
+        return ports.of_heads([dict(zip(("hm", "wh", "reg"), outputs, strict=True)) for outputs in found])
 
     return made
 
@@ -110,18 +108,18 @@ def _add_sigmoid(model: onnx.ModelProto) -> None:
 def _rows(edit: Callable[[dict[str, Any]], None]) -> Edit:
     """Edit each row of the right results file."""
 
-    def made(diagnosis: PortDiagnosis, folder: Path) -> Evidence:
+    def made(ports: PortDiagnosis, folder: Path) -> Evidence:
         del folder
-        results, card = Results(), diagnosis.case.card
+        results, card = Results(), ports.case.card
         for image_id, heads, image in zip(
-            diagnosis.dataset.image_ids, _run(diagnosis, _inputs(diagnosis)), diagnosis.images, strict=True
+            ports.dataset.image_ids, _run(ports, _inputs(ports)), ports.images, strict=True
         ):
             found = decode(card, heads)[0]
             results.add(image_id, to_image_space(card, found, place(card, (image.shape[1], image.shape[0]))))
         rows = to_coco_json(results, card.category_ids)
         for row in rows:
             edit(row)
-        return diagnosis.of_rows(rows)
+        return ports.of_rows(rows)
 
     return made
 

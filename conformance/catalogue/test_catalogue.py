@@ -96,11 +96,7 @@ def test_a_fault_upstream_is_not_blamed_on_what_follows(courts: Courts, fault_id
 @pytest.mark.catalogue
 @pytest.mark.parametrize("name", cases())
 def test_right_ports_are_not_accused(courts: Courts, tmp_path: Path, name: str, record_property: Note) -> None:
-    court, of_half = courts[name], Court(cases()[name], tmp_path, "fp16")
-    for verdict in (
-        court.judge_device(PortSpec()),
-        of_half.judge_device(PortSpec(), half=True),
-        court.judge_files(PortSpec()),
-    ):
+    court, of_half, right = courts[name], Court(cases()[name], tmp_path, "fp16"), PortSpec()
+    for verdict in (court.judge_device(right), of_half.judge_device(right, half=True), court.judge_files(right)):
         record_property(KEY, json.dumps({"kind": "right", "alarm": bool(verdict.failed)}))
         assert not verdict.failed
