@@ -12,28 +12,28 @@ from filelock import FileLock
 from conformance.catalogue.scorecard import entries_of, print_scorecard
 from conformance.support.stand_ins import cann as stand_in_cann
 from conformance.support.suite import Suite
-from conformance.support.tiny import World, make_world
+from conformance.support.tiny import TinySetup, make_tiny
 from harness.devices.artifact import Exported
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> World:
+def tiny(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinySetup:
     """A tiny model, its data and a vendor's devices; one for all processes of a run."""
     base = tmp_path_factory.getbasetemp()
-    root = (base if worker_id == "master" else base.parent) / "tiny-world"
+    root = (base if worker_id == "master" else base.parent) / "tiny"
     with FileLock(root.with_suffix(".lock")):
         if not root.exists():
             partial = root.with_suffix(".partial")
             partial.mkdir()
-            make_world(partial)
+            make_tiny(partial)
             partial.rename(root)
-    return World(root)
+    return TinySetup(root)
 
 
 @pytest.fixture(scope="session")
-def suite(world: World) -> Iterator[Suite]:
+def suite(tiny: TinySetup) -> Iterator[Suite]:
     """Starts runs of the suite."""
-    with Suite(world) as suite:
+    with Suite(tiny) as suite:
         yield suite
 
 
@@ -67,5 +67,5 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def exported(world: World, tmp_path: Path) -> Exported:
-    return Exported(world.model_card, "ascend", path=at_opset(world.onnx, tmp_path / "tiny.onnx"))
+def exported(tiny: TinySetup, tmp_path: Path) -> Exported:
+    return Exported(tiny.model_card, "ascend", path=at_opset(tiny.onnx, tmp_path / "tiny.onnx"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.catalogue.fault_world import Case, annotate, make_images, rows_of_port
+from conformance.catalogue.cases import Case, annotate, make_images, rows_of_port
 from harness.cards import load_device_card
 from harness.cards.device import CARDS
 from harness.checks.files import PortFiles, judge_files
@@ -17,12 +17,11 @@ from harness.data.dataset import Dataset
 from harness.devices.base import Device
 from harness.exchange.speed_log import BatchTime, SpeedLog
 from harness.exchange.stems import file_stems
-from harness.faults import Fault, Forms
-from harness.faults.base import FaultStage, Params
-from harness.faults.forms import ScoreForm, SpeedForm
+from harness.faults import AnyFault, PortSpec
+from harness.faults.fault import FaultStage, Params
 from harness.faults.port import PortDevice, write_heads_folder, write_inputs_folder
-from harness.faults.scoring import score_in
-from harness.faults.speed import claim
+from harness.faults.stages.evaluate import EvaluateSpec, evaluate_as
+from harness.faults.stages.speed import SpeedSpec, claim
 from harness.run import stages
 from harness.run.options import CheckOptions
 from harness.run.reference import Reference
@@ -31,7 +30,7 @@ from harness.run.session import Session
 BATCHES = (1, 4)
 FOUND_IN: dict[FaultStage, str] = {
     "preprocess": "preprocess", "network": "heads", "heads": "heads", "numeric": "heads", "batch": "batch",
-    "decode": "detections", "results": "detections", "evaluate": "evaluate", "perf": "speed",
+    "decode": "detections", "results": "detections", "evaluate": "evaluate", "speed": "speed",
 }  # fmt: skip
 """By stage of a fault: the stage of the suite in which it must be found."""
 DEVICE_STAGES = ("network", "heads", "numeric", "batch")
@@ -67,7 +66,7 @@ class Adequacy:
     def dataset(self) -> Dataset:
         """Small images with the truth that most of what the right port finds is."""
         images = make_images(self.root / "coco")
-        return annotate(self.root / "coco", rows_of_port(self.case.port(Forms()), images))
+        return annotate(self.root / "coco", rows_of_port(self.case.port(PortSpec()), images))
 
     @cached_property
     def session(self) -> Session:
@@ -81,15 +80,15 @@ class Adequacy:
         """The reference that files are held to."""
         return Reference(self.case.subject)
 
-    def judge(self, fault: Fault, params: Params) -> Found:
+    def judge(self, fault: AnyFault, params: Params) -> Found:
         """Judge a port with this mistake."""
-        forms = fault.apply(Forms(), params)
-        return self.judge_port(forms) if fault.stage in DEVICE_STAGES else self.judge_files(forms)
+        spec = fault.apply(PortSpec(), params)
+        return self.judge_port(spec) if fault.stage in DEVICE_STAGES else self.judge_files(spec)
 
-    def judge_port(self, forms: Forms, *, half: bool = False) -> Found:
+    def judge_port(self, spec: PortSpec, *, half: bool = False) -> Found:
         """Judge a port that runs as a device."""
         card = load_device_card(CARDS / "torch.toml").model_copy(update={"precisions": ("fp32", "fp16")})
-        return self.judge_device(PortDevice(card, forms, half=half))
+        return self.judge_device(PortDevice(card, spec, half=half))
 
     def judge_device(self, device: Device) -> Found:
         """Judge any device by its heads, batches and decisions."""
@@ -105,11 +104,11 @@ class Adequacy:
         passed = frozenset(stage.name for stage in results if stage.outcome == "passed")
         return Found(failed, passed - failed)
 
-    def judge_files(self, forms: Forms) -> Found:
+    def judge_files(self, spec: PortSpec) -> Found:
         """Judge the files that a port writes: inputs, heads, results, figures and a log."""
         self.counter += 1
         folder, dataset = self.root / f"files-{self.counter}", self.dataset
-        port, stems = self.case.port(forms), file_stems(dataset)
+        port, stems = self.case.port(spec), file_stems(dataset)
         images = [dataset.read_image(image_id) for image_id in dataset.image_ids]
         write_inputs_folder(folder / "inputs", stems.values(), (array for array, _ in port.inputs(images)))
         write_heads_folder(folder / "heads", stems.values(), port.heads(images))
@@ -118,8 +117,8 @@ class Adequacy:
             folder / "inputs",
             folder / "heads",
             rows,
-            score_in(forms.score, dataset.instances, rows) if _known(rows, dataset) else None,
-            claim(example_log(), forms.speed),
+            evaluate_as(spec.evaluate, dataset.instances, rows) if _known(rows, dataset) else None,
+            claim(example_log(), spec.speed),
         )
         judged = judge_files(self.reference, dataset, files)
         failed = {stage for stage, found in judged.items() if any(one.problem for one in found)}
@@ -141,12 +140,12 @@ def example_log() -> SpeedLog:
         batches.append(BatchTime(images=2 if number == 5 else 4, **times))
         now += took + 0.01
     right = SpeedLog(batch_size=4, chips=2, warm_up=1, batches=tuple(batches), fps=1.0)
-    return claim(right, SpeedForm())
+    return claim(right, SpeedSpec())
 
 
-def invisible(suite: Adequacy, fault: Fault, params: Params) -> bool:
+def invisible(suite: Adequacy, fault: AnyFault, params: Params) -> bool:
     """Whether a port with this mistake gives, on these images, to the bit what a right one gives."""
-    right, wrong = (suite.case.port(forms) for forms in (Forms(), fault.apply(Forms(), params)))
+    right, wrong = (suite.case.port(spec) for spec in (PortSpec(), fault.apply(PortSpec(), params)))
     dataset = suite.dataset
     images = [dataset.read_image(image_id) for image_id in dataset.image_ids]
     if fault.stage == "preprocess":
@@ -157,10 +156,12 @@ def invisible(suite: Adequacy, fault: Fault, params: Params) -> bool:
         return all(np.array_equal(a[name], b[name]) for a, b in heads for name in a)
     if fault.stage in ("decode", "results"):
         return rows_of_port(right, dataset) == rows_of_port(wrong, dataset)
-    if fault.stage == "perf":
-        return claim(example_log(), wrong.forms.speed) == claim(example_log(), SpeedForm())
+    if fault.stage == "speed":
+        return claim(example_log(), wrong.spec.speed) == claim(example_log(), SpeedSpec())
     rows = rows_of_port(right, dataset)
-    return score_in(wrong.forms.score, dataset.instances, rows) == score_in(ScoreForm(), dataset.instances, rows)
+    return evaluate_as(wrong.spec.evaluate, dataset.instances, rows) == evaluate_as(
+        EvaluateSpec(), dataset.instances, rows
+    )
 
 
 __all__ = ["BATCHES", "FOUND_IN", "Adequacy", "Found", "example_log", "invisible"]

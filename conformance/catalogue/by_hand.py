@@ -14,7 +14,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from conformance.catalogue.clinic import Clinic
+from conformance.catalogue.diagnosing import PortDiagnosis
 from harness.cards.model import Network
 from harness.centernet.decode import decode, to_image_space
 from harness.centernet.preprocess import place, preprocess
@@ -24,14 +24,14 @@ from harness.faults.diagnosis.evidence import Evidence
 from harness.types import UInt8
 
 Arrays = dict[str, NDArray[Any]]
-Edit = Callable[[Clinic, Path], Evidence]
+Edit = Callable[[PortDiagnosis, Path], Evidence]
 POINTS = 9
 
 
-def _run(clinic: Clinic, arrays: list[NDArray[Any]], rows: list[int] | None = None, drop: slice | None = None,
+def _run(ports: PortDiagnosis, arrays: list[NDArray[Any]], rows: list[int] | None = None, drop: slice | None = None,
          bias: float = 0.0) -> list[Arrays]:  # fmt: skip
     """Heads of the network, the rows of its offset convolution re-ordered, or some of them without weights."""
-    module = copy.deepcopy(clinic.case.module)
+    module = copy.deepcopy(ports.case.module)
     convolution = module.stages[3].conv_offset_mask  # type: ignore[index, union-attr]
     with torch.no_grad():
         if rows is not None:
@@ -43,21 +43,21 @@ def _run(clinic: Clinic, arrays: list[NDArray[Any]], rows: list[int] | None = No
         return [{k: v.numpy() for k, v in module(torch.from_numpy(array[None])).items()} for array in arrays]
 
 
-def _inputs(clinic: Clinic) -> list[NDArray[Any]]:
-    return [preprocess(clinic.case.card, image)[0] for image in clinic.images]
+def _inputs(ports: PortDiagnosis) -> list[NDArray[Any]]:
+    return [preprocess(ports.case.card, image)[0] for image in ports.images]
 
 
 def _weights(**edit: Any) -> Edit:  # noqa: ANN401 - what `_run` takes
-    return lambda clinic, folder: clinic.of_heads(_run(clinic, _inputs(clinic), **edit))
+    return lambda ports, folder: ports.of_heads(_run(ports, _inputs(ports), **edit))
 
 
-def _pixels(edit: Callable[[Clinic, UInt8], NDArray[Any]]) -> Edit:
-    """Of (64, 96, 3) float64, the network input."""
+def _pixels(edit: Callable[[PortDiagnosis, UInt8], NDArray[Any]]) -> Edit:
+    """Edit the pixels; the network input is (64, 96, 3) float64."""
 
-    def made(clinic: Clinic, folder: Path) -> Evidence:
+    def made(ports: PortDiagnosis, folder: Path) -> Evidence:
         del folder
-        arrays = [np.ascontiguousarray(edit(clinic, i).transpose(2, 0, 1), dtype=np.float32) for i in clinic.images]
-        return clinic.of_heads(_run(clinic, arrays))
+        arrays = [np.ascontiguousarray(edit(ports, i).transpose(2, 0, 1), dtype=np.float32) for i in ports.images]
+        return ports.of_heads(_run(ports, arrays))
 
     return made
 
@@ -65,28 +65,28 @@ def _pixels(edit: Callable[[Clinic, UInt8], NDArray[Any]]) -> Edit:
 MEAN, STD = np.array([0.408, 0.447, 0.470]), np.array([0.289, 0.274, 0.278])
 
 
-def _warp(clinic: Clinic, image: UInt8) -> NDArray[Any]:
-    matrix = place(clinic.case.card, (image.shape[1], image.shape[0])).forward
+def _warp(ports: PortDiagnosis, image: UInt8) -> NDArray[Any]:
+    matrix = place(ports.case.card, (image.shape[1], image.shape[0])).forward
     return cv2.warpAffine(image, matrix, (96, 64)).astype(np.float64)
 
 
 def _outputs(edit: Callable[[Arrays], Arrays]) -> Edit:
-    return lambda clinic, folder: clinic.of_heads([edit(heads) for heads in _run(clinic, _inputs(clinic))])
+    return lambda ports, folder: ports.of_heads([edit(heads) for heads in _run(ports, _inputs(ports))])
 
 
 def _onnx(edit: Callable[[onnx.ModelProto], None]) -> Edit:
-    """An export of the network, edited, on ONNX Runtime."""
+    """Edit an export of the network and run it on ONNX Runtime."""
 
-    def made(clinic: Clinic, folder: Path) -> Evidence:
+    def made(ports: PortDiagnosis, folder: Path) -> Evidence:
         path = folder / "edited.onnx"
-        card = clinic.case.card.model_copy(update={"network": Network(arch="res_18")})
-        export_standard(clinic.case.module, card, path, batch_size=1, weights_sha256="0" * 64)
+        card = ports.case.card.model_copy(update={"network": Network(arch="res_18")})
+        export_standard(ports.case.module, card, path, batch_size=1, weights_sha256="0" * 64)
         model = onnx.load(path)
         edit(model)
         onnx.save(model, path)
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        found = [session.run(["hm", "wh", "reg"], {"input": array[None]}) for array in _inputs(clinic)]
-        return clinic.of_heads([dict(zip(("hm", "wh", "reg"), outputs, strict=True)) for outputs in found])
+        found = [session.run(["hm", "wh", "reg"], {"input": array[None]}) for array in _inputs(ports)]
+        return ports.of_heads([dict(zip(("hm", "wh", "reg"), outputs, strict=True)) for outputs in found])
 
     return made
 
@@ -106,20 +106,20 @@ def _add_sigmoid(model: onnx.ModelProto) -> None:
 
 
 def _rows(edit: Callable[[dict[str, Any]], None]) -> Edit:
-    """The right results file, each row edited."""
+    """Edit each row of the right results file."""
 
-    def made(clinic: Clinic, folder: Path) -> Evidence:
+    def made(ports: PortDiagnosis, folder: Path) -> Evidence:
         del folder
-        results, card = Results(), clinic.case.card
+        results, card = Results(), ports.case.card
         for image_id, heads, image in zip(
-            clinic.dataset.image_ids, _run(clinic, _inputs(clinic)), clinic.images, strict=True
+            ports.dataset.image_ids, _run(ports, _inputs(ports)), ports.images, strict=True
         ):
             found = decode(card, heads)[0]
             results.add(image_id, to_image_space(card, found, place(card, (image.shape[1], image.shape[0]))))
         rows = to_coco_json(results, card.category_ids)
         for row in rows:
             edit(row)
-        return clinic.of_rows(rows)
+        return ports.of_rows(rows)
 
     return made
 
@@ -131,6 +131,11 @@ def _integers(row: dict[str, Any]) -> None:
 def _corners(row: dict[str, Any]) -> None:
     x, y, width, height = row["bbox"]
     row["bbox"] = [x, y, x + width, y + height]
+
+
+def _inclusive(row: dict[str, Any]) -> None:
+    x, y, width, height = row["bbox"]
+    row["bbox"] = [x, y, width + 1, height + 1]
 
 
 def _ids(row: dict[str, Any]) -> None:
@@ -161,6 +166,7 @@ SPOILT: dict[str, tuple[str, Edit]] = {
     "a Sigmoid at the end of the ONNX": ("hm-sigmoid-twice", _onnx(_add_sigmoid)),
     "coordinates through int()": ("boxes-truncated", _rows(_integers)),
     "corners written as boxes": ("boxes-corners", _rows(_corners)),
+    "boxes that include their last pixel": ("boxes-plus-one", _rows(_inclusive)),
     "classes counted from 1": ("categories-contiguous", _rows(_ids)),
 }  # fmt: skip
-"""By what was done: the fault that it amounts to, and how to do it."""
+"""By description of the edit: the id of the fault that it makes, and the edit."""

@@ -1,4 +1,4 @@
-"""What the tests of the catalogue measure, collected from all processes and printed at the end of the run."""
+"""Score of the catalogue, collected from all processes and printed at the end of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness.faults import CATALOGUE, STAGES
+from harness.faults import STAGES
 
 KEY = "catalogue_score"
 
@@ -19,12 +19,12 @@ Entry = dict[str, Any]
 
 
 def entries_of(properties: Iterable[Iterable[tuple[str, object]]]) -> list[Entry]:
-    """What was noted, from the properties of every report."""
+    """Collect the entries from the properties of every report."""
     return [json.loads(str(value)) for one in properties for name, value in one if name == KEY]
 
 
 def print_scorecard(entries: list[Entry]) -> str:
-    """The table of what was caught, and how the diagnosis did; empty where nothing was measured."""
+    """Print the table of what was caught and the score of the diagnosis; empty if nothing was measured."""
     kinds: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         kinds[entry["kind"]].append(entry)
@@ -82,6 +82,3 @@ def _diagnosis(kinds: dict[str, list[Entry]]) -> list[str]:
 def _share(entries: list[Entry]) -> str:
     right = sum(bool(e["right"]) for e in entries)
     return f"{right} of {len(entries)} ({right / len(entries):.1%})"
-
-
-FAULTS = len(CATALOGUE)

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from conformance.catalogue.adequacy import FOUND_IN, Adequacy, invisible
-from conformance.catalogue.fault_world import cases
+from conformance.catalogue.cases import cases
 from conformance.catalogue.scorecard import KEY
-from harness.faults import CATALOGUE, STAGES, Fault, Forms
-from harness.faults.base import FORM
+from harness.faults import CATALOGUE, STAGES, AnyFault, PortSpec
 
 DRAWS = 2
 BY_ID = {fault.id: fault for fault in CATALOGUE}
@@ -32,7 +31,7 @@ def suites(tmp_path_factory: pytest.TempPathFactory) -> Suites:
     return {name: Adequacy(case, tmp_path_factory.mktemp(f"adequacy-{name}")) for name, case in cases().items()}
 
 
-def draws(fault: Fault) -> list[tuple[float, ...]]:
+def draws(fault: AnyFault) -> list[tuple[float, ...]]:
     """Different parameters of a fault, the same in every run."""
     random = np.random.default_rng(zlib.crc32(fault.id.encode()))
     found = [fault.draw(random) for _ in range(DRAWS)]
@@ -46,9 +45,9 @@ def test_catalogue_holds_mistakes_with_origin_and_not_variants_of_one() -> None:
     for fault in CATALOGUE:
         assert fault.seen_in
         assert fault.touched
-        assert {form for form, _ in fault.touched} == {FORM[fault.stage]}
-        assert fault.apply(Forms(), draws(fault)[0]) != Forms(), fault.id
-    changes = [fault.apply(Forms(), draws(fault)[0]) for fault in CATALOGUE]
+        assert len(draws(fault)[0]) == len(fault.parameters)
+        assert fault.apply(PortSpec(), draws(fault)[0]) != PortSpec(), fault.id
+    changes = [fault.apply(PortSpec(), draws(fault)[0]) for fault in CATALOGUE]
     assert len(set(changes)) == len(changes)
 
 
@@ -61,7 +60,7 @@ def test_one_fault_a_stage_is_caught_where_it_was_made(suites: Suites, fault_id:
 
 def test_a_right_port_is_not_accused(suites: Suites) -> None:
     suite = suites["official"]
-    by_device, by_files = suite.judge_port(Forms()), suite.judge_files(Forms())
+    by_device, by_files = suite.judge_port(PortSpec()), suite.judge_files(PortSpec())
     assert by_device.failed == by_files.failed == frozenset()
     assert by_device.passed == {"heads", "batch", "detections"}
     assert by_files.passed == set(FOUND_IN.values()) - {"batch"}
@@ -89,7 +88,7 @@ def test_every_fault_is_caught_where_it_was_made(suites: Suites, fault_id: str, 
 @pytest.mark.parametrize("fault_id", ["dcn-offset-xy", "wh-axes-swapped"])
 def test_a_fault_upstream_is_not_blamed_on_what_follows(suites: Suites, fault_id: str) -> None:
     """Files of a port that is wrong in one stage deviate there, and later stages conform on what they were given."""
-    verdict = suites["official"].judge_files(BY_ID[fault_id].apply(Forms()))
+    verdict = suites["official"].judge_files(BY_ID[fault_id].apply(PortSpec()))
     assert verdict.failed == {"heads"}
     assert verdict.passed == {"preprocess", "detections", "evaluate", "speed"}
 
@@ -98,6 +97,10 @@ def test_a_fault_upstream_is_not_blamed_on_what_follows(suites: Suites, fault_id
 @pytest.mark.parametrize("name", cases())
 def test_right_ports_are_not_accused(suites: Suites, tmp_path: Path, name: str, record_property: Note) -> None:
     suite, of_half = suites[name], Adequacy(cases()[name], tmp_path, "fp16")
-    for verdict in (suite.judge_port(Forms()), of_half.judge_port(Forms(), half=True), suite.judge_files(Forms())):
+    for verdict in (
+        suite.judge_port(PortSpec()),
+        of_half.judge_port(PortSpec(), half=True),
+        suite.judge_files(PortSpec()),
+    ):
         record_property(KEY, json.dumps({"kind": "right", "alarm": bool(verdict.failed)}))
         assert not verdict.failed

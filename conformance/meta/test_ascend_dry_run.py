@@ -1,4 +1,4 @@
-"""The whole road over three hosts without the chip, by stand-ins for Ascend's tools: the AP arrives unchanged."""
+"""A dry run over three hosts without the chip, by stand-ins for Ascend's tools: the AP arrives unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from conformance.support.command_line import run
 from conformance.support.stand_ins import cann as stand_in_cann
 from conformance.support.suite import CHECKS, Suite
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.cards import load_model_card
 from harness.checks.evaluate import evaluate
 from harness.devices.artifact import Exported
@@ -36,28 +36,28 @@ ONE_BY_ONE, BY_FOUR = "tiny-310p3-bs1", "tiny-310p3-bs4"
 
 
 @dataclass(frozen=True, slots=True)
-class Road:
+class DryRun:
     """Where the hosts' folders are.
 
     Attributes:
-        world: Model and data.
+        tiny: Model and data.
         npu: The folder of the host with the chip: ``inputs``, and a folder for each conversion.
         environment: Of the host with the stand-ins.
     """
 
-    world: World
+    tiny: TinySetup
     npu: Path
     environment: Mapping[str, str]
 
     @property
     def exported(self) -> tuple[str | Path, ...]:
         """Options of a conversion that takes the ONNX of the first, lest each export its own."""
-        given = ("--model", self.world.card, "--weights", self.world.weights, "--device", "ascend310p")
+        given = ("--model", self.tiny.card, "--weights", self.tiny.weights, "--device", "ascend310p")
         return (*given, "--onnx", self.npu / "bs1" / f"{ONE_BY_ONE}.onnx")
 
     @property
     def data(self) -> tuple[str | Path, ...]:
-        return ("--model", self.world.card, "--coco", self.world.coco)
+        return ("--model", self.tiny.card, "--coco", self.tiny.coco)
 
     def on_npu(self, folder: Path, command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a line of a README in a folder of the host with the chip."""
@@ -69,18 +69,18 @@ class Road:
 
 
 @pytest.fixture(scope="module")
-def road(world: World, tmp_path_factory: pytest.TempPathFactory) -> Road:
+def dry_run(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> DryRun:
     """Inputs and a folder of conversion for batch sizes 1 and 4, as the first host leaves them."""
     npu = tmp_path_factory.mktemp("npu-host")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **stand_in_cann.install(npu)}
-    road = Road(world, npu, environment)
-    assert run("preprocess", *road.data, "--output", npu / "inputs")[0] == 0
-    for size, given in ((1, road.exported[:-2]), (4, road.exported)):
+    dry_run = DryRun(tiny, npu, environment)
+    assert run("preprocess", *dry_run.data, "--output", npu / "inputs")[0] == 0
+    for size, given in ((1, dry_run.exported[:-2]), (4, dry_run.exported)):
         status, out, err = run("convert", *given, "--batch-size", size, "--output", npu / f"bs{size}")
         assert status == 0, err
         assert "no om, since atc is not here: no atc on the PATH, and ASCEND_TOOLKIT_HOME is not set" in out
         (npu / f"bs{size}" / "inputs").symlink_to(npu / "inputs")
-    return road
+    return dry_run
 
 
 def readme_commands(folder: Path) -> list[str]:
@@ -90,36 +90,36 @@ def readme_commands(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def returned(road: Road) -> Path:
+def returned(dry_run: DryRun) -> Path:
     """What came back after the commands of both READMEs were run; the om of batch size 4 has the chip's arithmetic."""
     for size, emulates in ((1, {}), (4, {stand_in_cann.EMULATED: "1"})):
-        for command in readme_commands(road.npu / f"bs{size}"):
-            ended = road.on_npu(road.npu / f"bs{size}", command, **emulates)
+        for command in readme_commands(dry_run.npu / f"bs{size}"):
+            ended = dry_run.on_npu(dry_run.npu / f"bs{size}", command, **emulates)
             assert ended.returncode == 0, ended.stdout + ended.stderr
-    return road.npu
+    return dry_run.npu
 
 
-def direct_ap(road: Road, precision: str = "fp16") -> float:
+def direct_ap(dry_run: DryRun, precision: str = "fp16") -> float:
     """That of the emulated chip, which the stand-ins compute with, without any file between."""
-    device, card = create_device("ascend310p:emulated"), road.world.model_card
-    path = next((road.npu / "bs1").glob("*.onnx"))
+    device, card = create_device("ascend310p:emulated"), dry_run.tiny.model_card
+    path = next((dry_run.npu / "bs1").glob("*.onnx"))
     artifact = device.convert(Exported(card, "ascend", path=path), 1, precision)
-    results, _ = detect(device, artifact, card, road.world.dataset, 1)
-    return evaluate(road.world.dataset.instances, results, card.category_ids).AP
+    results, _ = detect(device, artifact, card, dry_run.tiny.dataset, 1)
+    return evaluate(dry_run.tiny.dataset.instances, results, card.category_ids).AP
 
 
-def ap_of(road: Road, folder: Path) -> float:
-    card, images = road.world.model_card, road.world.dataset
+def ap_of(dry_run: DryRun, folder: Path) -> float:
+    card, images = dry_run.tiny.model_card, dry_run.tiny.dataset
     return evaluate(images.instances, detect_outputs(open_outputs(card, images, folder)), card.category_ids).AP
 
 
-def test_inputs_are_files_of_one_image_named_after_it(road: Road) -> None:
-    files = {path.name: path.stat().st_size for path in (road.npu / "inputs").glob("*.bin")}
+def test_inputs_are_files_of_one_image_named_after_it(dry_run: DryRun) -> None:
+    files = {path.name: path.stat().st_size for path in (dry_run.npu / "inputs").glob("*.bin")}
     assert files == {f"{stem}.bin": INPUT_BYTES for stem in STEMS}
 
 
-def test_folder_to_carry_holds_model_command_and_instructions(road: Road) -> None:
-    folder = road.npu / "bs4"
+def test_folder_to_carry_holds_model_command_and_instructions(dry_run: DryRun) -> None:
+    folder = dry_run.npu / "bs4"
     files = {f"{BY_FOUR}.onnx", "README.md", "card.toml", "convert.sh"}
     assert {path.name for path in folder.iterdir()} >= files | {"manifest.json"}
     nodes = [
@@ -137,7 +137,7 @@ def test_folder_to_carry_holds_model_command_and_instructions(road: Road) -> Non
         f"python3 -m ais_bench --model {BY_FOUR}.om --output result --output_dirname {BY_FOUR}-speed --loop 20 "
         "--batchsize 4",
     ]
-    assert load_model_card(str(folder / "card.toml")) == road.world.model_card
+    assert load_model_card(str(folder / "card.toml")) == dry_run.tiny.model_card
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["soc"], manifest["batch_size"], manifest["opset"]) == ("Ascend310P3", 4, {"ai.onnx": 11})
     assert list(manifest["outputs"]) == ["hm", "wh", "reg"]
@@ -155,17 +155,21 @@ def test_stand_in_leaves_the_files_that_ais_bench_is_documented_to_leave(returne
 
 
 @pytest.mark.parametrize(("size", "precision"), [(1, "fp32"), (4, "fp16")])
-def test_ap_over_three_hosts_is_that_of_the_direct_run(road: Road, returned: Path, size: int, precision: str) -> None:
+def test_ap_over_three_hosts_is_that_of_the_direct_run(
+    dry_run: DryRun, returned: Path, size: int, precision: str
+) -> None:
     folder = returned / f"bs{size}" / "result" / f"tiny-310p3-bs{size}"
-    direct = direct_ap(road, precision)
+    direct = direct_ap(dry_run, precision)
     assert direct > 0.3
-    assert ap_of(road, folder) == pytest.approx(direct, abs=1e-6)
-    assert ap_of(road, folder) == ap_of(road, folder)
+    assert ap_of(dry_run, folder) == pytest.approx(direct, abs=1e-6)
+    assert ap_of(dry_run, folder) == ap_of(dry_run, folder)
 
 
-def test_score_says_what_the_outputs_are_and_how_fast_the_tool_says_they_were_made(road: Road, returned: Path) -> None:
+def test_score_says_what_the_outputs_are_and_how_fast_the_tool_says_they_were_made(
+    dry_run: DryRun, returned: Path
+) -> None:
     outputs = returned / "bs4" / "result" / BY_FOUR
-    status, out, err = run("score", *road.data, "--device", "ascend310p", "--outputs", outputs)
+    status, out, err = run("score", *dry_run.data, "--device", "ascend310p", "--outputs", outputs)
     assert status == 0, err
     lines = out.splitlines()
     assert lines[0] == (
@@ -234,54 +238,56 @@ def test_suite_finds_outputs_that_deviate(suite: Suite, returned: Path, tmp_path
     assert ended.stage("outputs", "heads", 1).outcome == "failed"
 
 
-def test_runner_that_prints_nothing_has_its_times_in_the_summary(road: Road, returned: Path, tmp_path: Path) -> None:
+def test_runner_that_prints_nothing_has_its_times_in_the_summary(
+    dry_run: DryRun, returned: Path, tmp_path: Path
+) -> None:
     om = returned / "bs4" / f"{BY_FOUR}.om"
-    silent = replace(road, environment={**road.environment, stand_in_cann.MISTAKES: "prints nothing"})
-    command = f"python3 -m ais_bench --model {om} --input {road.npu}/inputs --output . --output_dirname out"
+    silent = replace(dry_run, environment={**dry_run.environment, stand_in_cann.MISTAKES: "prints nothing"})
+    command = f"python3 -m ais_bench --model {om} --input {dry_run.npu}/inputs --output . --output_dirname out"
     ended = silent.on_npu(tmp_path, command)
     assert "throughput" not in ended.stdout
-    _, out, _ = run("score", *road.data, "--outputs", tmp_path / "out")
+    _, out, _ = run("score", *dry_run.data, "--outputs", tmp_path / "out")
     assert "speed measured elsewhere: 458.3 images/s at batch size 4" in out
 
 
 @pytest.mark.parametrize("tool", ["msit", "benchmark.x86_64"])
-def test_other_runners_bring_the_same_ap(road: Road, returned: Path, tmp_path: Path, tool: str) -> None:
+def test_other_runners_bring_the_same_ap(dry_run: DryRun, returned: Path, tmp_path: Path, tool: str) -> None:
     om = returned / "bs4" / f"{BY_FOUR}.om"
     if tool == "msit":
-        command = f"msit benchmark -om {om} --input {road.npu}/inputs -o result -od out --batch-size 4"
+        command = f"msit benchmark -om {om} --input {dry_run.npu}/inputs -o result -od out --batch-size 4"
     else:
-        files = sorted((road.npu / "inputs").glob("*.bin"), reverse=True)  # its lists are not sorted
+        files = sorted((dry_run.npu / "inputs").glob("*.bin"), reverse=True)  # its lists are not sorted
         (tmp_path / "list.info").write_text("".join(f"{i} {path} 64 64\n" for i, path in enumerate(files)))
         command = f"benchmark.x86_64 -model_type=vision -device_id=0 -batch_size=4 -om_path={om} "
         command += "-input_text_path=list.info -input_width=64 -input_height=64 -output_binary=true -useDvpp=false"
-    ended = road.on_npu(tmp_path, command)
+    ended = dry_run.on_npu(tmp_path, command)
     assert ended.returncode == 0, ended.stdout
-    assert ap_of(road, tmp_path / "result") == pytest.approx(direct_ap(road), abs=1e-6)
+    assert ap_of(dry_run, tmp_path / "result") == pytest.approx(direct_ap(dry_run), abs=1e-6)
     if tool == "benchmark.x86_64":
         names = sorted(path.name for path in (tmp_path / "result" / "dumpOutput_device0").iterdir())
         assert names[:3] == [f"000000000139_{i}.bin" for i in (1, 2, 3)]
-        _, out, _ = run("score", *road.data, "--device", "ascend310", "--outputs", tmp_path / "result")
+        _, out, _ = run("score", *dry_run.data, "--device", "ascend310", "--outputs", tmp_path / "result")
         assert "2000 images/s at batch size 4; 500 a chip; benchmark.x86_64" in out
 
 
-def test_om_with_aipp_takes_pixels_and_brings_the_same_ap(road: Road, tmp_path: Path) -> None:
+def test_om_with_aipp_takes_pixels_and_brings_the_same_ap(dry_run: DryRun, tmp_path: Path) -> None:
     folder = tmp_path / "aipp"
-    assert run("convert", *road.exported, "--aipp", "--output", folder)[0] == 0
-    card = ("--model", folder / "card.toml", "--coco", road.world.coco)
+    assert run("convert", *dry_run.exported, "--aipp", "--output", folder)[0] == 0
+    card = ("--model", folder / "card.toml", "--coco", dry_run.tiny.coco)
     assert run("preprocess", *card, "--output", folder / "inputs")[0] == 0
     assert {path.stat().st_size for path in (folder / "inputs").glob("*.bin")} == {3 * 64 * 64}
     for command in readme_commands(folder)[:2]:
-        assert road.on_npu(folder, command).returncode == 0
-    assert ap_of(road, folder / "result") == pytest.approx(direct_ap(road, "fp32"), abs=1e-4)
+        assert dry_run.on_npu(folder, command).returncode == 0
+    assert ap_of(dry_run, folder / "result") == pytest.approx(direct_ap(dry_run, "fp32"), abs=1e-4)
 
 
-def test_float_files_given_to_an_om_of_pixels_are_found_out(road: Road, tmp_path: Path) -> None:
+def test_float_files_given_to_an_om_of_pixels_are_found_out(dry_run: DryRun, tmp_path: Path) -> None:
     """A float image has the bytes of four images of pixels: the tool takes it for a batch of four without a word."""
     folder = tmp_path / "aipp"
-    run("convert", *road.exported, "--batch-size", 4, "--aipp", "--output", folder)
-    (folder / "inputs").symlink_to(road.npu / "inputs")
+    run("convert", *dry_run.exported, "--batch-size", 4, "--aipp", "--output", folder)
+    (folder / "inputs").symlink_to(dry_run.npu / "inputs")
     for command in readme_commands(folder)[:2]:
-        assert road.on_npu(folder, command).returncode == 0
-    status, _, err = run("score", *road.data, "--outputs", folder / "result")
+        assert dry_run.on_npu(folder, command).returncode == 0
+    status, _, err = run("score", *dry_run.data, "--outputs", folder / "result")
     assert status == 4
     assert "as large as 4 images, as if the om took one input file for a whole batch of 4" in err

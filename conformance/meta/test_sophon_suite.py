@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from conformance.support.example_records import document, run
 from conformance.support.stand_ins import tpu_mlir as fake_tpu_mlir
 from conformance.support.suite import CHECKS, Ended, Suite
-from conformance.support.tiny import IMAGES, World
+from conformance.support.tiny import IMAGES, TinySetup
 from harness.cards.tolerances import load_tolerance
 from harness.report.baseline import regressions
 from harness.report.records import Latency, Perf, Run
@@ -28,7 +28,7 @@ CONVERSION, HEADS, SPEED = (
 
 
 class SophonSuite(Suite):
-    """Runs over the tiny world in a cache of one's choice, with a toolchain that makes mistakes on demand."""
+    """Runs over the tiny setup in a cache of one's choice, with a toolchain that makes mistakes on demand."""
 
     cache = Path()
     mistakes = ""
@@ -46,12 +46,12 @@ class SophonSuite(Suite):
 
 
 @pytest.fixture(scope="module")
-def forked(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SophonSuite]:
+def forked(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SophonSuite]:
     """With a model as the chips take it, lest every run export one."""
-    folder = tmp_path_factory.mktemp("sophon") / "world"
-    shutil.copytree(world.root, folder, ignore=shutil.ignore_patterns("cache", "*.pickle", "*.lock"))
-    own = World(folder)
-    fake_tpu_mlir.static(own.card, world.onnx, own.onnx, 1)
+    folder = tmp_path_factory.mktemp("sophon") / "tiny"
+    shutil.copytree(tiny.root, folder, ignore=shutil.ignore_patterns("cache", "*.pickle", "*.lock"))
+    own = TinySetup(folder)
+    fake_tpu_mlir.static(own.card, tiny.onnx, own.onnx, 1)
     with SophonSuite(own) as suite:
         yield suite
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from conformance.support.suite import CHECKS, Ended, Suite
-from conformance.support.tiny import IMAGES, World
+from conformance.support.tiny import IMAGES, TinySetup
 from harness.checks.evaluate import evaluate
 from harness.devices.artifact import Exported
 from harness.devices.torch import TorchDevice
@@ -40,11 +40,11 @@ def mixed(suite: Suite) -> Ended:
 
 
 @pytest.fixture(scope="session")
-def conforming(suite: Suite, world: World) -> Ended:
+def conforming(suite: Suite, tiny: TinySetup) -> Ended:
     """What a user would type: paths apart from their options, no ONNX of their own, every test of a device."""
-    options = ["-p", "no:cacheprovider", "--model", str(world.card), "--weights", str(world.weights)]
+    options = ["-p", "no:cacheprovider", "--model", str(tiny.card), "--weights", str(tiny.weights)]
     devices = ("-m", "accuracy", "--device", "right,onnxruntime,torch", *CHECKS)
-    return suite.run_once("conforming", *devices, "--coco", str(world.coco), options=options)
+    return suite.run_once("conforming", *devices, "--coco", str(tiny.coco), options=options)
 
 
 def test_correct_devices_conform(conforming: Ended) -> None:
@@ -73,10 +73,10 @@ def test_what_is_no_silicon_says_so_wherever_its_figures_stand(conforming: Ended
     assert "onnxruntime (" not in closing
 
 
-def test_run_says_what_it_ran_on_and_how_much_it_compared(conforming: Ended, world: World) -> None:
+def test_run_says_what_it_ran_on_and_how_much_it_compared(conforming: Ended, tiny: TinySetup) -> None:
     data, environment = conforming.result.data, conforming.result.environment
     assert data is not None
-    assert (data.images, data.sha256) == (IMAGES, world.dataset.content_hash)
+    assert (data.images, data.sha256) == (IMAGES, tiny.dataset.content_hash)
     assert {"torch", "onnx", "onnxruntime", "numpy", "pycocotools", "python", "machine"} <= environment.keys()
     assert f"data: coco, {IMAGES} images, sha256 {data.sha256[:12]}" in conforming.output
     assert conforming.run_of("onnxruntime").executed["provider"] == "CPUExecutionProvider"
@@ -85,9 +85,9 @@ def test_run_says_what_it_ran_on_and_how_much_it_compared(conforming: Ended, wor
         assert f"{count} comparisons over {IMAGES} images on {run.device}" in conforming.output
 
 
-def test_ap_is_the_networks_own_on_the_same_images(conforming: Ended, world: World) -> None:
-    card, dataset, device = world.model_card, world.dataset, TorchDevice()
-    module = load_subject(card, world.weights, None).module
+def test_ap_is_the_networks_own_on_the_same_images(conforming: Ended, tiny: TinySetup) -> None:
+    card, dataset, device = tiny.model_card, tiny.dataset, TorchDevice()
+    module = load_subject(card, tiny.weights, None).module
     artifact = device.convert(Exported(card, "module", module=module), 1, "fp32")
     expected = evaluate(dataset.instances, detect(device, artifact, card, dataset, 1)[0], card.category_ids).AP
     assert expected > 0.3
@@ -189,18 +189,18 @@ def test_document_is_the_same_from_two_processes_but_for_the_speed(suite: Suite,
     assert one == two
 
 
-def test_golden_heads_are_those_of_the_weights_and_not_of_the_onnx(suite: Suite, world: World) -> None:
-    model = onnx.load(world.onnx)
+def test_golden_heads_are_those_of_the_weights_and_not_of_the_onnx(suite: Suite, tiny: TinySetup) -> None:
+    model = onnx.load(tiny.onnx)
     [bias] = [tensor for tensor in model.graph.initializer if tensor.name == "reg.2.bias"]
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 0.01, bias.name))
-    other = world.root / "other.onnx"
+    other = tiny.root / "other.onnx"
     onnx.save(model, other)
     ended = suite.run(f"--onnx={other}", "--device=onnxruntime", "--batch-sizes=1", *CHECKS)
     assert (ended.status, ended.result.verdict) == (1, "deviates")
     assert "head reg: measured 0.01" in (ended.stage("onnxruntime", "heads", 1).detail or "")
 
 
-def test_onnx_without_weights_is_its_own_reference(suite: Suite, world: World) -> None:
+def test_onnx_without_weights_is_its_own_reference(suite: Suite, tiny: TinySetup) -> None:
     options = [option for option in suite.options if not option.startswith("--weights")]
     ended = suite.run("--device=right,swapped", *CHECKS, options=options)
     assert ended.run_of("right").verdict == "conforms"

@@ -31,14 +31,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Judge the devices in the order in which they were given, each at its batch sizes in theirs, as `check` does."""
     options = config.stash[CONFIG]
-    judged = {item: item.callspec.params for item in items if "device_name" in getattr(item, "fixturenames", ())}
+    judged = [item for item in items if "device_name" in getattr(item, "fixturenames", ())]
 
     def place(item: pytest.Item) -> tuple[int, int]:
-        given = judged[item]
+        given: dict[str, Any] = getattr(item, "callspec").params  # noqa: B009 - parametrised items have one
         return options.devices.index(given["device_name"]), options.batch_sizes.index(given["batch_size"])
 
     in_order = iter(sorted(judged, key=place))
-    items[:] = [next(in_order) if item in judged else item for item in items]
+    known = set(judged)
+    items[:] = [next(in_order) if item in known else item for item in items]
 
 
 def make_session(config: pytest.Config) -> Session:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from filelock import FileLock
 
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.report.records import Document, Run, Stage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -59,14 +59,14 @@ class Ended:
 
 
 class Suite:
-    """Starts runs of the suite over the tiny world.
+    """Starts runs of the suite over the tiny setup.
 
     Args:
-        world: The model, the data and the devices.
+        tiny: The model, the data and the devices.
     """
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, tiny: TinySetup) -> None:
+        self.tiny = tiny
         self._folder = TemporaryDirectory(prefix="suite-runs-")
         self._forker = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("forker.py"))],
@@ -90,18 +90,18 @@ class Suite:
     def environment(self) -> dict[str, str]:
         """Environment of a shell, without that of the pytest that runs this test."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        own = {"PYTHONPATH": str(self.world.vendor), "OMP_NUM_THREADS": "1"}
-        return {**kept, **own, "CENTERNET_CONFORMANCE_CACHE": str(self.world.root / "cache")}
+        own = {"PYTHONPATH": str(self.tiny.vendor), "OMP_NUM_THREADS": "1"}
+        return {**kept, **own, "CENTERNET_CONFORMANCE_CACHE": str(self.tiny.root / "cache")}
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Model and data of the tiny world, without an export in every run."""
-        world = self.world
-        given = {"--model": world.card, "--weights": world.weights, "--onnx": world.onnx, "--coco": world.coco}
+        """Model and data of the tiny setup, without an export in every run."""
+        tiny = self.tiny
+        given = {"--model": tiny.card, "--weights": tiny.weights, "--onnx": tiny.onnx, "--coco": tiny.coco}
         return ("-p", "no:cacheprovider", *(f"{name}={path}" for name, path in given.items()))
 
     def check(self, *arguments: str) -> Ended:
-        """``python -m harness check`` on the model and the data of the tiny world."""
+        """``python -m harness check`` on the model and the data of the tiny setup."""
         return self.run(*arguments, options=("check", *self.options[2:]), module="harness")
 
     def run(
@@ -111,7 +111,7 @@ class Suite:
         options: Sequence[str] | None = None,
         module: str = "pytest",
     ) -> Ended:
-        """``pytest`` with `options` (those of the tiny world) and `arguments`, of which the last of a name counts."""
+        """``pytest`` with `options` (those of the tiny setup) and `arguments`, of which the last of a name counts."""
         folder = Path(self._folder.name)
         if results is None:
             results = folder / "results.json"
@@ -120,9 +120,9 @@ class Suite:
             "module": module,
             "arguments": [*(self.options if options is None else options), f"--results={results}", *arguments],
             "environment": self.environment,
-            "path": [str(self.world.vendor)],
+            "path": [str(self.tiny.vendor)],
             "output": str(folder / "output"),
-            "bytecode": str(self.world.root / "bytecode"),
+            "bytecode": str(self.tiny.root / "bytecode"),
         }
         (folder / "output").write_text("")
         assert self._forker.stdin is not None
@@ -135,7 +135,7 @@ class Suite:
 
     def run_once(self, name: str, *arguments: str, options: Sequence[str] | None = None) -> Ended:
         """`run`, but once for all processes of these tests; `name` stands for what is run."""
-        file = self.world.root / f"{name}.pickle"
+        file = self.tiny.root / f"{name}.pickle"
         with FileLock(file.with_suffix(".lock")):
             if not file.exists():
                 file.write_bytes(pickle.dumps(self.run(*arguments, options=options)))

@@ -55,7 +55,7 @@ hm = "logits"
 """
 
 
-class World:
+class TinySetup:
     """The paths of all parts, below one folder."""
 
     def __init__(self, root: Path) -> None:
@@ -72,19 +72,19 @@ class World:
         return load_coco(self.coco)
 
 
-def make_world(root: Path) -> World:
+def make_tiny(root: Path) -> TinySetup:
     """Write all parts into the empty folder `root`."""
-    world = World(root)
-    world.card.write_text(CARD, encoding="utf-8")
+    tiny = TinySetup(root)
+    tiny.card.write_text(CARD, encoding="utf-8")
     network = tiny_network()
-    torch.save({"state_dict": network.state_dict()}, world.weights)
-    export_standard(network, world.model_card, world.onnx, batch_size=None, weights_sha256=file_sha256(world.weights))
-    materialise(load_spec(), "val", root, limit=IMAGES).rename(world.coco)
-    _annotate(world, network)
-    world.vendor.mkdir()
-    vendor.install(world.vendor)
-    _choose_unseen(world)
-    return world
+    torch.save({"state_dict": network.state_dict()}, tiny.weights)
+    export_standard(network, tiny.model_card, tiny.onnx, batch_size=None, weights_sha256=file_sha256(tiny.weights))
+    materialise(load_spec(), "val", root, limit=IMAGES).rename(tiny.coco)
+    _annotate(tiny, network)
+    tiny.vendor.mkdir()
+    vendor.install(tiny.vendor)
+    _choose_unseen(tiny)
+    return tiny
 
 
 def tiny_network() -> HeadedNetwork:
@@ -97,9 +97,9 @@ def tiny_network() -> HeadedNetwork:
     return network
 
 
-def _annotate(world: World, network: HeadedNetwork) -> None:
+def _annotate(tiny: TinySetup, network: HeadedNetwork) -> None:
     """Replace the annotations of the data set by the best detections of the network."""
-    card, dataset, device = world.model_card, world.dataset, TorchDevice()
+    card, dataset, device = tiny.model_card, tiny.dataset, TorchDevice()
     artifact = device.convert(Exported(card, "module", module=network), 1, "fp32")
     results, _ = detect(device, artifact, card, dataset, 1)
     annotations: list[dict[str, Any]] = []
@@ -109,14 +109,14 @@ def _annotate(world: World, network: HeadedNetwork) -> None:
             entry = {"id": len(annotations) + 1, "image_id": image_id, "category_id": card.category_ids[index]}
             box = {"bbox": [x1, y1, width, height], "area": width * height, "iscrowd": 0}
             annotations.append({**entry, **box})
-    file = world.coco / "annotations" / "instances_val2017.json"
+    file = tiny.coco / "annotations" / "instances_val2017.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": annotations}))
 
 
-def _choose_unseen(world: World) -> None:
+def _choose_unseen(tiny: TinySetup) -> None:
     """Write the images whose heads are not compared to a file for `Selective`."""
-    dataset = world.dataset
+    dataset = tiny.dataset
     others = [image_id for place, image_id in enumerate(dataset.image_ids) if place not in COMPARED]
-    images = [preprocess(world.model_card, dataset.read_image(image_id))[0] for image_id in others]
+    images = [preprocess(tiny.model_card, dataset.read_image(image_id))[0] for image_id in others]
     unseen = [zlib.crc32(image.tobytes()) for image in images]
-    (world.vendor / "unseen.json").write_text(json.dumps(unseen))
+    (tiny.vendor / "unseen.json").write_text(json.dumps(unseen))

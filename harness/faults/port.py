@@ -1,7 +1,4 @@
-"""A whole port made of forms: what a user's own program would compute, and the doors by which its work comes in.
-
-The doors are those of any port: a device class, or files with inputs, heads and detections.
-"""
+"""Ports that compute by a `PortSpec`, right or wrong, as a device class or as a writer of files."""
 
 from __future__ import annotations
 
@@ -19,20 +16,21 @@ from harness.centernet.heads import output_specs, read_heads
 from harness.centernet.networks import HeadedNetwork
 from harness.devices.artifact import Artifact, Exported, TensorSpec
 from harness.export.network import CardNetwork
-from harness.faults.decoding import decode_in
-from harness.faults.forms import Forms, NetForm
-from harness.faults.net import faulty_network
-from harness.faults.outputs import source_of, spoil
-from harness.faults.prep import prepare
+from harness.faults.port_spec import PortSpec
+from harness.faults.stages.batch import source_of
+from harness.faults.stages.decode import decode_as
+from harness.faults.stages.heads import spoil
+from harness.faults.stages.network import NetworkSpec, faulty_network
+from harness.faults.stages.numeric import Arrays
+from harness.faults.stages.preprocess import prepare
 from harness.types import Detections, Outputs, Placement, UInt8
 
-Arrays = dict[str, NDArray[Any]]
-Runner = Callable[[NetForm, NDArray[np.generic]], Arrays]
-"""From the form of the network and one batch to its heads by name, hm as logits."""
+Runner = Callable[[NetworkSpec, NDArray[np.generic]], Arrays]
+"""Computes the heads of one batch by name, hm as logits, by a specification of the network."""
 
 
 class TorchRunner:
-    """Runs a network in any form on PyTorch; each form is built once.
+    """Runs a network by any specification on PyTorch; each is built once.
 
     Args:
         card: The contract.
@@ -44,34 +42,36 @@ class TorchRunner:
         logits = card.output.model_copy(update={"hm": "logits"})
         self.card = card.model_copy(update={"output": logits})
         self.module, self.half = module, half
-        self._built: dict[NetForm, CardNetwork] = {}
+        self._built: dict[NetworkSpec, CardNetwork] = {}
 
-    def __call__(self, form: NetForm, images: NDArray[np.generic]) -> Arrays:
-        """The heads of one batch."""
-        if form not in self._built:
-            network = CardNetwork(faulty_network(self.module, form), self.card)
-            self._built[form] = network.half() if self.half else network
+    def __call__(self, spec: NetworkSpec, images: NDArray[np.generic]) -> Arrays:
+        """Compute the heads of one batch."""
+        if spec not in self._built:
+            network = CardNetwork(faulty_network(self.module, spec), self.card)
+            self._built[spec] = network.half() if self.half else network
         with torch.inference_mode():
-            outputs = self._built[form](torch.from_numpy(np.ascontiguousarray(images)))
+            outputs = self._built[spec](torch.from_numpy(np.ascontiguousarray(images)))
         named = {name: output.numpy() for name, output in zip(self.card.output.names, outputs, strict=True)}
         return dict(read_heads(self.card, named, len(images)))
 
 
 class OutputsRunner:
-    """Runs a network that is known by its outputs only, in the one form that it has.
+    """Runs a network whose layers are not known, such as an ONNX; it can only be run as it is.
 
     Args:
         card: The contract.
-        run: From one batch to outputs by name.
+        run: Computes the outputs of one batch by name.
     """
 
     def __init__(self, card: ModelCard, run: Callable[[NDArray[np.generic]], Outputs]) -> None:
         self.card, self.run = card, run
 
-    def __call__(self, form: NetForm, images: NDArray[np.generic]) -> Arrays:
-        """The heads of one batch."""
-        if form != NetForm():
-            raise ValueError("nobody can look into this network")
+    def __call__(self, spec: NetworkSpec, images: NDArray[np.generic]) -> Arrays:
+        """Compute the heads of one batch."""
+        if spec != NetworkSpec():
+            raise ValueError(
+                "no fault can be put into the network: only its outputs are known; pass the module (--weights) instead"
+            )
         heads = dict(read_heads(self.card, self.run(images), len(images)))
         if self.card.output.hm == "probability":
             hm = np.clip(heads["hm"].astype(np.float64), 1e-12, 1 - 1e-7)
@@ -81,62 +81,62 @@ class OutputsRunner:
 
 @dataclass(frozen=True)
 class Port:
-    """A port that computes in certain forms.
+    """Port that computes by a specification.
 
     Attributes:
         card: The contract that it should keep.
         runner: Its network.
-        forms: How it computes.
+        spec: How it computes.
         batch_size: With which it runs.
     """
 
     card: ModelCard
     runner: Runner
-    forms: Forms = field(default_factory=Forms)
+    spec: PortSpec = field(default_factory=PortSpec)
     batch_size: int = 1
 
     def inputs(self, images: Iterable[UInt8]) -> list[tuple[NDArray[Any], Placement]]:
-        """The network input of each image, and where the port believes the image to lie."""
-        return [prepare(self.card, self.forms.prep, image) for image in images]
+        """Compute the network input of each image, and where the port takes the image to lie."""
+        return [prepare(self.card, self.spec.preprocess, image) for image in images]
 
     def heads(self, images: Iterable[UInt8]) -> list[Arrays]:
-        """The heads (1, channels, h, w) of each image, by name; of another shape where the port mistakes them."""
+        """Compute the heads (1, channels, h, w) of each image, by name; a fault may change their shapes."""
         arrays = [array for array, _ in self.inputs(images)]
         count = len(arrays)
-        places = [source_of(self.forms.slots, index, self.batch_size) for index in range(count)]
+        places = [source_of(self.spec.batch, index, self.batch_size) for index in range(count)]
         # Slots beyond the last image are empty.
         arrays += [np.zeros_like(arrays[-1])] * max(0, 1 + max(places) - count)
         own = [self.head_of(array) for array in arrays]
         return [own[place] for place in places]
 
     def head_of(self, array: NDArray[Any]) -> Arrays:
-        """The heads of one network input."""
-        heads = self.runner(self.forms.net, array[None])
-        return spoil(self.card, self.forms.heads, self.forms.number, heads)
+        """Compute the heads of one network input."""
+        heads = self.runner(self.spec.network, array[None])
+        return spoil(self.card, self.spec.heads, self.spec.numeric, heads)
 
     def detections(self, images: Iterable[UInt8]) -> list[Detections]:
-        """The detections of each image, boxes in cells of the output grid."""
-        return [decode_in(self.card, self.forms.decode, heads) for heads in self.heads(images)]
+        """Compute the detections of each image, boxes in cells of the output grid."""
+        return [decode_as(self.card, self.spec.decode, heads) for heads in self.heads(images)]
 
 
 class PortDevice:
-    """A port as a device: takes what the suite preprocessed, gives what the port's network and outputs make of it.
+    """Device made of a port: computes outputs from the network inputs that the suite prepared.
 
     Args:
         card: Its device card.
-        forms: How it computes from there on.
+        spec: How it computes its network, heads, numbers and batches.
         half: Compute in float16.
     """
 
-    def __init__(self, card: DeviceCard, forms: Forms, *, half: bool = False) -> None:
-        self.card, self.forms, self.half = card, forms, half
+    def __init__(self, card: DeviceCard, spec: PortSpec, *, half: bool = False) -> None:
+        self.card, self.spec, self.half = card, spec, half
         self._before: Arrays | None = None
 
     def check(self) -> None:
-        """It is there."""
+        """Do nothing: it is always there."""
 
     def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
-        """Take the network in the form of this port."""
+        """Prepare to run the network by this port's specification."""
         del batch_size, precision
         assert isinstance(exported.module, HeadedNetwork)
         card = exported.card
@@ -145,19 +145,19 @@ class PortDevice:
         return Artifact((runner, card), inputs, output_specs(card, None), None)
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
-        """Run one batch, with the mistakes of the forms; what is stale is of the last call."""
+        """Run one batch; stale samples are those of the call before."""
         payload: Any = artifact.payload
         runner, card = payload
         slots = len(images)
-        own = spoil(card, self.forms.heads, self.forms.number, runner(self.forms.net, images))
+        own = spoil(card, self.spec.heads, self.spec.numeric, runner(self.spec.network, images))
         before, self._before = self._before, own
         found = own
         if before is not None and len(before["hm"]) == slots:
             joined = {name: np.concatenate([before[name], own[name]]) for name in own}
-            places = [source_of(self.forms.slots, slots + slot, slots) for slot in range(slots)]
+            places = [source_of(self.spec.batch, slots + slot, slots) for slot in range(slots)]
             found = {name: joined[name][places] for name in own}
-        elif self.forms.slots.order in ("reversed", "first"):
-            places = [source_of(self.forms.slots, slot, slots) for slot in range(slots)]
+        elif self.spec.batch.order in ("reversed", "first"):
+            places = [source_of(self.spec.batch, slot, slots) for slot in range(slots)]
             found = {name: own[name][places] for name in own}
         names = card.output.names
         if card.output.concatenated:
@@ -166,14 +166,14 @@ class PortDevice:
 
 
 def write_heads_folder(folder: Path, stems: Iterable[str], heads: Iterable[Arrays]) -> None:
-    """STEM.npz for each image, as `infer` and other tools write them."""
+    """Write STEM.npz for each image, as `infer` and other tools do."""
     folder.mkdir(parents=True)
     for stem, arrays in zip(stems, heads, strict=True):
         np.savez(folder / f"{stem}.npz", **{name: values[0] for name, values in arrays.items()})
 
 
 def write_inputs_folder(folder: Path, stems: Iterable[str], inputs: Iterable[NDArray[Any]]) -> None:
-    """STEM.bin for each image, as `preprocess` and other tools write them."""
+    """Write STEM.bin for each image, as `preprocess` and other tools do."""
     folder.mkdir(parents=True)
     for stem, array in zip(stems, inputs, strict=True):
         (folder / f"{stem}.bin").write_bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())

@@ -13,9 +13,11 @@ from harness.faults import CATALOGUE, Setting
 from harness.faults.diagnosis.evidence import HeadsEvidence
 from harness.faults.diagnosis.explanation import Hypothesis
 from harness.faults.diagnosis.predict import Chain
-from harness.faults.diagnosis.search import SECONDS, Diagnosis
+from harness.faults.diagnosis.search import Search
+from harness.faults.diagnosis.search_table import TABLE
 from harness.faults.diagnosis.text import answers, as_records
-from harness.faults.port import Arrays, OutputsRunner, Runner, TorchRunner
+from harness.faults.port import OutputsRunner, Runner, TorchRunner
+from harness.faults.stages.numeric import Arrays
 from harness.report import records
 from harness.run.pipeline import batches
 from harness.run.reference import Reference
@@ -42,8 +44,8 @@ def diagnose_device(session: Session, name: str, batch_size: int) -> list[record
     setting = Setting.of(session.card, session.subject.module, session.options.precision, batch_size)
     earlier = session.explained.get(name)
     # What was sought for in vain at one batch size is hardly found at another, unless it is about batches.
-    seconds = SECONDS if earlier is None else SECONDS / 4
-    search = Diagnosis(chain, evidence, setting, CATALOGUE, seconds)
+    budget = TABLE.cost.budget if earlier is None else TABLE.cost.budget_again
+    search = Search(chain, evidence, setting, CATALOGUE, budget)
     if earlier is not None and earlier.faults and search.explained_by(Hypothesis(earlier.faults, earlier.params)):
         return []  # told at another batch size
     found = search.explain()

@@ -10,7 +10,7 @@ import pytest
 
 from conformance.catalogue.adequacy import example_log
 from conformance.support.command_line import run
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.checks.evaluate import evaluate_records
 from harness.data.detections import to_coco_json
 from harness.devices.artifact import Exported
@@ -25,10 +25,10 @@ Files = dict[str, Path]
 
 
 @pytest.fixture(scope="module")
-def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Files:
+def files(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> Files:
     """What a right port writes."""
-    folder, card, dataset = tmp_path_factory.mktemp("port"), world.model_card, world.dataset
-    device, module = TorchDevice(), load_subject(world.model_card, world.weights, None).module
+    folder, card, dataset = tmp_path_factory.mktemp("port"), tiny.model_card, tiny.dataset
+    device, module = TorchDevice(), load_subject(tiny.model_card, tiny.weights, None).module
     artifact = device.convert(Exported(card, "module", module=module), 1, "fp32")
     found = {name: folder / name for name in ("inputs", "heads", "results", "claim", "speed")}
     write_inputs(card, dataset, found["inputs"])
@@ -41,14 +41,14 @@ def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Files:
     return found
 
 
-def compare(world: World, files: Files) -> tuple[int, str]:
-    options = {"model": world.card, "weights": world.weights, "coco": world.coco, **files}
+def compare(tiny: TinySetup, files: Files) -> tuple[int, str]:
+    options = {"model": tiny.card, "weights": tiny.weights, "coco": tiny.coco, **files}
     status, out, err = run("compare", *(part for name, value in options.items() for part in (f"--{name}", value)))
     return status, out + err
 
 
-def test_files_of_a_right_port_conform(world: World, files: Files) -> None:
-    status, output = compare(world, files)
+def test_files_of_a_right_port_conform(tiny: TinySetup, files: Files) -> None:
+    status, output = compare(tiny, files)
     assert status == 0, output
     assert "verdict: conforms, 11 images" in output
     for stage in ("preprocess", "heads", "detections", "evaluate", "speed"):
@@ -76,11 +76,11 @@ def corners(rows: list[dict[str, Any]]) -> None:
     ],
 )
 def test_what_is_wrong_is_named_in_its_stage(
-    world: World, files: Files, tmp_path: Path,
+    tiny: TinySetup, files: Files, tmp_path: Path,
     name: str, edit: Any, stage: str, fault: str,  # noqa: ANN401
 ) -> None:  # fmt: skip
     given = {part: file for part, file in files.items() if part != "claim"}
-    status, output = compare(world, {**given, name: edited(files[name], tmp_path, edit)})
+    status, output = compare(tiny, {**given, name: edited(files[name], tmp_path, edit)})
     assert status == 1
     wrong = [line for line in output.splitlines() if line.startswith("stage") and ": 0 of" not in line]
     assert [line.split(":")[0] for line in wrong] == [f"stage {stage}"]
@@ -88,9 +88,9 @@ def test_what_is_wrong_is_named_in_its_stage(
     assert f"diagnosis: {description}" in output
 
 
-def test_figures_that_the_results_do_not_read_deviate(world: World, files: Files, tmp_path: Path) -> None:
+def test_figures_that_the_results_do_not_read_deviate(tiny: TinySetup, files: Files, tmp_path: Path) -> None:
     claim = edited(files["claim"], tmp_path, lambda figures: {**figures, "AP": figures["AP"] - 0.1})
-    status, output = compare(world, {"results": files["results"], "claim": claim})
+    status, output = compare(tiny, {"results": files["results"], "claim": claim})
     assert status == 1
     assert "stage evaluate: 1 of 2 comparisons deviate: AP: measured 0.1" in output
     assert "diagnosis: unknown: none of the known mistakes gives these figures" in output
@@ -105,13 +105,13 @@ def test_figures_that_the_results_do_not_read_deviate(world: World, files: Files
     ],
 )
 def test_files_that_are_none_are_refused(
-    world: World, files: Files, tmp_path: Path,
+    tiny: TinySetup, files: Files, tmp_path: Path,
     name: str, text: str | None, message: str,
 ) -> None:  # fmt: skip
     file = tmp_path / "given"
     if text is not None:
         file.write_text(text)
-    status, output = compare(world, {"results": files["results"], name: file})
+    status, output = compare(tiny, {"results": files["results"], name: file})
     assert status == 4
     assert message in output
     assert "remedy: " in output

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.support.stand_ins import tpu_mlir as fake_tpu_mlir
-from conformance.support.tiny import IMAGES, World
+from conformance.support.tiny import IMAGES, TinySetup
 from harness.cards import ModelCard
 from harness.centernet.preprocess import preprocess
 from harness.data.calibration import Calibration
@@ -23,9 +23,9 @@ from harness.errors import HarnessError
 
 
 @pytest.fixture
-def coco(world: World, tmp_path: Path) -> Path:
+def coco(tiny: TinySetup, tmp_path: Path) -> Path:
     """A copy of the tiny data set, for changes."""
-    return Path(shutil.copytree(world.coco, tmp_path / "coco"))
+    return Path(shutil.copytree(tiny.coco, tmp_path / "coco"))
 
 
 def preprocessed(card: ModelCard, dataset: Dataset, image_id: int) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
@@ -47,8 +47,10 @@ def test_as_many_images_as_asked_are_spread_from_the_first_to_the_last(available
 
 
 @pytest.mark.parametrize("size", [1, 4])
-def test_inputs_are_the_preprocessed_images_and_the_last_batch_is_filled_with_images(world: World, size: int) -> None:
-    card, dataset = world.model_card, world.dataset
+def test_inputs_are_the_preprocessed_images_and_the_last_batch_is_filled_with_images(
+    tiny: TinySetup, size: int
+) -> None:
+    card, dataset = tiny.model_card, tiny.dataset
     calibration = Calibration(card, dataset, 6)
     fed = [image for batch in calibration.inputs(size) for image in batch]
     ids = [*calibration.image_ids, *calibration.image_ids][: -(-6 // size) * size]
@@ -58,36 +60,36 @@ def test_inputs_are_the_preprocessed_images_and_the_last_batch_is_filled_with_im
         assert image.dtype == np.float32
 
 
-def test_key_is_that_of_the_images_and_of_how_they_are_fed(world: World, coco: Path) -> None:
-    card = world.model_card
+def test_key_is_that_of_the_images_and_of_how_they_are_fed(tiny: TinySetup, coco: Path) -> None:
+    card = tiny.model_card
     key = Calibration(card, load_coco(coco), IMAGES).key()
-    assert key == Calibration(card, world.dataset, IMAGES).key()  # wherever they lie
-    assert key != Calibration(card, world.dataset, IMAGES - 1).key()
+    assert key == Calibration(card, tiny.dataset, IMAGES).key()  # wherever they lie
+    assert key != Calibration(card, tiny.dataset, IMAGES - 1).key()
     other = card.model_copy(update={"input": card.input.model_copy(update={"mean": (0.4, 0.4, 0.4)})})
-    assert key != Calibration(other, world.dataset, IMAGES).key()
-    assert key == Calibration(card.model_copy(update={"description": "d"}), world.dataset, IMAGES).key()
+    assert key != Calibration(other, tiny.dataset, IMAGES).key()
+    assert key == Calibration(card.model_copy(update={"description": "d"}), tiny.dataset, IMAGES).key()
 
 
-def test_key_changes_with_the_bytes_of_an_image(world: World, coco: Path) -> None:
-    key = Calibration(world.model_card, load_coco(coco), 3).key()
+def test_key_changes_with_the_bytes_of_an_image(tiny: TinySetup, coco: Path) -> None:
+    key = Calibration(tiny.model_card, load_coco(coco), 3).key()
     first, *_, last = sorted((coco / "val2017").iterdir())
     last.write_bytes(last.read_bytes() + b"\0")
-    changed = Calibration(world.model_card, load_coco(coco), 3).key()
+    changed = Calibration(tiny.model_card, load_coco(coco), 3).key()
     assert changed != key
     unused = sorted((coco / "val2017").iterdir())[1]
     unused.write_bytes(first.read_bytes())
-    assert Calibration(world.model_card, load_coco(coco), 3).key() == changed
+    assert Calibration(tiny.model_card, load_coco(coco), 3).key() == changed
 
 
-def test_no_images_are_an_error_that_names_the_folder(world: World, tmp_path: Path) -> None:
+def test_no_images_are_an_error_that_names_the_folder(tiny: TinySetup, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="no image to calibrate with") as caught:
-        Calibration(world.model_card, Dataset(tmp_path, Instances((), (), ()))).key()
+        Calibration(tiny.model_card, Dataset(tmp_path, Instances((), (), ()))).key()
     assert caught.value.file == str(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return fake_tpu_mlir.static(world.card, world.onnx, tmp_path_factory.mktemp("export") / "tiny.onnx", 2)
+def exported(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return fake_tpu_mlir.static(tiny.card, tiny.onnx, tmp_path_factory.mktemp("export") / "tiny.onnx", 2)
 
 
 @pytest.fixture
@@ -102,13 +104,13 @@ def with_images(order: Exported, dataset: Dataset, count: int) -> Exported:
 
 
 def test_tool_gets_the_samples_under_the_models_input_and_they_are_not_kept(
-    world: World, order: Exported, tmp_path: Path
+    tiny: TinySetup, order: Exported, tmp_path: Path
 ) -> None:
     root = fake_tpu_mlir.install(tmp_path / "cache")
-    create_device("bm1684x:simulated").convert(with_images(order, world.dataset, 5), 2, "int8")
+    create_device("bm1684x:simulated").convert(with_images(order, tiny.dataset, 5), 2, "int8")
     given = sorted((root / fake_tpu_mlir.DATASET).iterdir())
     assert len(given) == 3  # batches of two
-    expected = list(Calibration(order.card, world.dataset, 5).inputs(2))
+    expected = list(Calibration(order.card, tiny.dataset, 5).inputs(2))
     for file, batch in zip(given, expected, strict=True):
         with np.load(file) as saved:
             assert saved.files == [order.card.input.name]
@@ -116,7 +118,7 @@ def test_tool_gets_the_samples_under_the_models_input_and_they_are_not_kept(
     assert not list((tmp_path / "cache" / "calibration").rglob("*.npz"))
 
 
-def test_other_images_give_other_ranges(world: World, coco: Path, order: Exported, tmp_path: Path) -> None:
+def test_other_images_give_other_ranges(tiny: TinySetup, coco: Path, order: Exported, tmp_path: Path) -> None:
     root, device = fake_tpu_mlir.install(tmp_path / "cache"), create_device("bm1684:simulated")
     for _ in range(2):
         device.convert(with_images(order, load_coco(coco), 3), 2, "int8")

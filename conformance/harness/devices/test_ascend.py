@@ -13,7 +13,7 @@ import pytest
 
 from conformance.support.stand_ins import cann as stand_in_cann
 from conformance.support.stand_ins.ascend_runtimes import Acl, InferSession, module
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.centernet.heads import check_contract
 from harness.convert.ascend.npu_smi import find_npus
 from harness.devices.artifact import Artifact, Exported
@@ -25,7 +25,7 @@ from harness.types import Float32, Outputs
 
 
 @pytest.fixture
-def images(world: World) -> Float32:
+def images(tiny: TinySetup) -> Float32:
     random = np.random.default_rng(3)
     return random.standard_normal((2, 3, 64, 64)).astype(np.float32)
 

@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from conformance.support.small_model import SHA256, small_card, small_images
 from conformance.support.small_model import tiny_network as network_with_dcn
 from conformance.support.suite import CHECKS, Suite
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.cards import load_model_card
 from harness.cards.tolerances import load_tolerance
 from harness.centernet.heads import check_contract, read_heads
@@ -162,11 +162,11 @@ def with_deformable_layer(model: ModelProto) -> ModelProto:
 
 
 @pytest.fixture(scope="module")
-def suite_of_ascend(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+def suite_of_ascend(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """With a model as ATC takes it, lest every run export one."""
-    folder = tmp_path_factory.mktemp("ascend") / "world"
-    shutil.copytree(world.root, folder, ignore=shutil.ignore_patterns("cache", "*.pickle", "*.lock"))
-    own = World(folder)
+    folder = tmp_path_factory.mktemp("ascend") / "tiny"
+    shutil.copytree(tiny.root, folder, ignore=shutil.ignore_patterns("cache", "*.pickle", "*.lock"))
+    own = TinySetup(folder)
     model = onnx.load(own.onnx)
     model.opset_import[0].version = 13  # of its operators, the same in all that is used here
     onnx.save(with_deformable_layer(model), own.onnx)
@@ -204,7 +204,7 @@ def test_no_speed_is_claimed_for_an_emulated_chip(suite_of_ascend: Suite) -> Non
 
 def test_graph_with_its_heads_exchanged_deviates(suite_of_ascend: Suite, tmp_path: Path) -> None:
     """Wh and reg are of one shape: only their values tell."""
-    model = onnx.load(suite_of_ascend.world.onnx)
+    model = onnx.load(suite_of_ascend.tiny.onnx)
     names = {"wh": "reg", "reg": "wh"}
     for node in model.graph.node:
         node.output[:] = [names.get(name, name) for name in node.output]

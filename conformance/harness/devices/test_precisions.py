@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from conformance.support.small_model import SHA256, small_card, small_images, small_network, tiny_network
 from conformance.support.suite import CHECKS, Suite
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.centernet.ops import DCNv2
 from harness.convert.onnxruntime import float_nodes
 from harness.data.calibration import Calibration
@@ -57,8 +57,8 @@ def moved(one: Outputs, other: Outputs) -> dict[str, float]:
     return {name: float(np.abs(one[name] - other[name]).max() / np.abs(other[name]).max()) for name in other}
 
 
-def test_int8_executes_in_int8_and_says_what_does_not(world: World, exported: Exported, cache: Path) -> None:
-    artifact = OnnxRuntimeDevice().convert(with_images(exported, world.dataset), 2, "int8")
+def test_int8_executes_in_int8_and_says_what_does_not(tiny: TinySetup, exported: Exported, cache: Path) -> None:
+    artifact = OnnxRuntimeDevice().convert(with_images(exported, tiny.dataset), 2, "int8")
     assert artifact.batch_size is None
     assert artifact.executed["precision"] == "int8"
     assert artifact.executed["int8 operators"] == "1 x QLinearConv"  # the others are the heads' and the DCNv2's
@@ -68,19 +68,19 @@ def test_int8_executes_in_int8_and_says_what_does_not(world: World, exported: Ex
     assert weights == [True, *[False] * 8]
 
 
-def test_int8_moves_the_heads_by_little_and_more_than_nothing(world: World, exported: Exported, cache: Path) -> None:
-    found = moved(outputs(with_images(exported, world.dataset, 8), "int8"), outputs(exported, "fp32"))
+def test_int8_moves_the_heads_by_little_and_more_than_nothing(tiny: TinySetup, exported: Exported, cache: Path) -> None:
+    found = moved(outputs(with_images(exported, tiny.dataset, 8), "int8"), outputs(exported, "fp32"))
     assert all(1e-4 < share < 0.2 for share in found.values()), found
 
 
-def test_ranges_are_those_of_the_images(world: World, exported: Exported, cache: Path) -> None:
-    few = outputs(with_images(exported, world.dataset, 2), "int8")
-    more = outputs(with_images(exported, world.dataset, 9), "int8")
+def test_ranges_are_those_of_the_images(tiny: TinySetup, exported: Exported, cache: Path) -> None:
+    few = outputs(with_images(exported, tiny.dataset, 2), "int8")
+    more = outputs(with_images(exported, tiny.dataset, 9), "int8")
     assert max(moved(few, more).values()) > 0
 
 
-def test_int8_is_made_once(world: World, exported: Exported, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = with_images(exported, world.dataset)
+def test_int8_is_made_once(tiny: TinySetup, exported: Exported, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = with_images(exported, tiny.dataset)
     first = outputs(order, "int8")
     monkeypatch.setattr("harness.convert.onnxruntime.quantize_static", None)
     again = outputs(order, "int8")
@@ -95,8 +95,10 @@ def test_int8_without_images_is_refused(exported: Exported, cache: Path) -> None
     assert not cache.exists()
 
 
-def test_model_quantised_elsewhere_runs_as_it_is(world: World, exported: Exported, cache: Path, tmp_path: Path) -> None:
-    own = outputs(with_images(exported, world.dataset), "int8")
+def test_model_quantised_elsewhere_runs_as_it_is(
+    tiny: TinySetup, exported: Exported, cache: Path, tmp_path: Path
+) -> None:
+    own = outputs(with_images(exported, tiny.dataset), "int8")
     theirs = next(cache.glob("*/model.onnx")).rename(tmp_path / "theirs.onnx")
     foreign = Exported(CARD, "standard", None, theirs)
     assert moved(outputs(foreign, "int8"), own) == dict.fromkeys(own, 0.0)
@@ -106,13 +108,13 @@ def test_model_quantised_elsewhere_runs_as_it_is(world: World, exported: Exporte
 
 
 def test_model_that_cannot_be_quantised_is_an_error_and_leaves_nothing(
-    world: World, exported: Exported, cache: Path, tmp_path: Path
+    tiny: TinySetup, exported: Exported, cache: Path, tmp_path: Path
 ) -> None:
     value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 64, 96]) for name in ("input", "out")]
     graph = helper.make_graph([helper.make_node("Relu", ["input"], ["out"])], "g", value[:1], value[1:])
     path = tmp_path / "relu.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
-    order = with_images(Exported(CARD, "standard", None, path), world.dataset)
+    order = with_images(Exported(CARD, "standard", None, path), tiny.dataset)
     with pytest.raises(HarnessError, match=r"nothing of the quantised model in int8|cannot quantise"):
         OnnxRuntimeDevice().convert(order, 1, "int8")
     assert [entry for entry in cache.iterdir() if entry.suffix != ".lock"] == []

@@ -12,7 +12,7 @@ import pytest
 from conformance.support.small_model import SHA256, small_card
 from conformance.support.small_model import tiny_network as network_with_dcn
 from conformance.support.stand_ins import tpu_mlir as fake_tpu_mlir
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.centernet.heads import DeviceOutputError, check_contract, read_heads
 from harness.centernet.preprocess import preprocess
 from harness.data.calibration import Calibration
@@ -30,10 +30,10 @@ CHIPS = [
 
 
 @pytest.fixture(scope="module")
-def exports(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Exported]:
+def exports(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Exported]:
     """The tiny network as the chips take it, by batch size."""
     folder = tmp_path_factory.mktemp("exports")
-    return {size: fake_tpu_mlir.static(world.card, world.onnx, folder / f"{size}.onnx", size) for size in (1, 2)}
+    return {size: fake_tpu_mlir.static(tiny.card, tiny.onnx, folder / f"{size}.onnx", size) for size in (1, 2)}
 
 
 @pytest.fixture
@@ -44,16 +44,16 @@ def toolchain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def images(world: World) -> Float32:
+def images(tiny: TinySetup) -> Float32:
     """Four images as the network is fed."""
-    ids = world.dataset.image_ids[:4]
-    return np.stack([preprocess(world.model_card, world.dataset.read_image(id_))[0] for id_ in ids]).astype(np.float32)
+    ids = tiny.dataset.image_ids[:4]
+    return np.stack([preprocess(tiny.model_card, tiny.dataset.read_image(id_))[0] for id_ in ids]).astype(np.float32)
 
 
-def order(exports: dict[int, Exported], world: World, size: int = 1, precision: str = "fp32") -> Exported:
+def order(exports: dict[int, Exported], tiny: TinySetup, size: int = 1, precision: str = "fp32") -> Exported:
     """What the suite hands to a device."""
     given = exports[size]
-    calibration = Calibration(given.card, world.dataset, 3) if precision == "int8" else None
+    calibration = Calibration(given.card, tiny.dataset, 3) if precision == "int8" else None
     return Exported(given.card, given.dialect, given.module, given.path, calibration)
 
 
@@ -66,11 +66,11 @@ def onnx_outputs(exported: Exported, images: Float32) -> Outputs:
 @pytest.mark.usefixtures("toolchain")
 @pytest.mark.parametrize(("chip", "precision"), CHIPS)
 def test_a_simulated_chip_gives_the_models_outputs_by_the_models_names(
-    world: World, exports: dict[int, Exported], images: Float32, chip: str, precision: str
+    tiny: TinySetup, exports: dict[int, Exported], images: Float32, chip: str, precision: str
 ) -> None:
     device = create_device(f"{chip}:simulated")
-    artifact = device.convert(order(exports, world, 1, precision), 1, precision)
-    check_contract(world.model_card, artifact, 1)
+    artifact = device.convert(order(exports, tiny, 1, precision), 1, precision)
+    check_contract(tiny.model_card, artifact, 1)
     assert (artifact.executed["chip"], artifact.executed["precision"]) == (chip, precision)
     found = device.run(artifact, images[:1])
     assert list(found) == HEADS
@@ -80,14 +80,14 @@ def test_a_simulated_chip_gives_the_models_outputs_by_the_models_names(
 
 
 def test_nothing_is_converted_or_simulated_twice(
-    world: World, exports: dict[int, Exported], images: Float32, toolchain: Path
+    tiny: TinySetup, exports: dict[int, Exported], images: Float32, toolchain: Path
 ) -> None:
     work = Counter[str]()
 
     def ask(chip: str = "bm1684x", size: int = 1, precision: str = "fp32", first: int = 0) -> Counter[str]:
         """Convert and simulate as a new run would; the tools that this started."""
         device = create_device(f"{chip}:simulated")
-        artifact = device.convert(order(exports, world, size, precision), size, precision)
+        artifact = device.convert(order(exports, tiny, size, precision), size, precision)
         device.run(artifact, images[first : first + size])
         now = Counter(name for name in fake_tpu_mlir.starts(toolchain) if name != "model_tool")
         new = now - work
@@ -105,11 +105,11 @@ def test_nothing_is_converted_or_simulated_twice(
 
 
 def test_chip_without_its_toolchain_names_the_command_that_installs_it(
-    world: World, exports: dict[int, Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinySetup, exports: dict[int, Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path))
     device = create_device("bm1684:simulated")
-    for ask in (device.check, lambda: device.convert(order(exports, world), 1, "fp32")):
+    for ask in (device.check, lambda: device.convert(order(exports, tiny), 1, "fp32")):
         with pytest.raises(HarnessError, match="is not installed") as caught:
             ask()
         assert caught.value.remedy == "python -m harness doctor --install tpu_mlir"
@@ -130,7 +130,7 @@ def entries(toolchain: Path, kind: str) -> list[str]:
     ],
 )
 def test_conversion_that_fails_says_at_which_tool_and_is_made_anew(
-    world: World,
+    tiny: TinySetup,
     exports: dict[int, Exported],
     toolchain: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -140,22 +140,22 @@ def test_conversion_that_fails_says_at_which_tool_and_is_made_anew(
     device = create_device("bm1684x:simulated")
     monkeypatch.setenv(fake_tpu_mlir.MISTAKES, mistake)
     with pytest.raises(HarnessError, match=message) as caught:
-        device.convert(order(exports, world), 1, "fp32")
+        device.convert(order(exports, tiny), 1, "fp32")
     assert "bm1684x fp32" in caught.value.cause
     assert entries(toolchain, "bmodel") == []
     [log] = (toolchain.parent.parent / "logs").iterdir()
     assert caught.value.remedy is not None
     assert str(log) in caught.value.remedy
     monkeypatch.delenv(fake_tpu_mlir.MISTAKES)
-    assert device.convert(order(exports, world), 1, "fp32").executed["chip"] == "bm1684x"
+    assert device.convert(order(exports, tiny), 1, "fp32").executed["chip"] == "bm1684x"
 
 
 def test_bmodel_of_another_chip_is_refused(
-    world: World, exports: dict[int, Exported], toolchain: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinySetup, exports: dict[int, Exported], toolchain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(fake_tpu_mlir.MISTAKES, "other-chip")
     with pytest.raises(HarnessError, match="the bmodel is for bm1688, and the device is bm1684x") as caught:
-        create_device("bm1684x:simulated").convert(order(exports, world), 1, "fp32")
+        create_device("bm1684x:simulated").convert(order(exports, tiny), 1, "fp32")
     assert caught.value.file is not None
     assert caught.value.file.startswith(str(toolchain.parent.parent))
 
@@ -169,10 +169,10 @@ def test_operator_that_the_compiler_lacks_is_named_with_the_file(tmp_path: Path)
     assert caught.value.file == str(tmp_path / "dcn.onnx")
 
 
-def test_model_of_any_batch_size_is_refused_before_a_tool_is_started(world: World, toolchain: Path) -> None:
+def test_model_of_any_batch_size_is_refused_before_a_tool_is_started(tiny: TinySetup, toolchain: Path) -> None:
     with pytest.raises(HarnessError, match="the compiler needs a static shape") as caught:
-        create_device("bm1684:simulated").convert(Exported(world.model_card, "decomposed", None, world.onnx), 1, "fp32")
-    assert caught.value.file == str(world.onnx)
+        create_device("bm1684:simulated").convert(Exported(tiny.model_card, "decomposed", None, tiny.onnx), 1, "fp32")
+    assert caught.value.file == str(tiny.onnx)
     assert fake_tpu_mlir.starts(toolchain) == []
 
 
@@ -188,27 +188,27 @@ def test_what_a_chip_cannot_convert_is_refused_by_the_option_to_change(
 
 
 def simulated(
-    world: World, exports: dict[int, Exported], images: Float32, monkeypatch: pytest.MonkeyPatch, mistake: str
+    tiny: TinySetup, exports: dict[int, Exported], images: Float32, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> tuple[Artifact, Outputs]:
     """A simulation with a mistake."""
     device = create_device("bm1684x:simulated")
-    artifact = device.convert(order(exports, world), 1, "fp32")
+    artifact = device.convert(order(exports, tiny), 1, "fp32")
     monkeypatch.setenv(fake_tpu_mlir.MISTAKES, mistake)
     return artifact, device.run(artifact, images[:1])
 
 
 @pytest.mark.usefixtures("toolchain")
 def test_output_that_the_simulator_drops_is_a_deviation_of_the_device(
-    world: World, exports: dict[int, Exported], images: Float32, monkeypatch: pytest.MonkeyPatch
+    tiny: TinySetup, exports: dict[int, Exported], images: Float32, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, outputs = simulated(world, exports, images, monkeypatch, "dropped-output")
+    _, outputs = simulated(tiny, exports, images, monkeypatch, "dropped-output")
     with pytest.raises(DeviceOutputError, match="expected outputs named hm, wh, reg, got hm, wh"):
-        read_heads(world.model_card, outputs, 1)
+        read_heads(tiny.model_card, outputs, 1)
 
 
 def test_simulation_without_outputs_is_an_error_and_is_not_kept(
-    world: World, exports: dict[int, Exported], images: Float32, toolchain: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinySetup, exports: dict[int, Exported], images: Float32, toolchain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(HarnessError):
-        simulated(world, exports, images, monkeypatch, "no-outputs")
+        simulated(tiny, exports, images, monkeypatch, "no-outputs")
     assert entries(toolchain, "simulated") == []

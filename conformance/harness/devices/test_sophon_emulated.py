@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conformance.support.stand_ins import tpu_mlir as fake_tpu_mlir
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.cards.model import Int8
 from harness.centernet.heads import check_contract
 from harness.centernet.preprocess import preprocess
@@ -24,18 +24,18 @@ from harness.types import Float32
 
 
 @pytest.fixture
-def exported(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exported:
+def exported(tiny: TinySetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exported:
     """The tiny network as the chips take it, with a toolchain in a cache of its own."""
     monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path / "cache"))
     fake_tpu_mlir.install(tmp_path / "cache")
-    given = fake_tpu_mlir.static(world.card, world.onnx, tmp_path / "tiny.onnx", 1)
-    return replace(given, calibration=Calibration(given.card, world.dataset, 3))
+    given = fake_tpu_mlir.static(tiny.card, tiny.onnx, tmp_path / "tiny.onnx", 1)
+    return replace(given, calibration=Calibration(given.card, tiny.dataset, 3))
 
 
 @pytest.fixture
-def images(world: World) -> Float32:
+def images(tiny: TinySetup) -> Float32:
     """One image as the network is fed."""
-    fed = preprocess(world.model_card, world.dataset.read_image(world.dataset.image_ids[0]))[0]
+    fed = preprocess(tiny.model_card, tiny.dataset.read_image(tiny.dataset.image_ids[0]))[0]
     return fed[None].astype(np.float32)
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from conformance.support.command_line import run as run_verb
 from conformance.support.small_model import SHA256, SIDES, small_card, small_images, tiny_network
-from conformance.support.tiny import CARD as TINY_WORLD
-from conformance.support.tiny import tiny_network as tiny_world_network
+from conformance.support.tiny import CARD as TINY_CARD
+from conformance.support.tiny import tiny_network as small_network
 from conformance.support.written_onnx import assert_computes, assert_names_no_path, copied, run_onnx
 from harness.cards import ModelCard, load_model_card
 from harness.centernet.networks import DETECTION_HEADS, HeadedNetwork
@@ -171,10 +171,10 @@ def test_out_nodes_are_read_from_the_graph(exported: ModelProto) -> None:
 
 
 def test_network_without_dcn_is_exported_by_the_same_verb(tmp_path: Path) -> None:
-    """ResNet-18 is the choice of teams that gave up on DCN."""
+    """Export ResNet-18, which has no DCN, by the same verb."""
     card, weights, path = (tmp_path / name for name in ("card.toml", "weights.pth", "model.onnx"))
-    card.write_text(TINY_WORLD)
-    torch.save({"state_dict": tiny_world_network().state_dict()}, weights)
+    card.write_text(TINY_CARD)
+    torch.save({"state_dict": small_network().state_dict()}, weights)
     options = ("--dialect", "ascend", "--model", card, "--weights", weights, "--output", path)
     assert run_verb("export", *options) == (0, f"{path}\n", "")
     model = onnx.load(path)
@@ -182,7 +182,7 @@ def test_network_without_dcn_is_exported_by_the_same_verb(tmp_path: Path) -> Non
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 11)]
     onnx.checker.check_model(model, full_check=True)
     images = small_images(2)[:, :, :, :64]
-    assert_computes(runnable(model, fp16=False), tiny_world_network(), load_model_card(card), images)
+    assert_computes(runnable(model, fp16=False), small_network(), load_model_card(card), images)
 
 
 def test_file_has_the_form_that_its_card_states(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from conformance.support.example_records import accuracy, run, stage
 from conformance.support.suite import CHECKS, ROOT, Suite, read_results
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.cards import DeviceCard
 from harness.checks.verdict import Circumstances
 from harness.errors import HarnessError
@@ -251,11 +251,11 @@ def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[
 
 @pytest.mark.parametrize(("module", "status"), [("pytest", pytest.ExitCode.INTERRUPTED), ("harness", 130)])
 def test_ctrl_c_leaves_a_whole_document_that_is_incomplete(
-    suite: Suite, world: World, tmp_path: Path, module: str, status: int
+    suite: Suite, tiny: TinySetup, tmp_path: Path, module: str, status: int
 ) -> None:
     of_pytest = module == "pytest"
     arguments = [module, *suite.options, *CHECKS] if of_pytest else [module, "check", *suite.options[2:]]
-    assert interrupted(suite, tmp_path / "r.json", world.vendor / "endless.running", arguments) == status
+    assert interrupted(suite, tmp_path / "r.json", tiny.vendor / "endless.running", arguments) == status
     document = read_results(tmp_path / "r.json")
     assert document is not None
     assert document.verdict == "incomplete"

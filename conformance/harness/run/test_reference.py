@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from conformance.support.command_line import run
 from conformance.support.small_model import SHA256, small_card, small_images, tiny_network
 from conformance.support.suite import CHECKS, Suite
-from conformance.support.tiny import World
+from conformance.support.tiny import TinySetup
 from harness.cards.tolerances import load_tolerance
 from harness.centernet.networks import HeadedNetwork
 from harness.centernet.ops import DCNv2
@@ -136,10 +136,10 @@ def test_parameters_that_overflow_allow_nothing() -> None:
     assert all(0 < found[name] <= 1.1 * limit for name, limit in plain.items())
 
 
-def test_onnx_of_a_static_batch_size_is_its_own_reference(suite: Suite, world: World, tmp_path: Path) -> None:
+def test_onnx_of_a_static_batch_size_is_its_own_reference(suite: Suite, tiny: TinySetup, tmp_path: Path) -> None:
     """Without weights it is fed with as many images as it takes, whatever number is at hand."""
-    path, card = tmp_path / "four.onnx", world.model_card
-    module = load_subject(card, world.weights, None).module
+    path, card = tmp_path / "four.onnx", tiny.model_card
+    module = load_subject(card, tiny.weights, None).module
     assert module is not None
     export_standard(module, card, path, batch_size=4, weights_sha256=SHA256)
     options = [option for option in suite.options if not option.startswith("--weights")]
@@ -149,7 +149,7 @@ def test_onnx_of_a_static_batch_size_is_its_own_reference(suite: Suite, world: W
     assert [answer.faults for answer in ended.run_of("swapped").diagnosis] == [("wh-axes-swapped",)]
     device = TorchDevice()
     artifact = device.convert(Exported(card, "module", module=module), 1, "fp32")
-    write_heads(device, artifact, card, world.dataset, 1, tmp_path / "heads", sha256="")
-    files = ("--model", world.card, "--coco", world.coco, "--onnx", path, "--heads", tmp_path / "heads")
+    write_heads(device, artifact, card, tiny.dataset, 1, tmp_path / "heads", sha256="")
+    files = ("--model", tiny.card, "--coco", tiny.coco, "--onnx", path, "--heads", tmp_path / "heads")
     status, out, err = run("compare", *files, "--precision", "fp16")
     assert (status, "verdict: conforms, 11 images" in out) == (0, True), out + err

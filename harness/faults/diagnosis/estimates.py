@@ -1,4 +1,4 @@
-"""Parameters of a mistake, read off what the port gave beside one that makes another mistake or none."""
+"""Estimates of a fault's parameters from the evidence, given the port without this fault."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.faults.base import Params
 from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence, table_of
 from harness.faults.diagnosis.predict import Chain
-from harness.faults.forms import Forms
-from harness.faults.outputs import INT8_LEVELS
+from harness.faults.fault import Params
+from harness.faults.port_spec import PortSpec
+from harness.faults.stages.numeric import INT8_LEVELS
 
-Estimate = Callable[[Chain, Evidence, int, Forms], list[Params]]
+Estimate = Callable[[Chain, Evidence, int, PortSpec], list[Params]]
 
 
-def _wh_factor(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list[Params]:
+def _wh_factor(chain: Chain, evidence: Evidence, index: int, base: PortSpec) -> list[Params]:
     if not isinstance(evidence, HeadsEvidence):
         return []
     got, right = evidence.heads[index]["wh"], chain.heads_of(base, index)["wh"]
@@ -28,7 +28,7 @@ def _wh_factor(chain: Chain, evidence: Evidence, index: int, base: Forms) -> lis
     return [(round(factor, 3),)] if 0.01 < abs(factor) < 100 else []
 
 
-def _saturated(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list[Params]:
+def _saturated(chain: Chain, evidence: Evidence, index: int, base: PortSpec) -> list[Params]:
     if not isinstance(evidence, HeadsEvidence):
         return []
     got, right = evidence.heads[index]["wh"], chain.heads_of(base, index)["wh"]
@@ -36,8 +36,8 @@ def _saturated(chain: Chain, evidence: Evidence, index: int, base: Forms) -> lis
     return [(share,)] if 0 < share < 1 else []
 
 
-def _overflow(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list[Params]:
-    """Between the largest that is finite and the smallest that is not, of the head with the most of these."""
+def _overflow(chain: Chain, evidence: Evidence, index: int, base: PortSpec) -> list[Params]:
+    """Take the middle between the largest finite value and the smallest infinite one, over the heads that have both."""
     if not isinstance(evidence, HeadsEvidence):
         return []
     heads, right = evidence.heads[index], chain.heads_of(base, index)
@@ -52,8 +52,8 @@ def _overflow(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list
     return [((low + high) / 2,)] if high < np.inf else []
 
 
-def _outlier(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list[Params]:
-    """From the distance of the levels."""
+def _outlier(chain: Chain, evidence: Evidence, index: int, base: PortSpec) -> list[Params]:
+    """Divide the spacing of the quantised levels by the right one."""
     if not isinstance(evidence, HeadsEvidence):
         return []
     got, right = evidence.heads[index]["hm"], chain.heads_of(base, index)["hm"]
@@ -64,15 +64,15 @@ def _outlier(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list[
     return [(float(np.median(steps) * INT8_LEVELS / largest),)] if len(steps) and 0 < largest < np.inf else []
 
 
-def _top_k(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list[Params]:
+def _top_k(chain: Chain, evidence: Evidence, index: int, base: PortSpec) -> list[Params]:
     del chain, index, base
     if not isinstance(evidence, RowsEvidence):
         return []
     return [(float(max(1, *(len(rows) for rows in evidence.rows), 1)),)]
 
 
-def _threshold(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list[Params]:
-    """Between the lowest score that is there and the next that is not."""
+def _threshold(chain: Chain, evidence: Evidence, index: int, base: PortSpec) -> list[Params]:
+    """Take the middle between the lowest score in the results and the next that is missing."""
     if not isinstance(evidence, RowsEvidence):
         return []
     kept = [row["score"] for rows in evidence.rows for row in rows]
@@ -84,8 +84,8 @@ def _threshold(chain: Chain, evidence: Evidence, index: int, base: Forms) -> lis
     return [((lowest + max(below)) / 2,)] if below else []
 
 
-def _shift(chain: Chain, evidence: Evidence, index: int, base: Forms) -> list[Params]:
-    """From pairs of equal class, score and size."""
+def _shift(chain: Chain, evidence: Evidence, index: int, base: PortSpec) -> list[Params]:
+    """Take the median offset of boxes of equal class, score and size."""
     if not isinstance(evidence, RowsEvidence):
         return []
     got, right = table_of(evidence.rows[index]), table_of(chain.rows_of(base, index) or [])

@@ -1,4 +1,4 @@
-"""What a port gave, and how far from it a prediction lies, in units of what precision explains."""
+"""Evidence: output of a port, and the distance of a prediction from it in units of what precision explains."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.faults.base import FaultStage
+from harness.cards.tolerances import load_tolerance
 from harness.faults.diagnosis.predict import Chain, representable
-from harness.faults.forms import Forms
-from harness.faults.port import Arrays
-from harness.faults.writing import Rows
+from harness.faults.diagnosis.search_table import TABLE
+from harness.faults.fault import FaultStage
+from harness.faults.port_spec import PortSpec
+from harness.faults.stages.numeric import Arrays
+from harness.faults.stages.results import Rows
 
-CAP = 20.0
-"""One value that is off counts at most so many times what it may be off by: single values decide nothing."""
-HALF_OVER_SINGLE = 512.0
-"""What float16 may differ by over what float32 may, by `tolerances.toml`."""
-UNMATCHED = 0.05
-"""Share of detections that may differ for close calls."""
-LEVELS = 1.5
-"""Grey levels that inputs may differ by."""
+CAP = TABLE.distance.cap
+
+
+def half_over_single() -> float:
+    """Compute the ratio of what float16 may differ by to what float32 may, from the tolerance table."""
+    return load_tolerance("fp16").allowed(1, 1.0) / load_tolerance("fp32").allowed(1, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far a prediction is from what came.
+    """Distance of a prediction from the evidence.
 
     Attributes:
         by_part: Mean difference of each part (head, or the whole), each value in units of what it may differ by and
-            counted at most `CAP`; infinite where shapes differ or only one side is finite.
+            counted at most `distance.cap` of ``search.toml``; infinite if shapes differ or one side alone is finite.
         residual: Difference that 99 of 100 values do not exceed; for detections, the share without an equal.
         deviates: Whether any value differs by more than it may.
     """
@@ -43,41 +43,50 @@ class Distance:
 
     @property
     def worst(self) -> float:
-        """That of the part that is furthest off."""
+        """Largest mean difference of a part."""
         return max(self.by_part.values())
 
     @property
     def best(self) -> float:
-        """That of the part that is closest."""
+        """Smallest mean difference of a part."""
         return min(self.by_part.values())
 
 
 class Evidence(Protocol):
-    """What a port gave for some images."""
+    """Output of a port for some images."""
 
     @property
     def stages(self) -> tuple[FaultStage, ...]:
-        """Where mistakes can have been made that show in it."""
+        """Stages whose faults can show in it."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Those of which one may be spoilt and another not."""
+        """Parts of which a fault may spoil one and not another."""
 
     def __len__(self) -> int:
         """Number of images."""
 
-    def distance(self, chain: Chain, forms: Forms, index: int) -> Distance:
-        """How far what a port of these forms would give is from what came."""
+    def distance(self, chain: Chain, port: PortSpec, index: int) -> Distance:
+        """Measure how far the prediction of a port is from the evidence, for one image."""
 
-    def difference(self, chain: Chain, forms: Forms, index: int, part: str | None = None) -> NDArray[np.float64] | None:
-        """The same value by value, in units of what each may differ by; None where that makes no sense.
+    def difference(
+        self, chain: Chain, port: PortSpec, index: int, part: str | None = None
+    ) -> NDArray[np.float64] | None:
+        """Subtract a prediction from the evidence, value by value, in units of what each may differ by.
 
-        Of one part (head) alone where that is asked for and the evidence has such parts.
+        Args:
+            chain: Predicts.
+            port: The port to predict.
+            index: Of the image.
+            part: The only part (head) to compare; None for all.
+
+        Returns:
+            (n,) differences; None if this evidence has no value-by-value difference.
         """
 
 
 def _largest(values: NDArray[Any]) -> float:
-    """Largest finite magnitude."""
+    """Find the largest finite magnitude."""
     largest = float(max(values.max(initial=0.0), -values.min(initial=0.0)))
     return largest if math.isfinite(largest) else float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
 
@@ -87,7 +96,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def _part(got: NDArray[Any], predicted: NDArray[Any], allowed: float) -> tuple[float, float, bool]:
-    """Distance and residual of one array, and whether it deviates."""
+    """Measure distance and residual of one array, and whether it deviates."""
     if got.shape != predicted.shape:
         if got.size != predicted.size:
             return math.inf, math.inf, True
@@ -109,11 +118,11 @@ def _part(got: NDArray[Any], predicted: NDArray[Any], allowed: float) -> tuple[f
 
 @dataclass(frozen=True)
 class HeadsEvidence:
-    """The heads that came back.
+    """Heads that a port gave.
 
     Attributes:
         heads: Of each image, (1, channels, h, w) by name.
-        allowed: By image and head, what they may differ by.
+        allowed: By image and head, what values may differ by.
         stages: See `Evidence`.
         parts: See `Evidence`.
     """
@@ -127,20 +136,22 @@ class HeadsEvidence:
         """Number of images."""
         return len(self.heads)
 
-    def distance(self, chain: Chain, forms: Forms, index: int) -> Distance:
-        """See `Evidence`."""
-        got, predicted = self.heads[index], chain.heads_of(forms, index)
+    def distance(self, chain: Chain, port: PortSpec, index: int) -> Distance:
+        """Implement `Evidence`."""
+        got, predicted = self.heads[index], chain.heads_of(port, index)
         if got.keys() != predicted.keys():
             return Distance({"heads": math.inf}, math.inf)
-        scale = HALF_OVER_SINGLE if forms.number.half and representable(got) else 1.0
+        scale = half_over_single() if port.numeric.half and representable(got) else 1.0
         parts = {n: _part(got[n], predicted[n], scale * self._limit(chain, n, predicted[n], index)) for n in got}
         by_part = {name: part[0] for name, part in parts.items()}
         residual = max(part[1] for part in parts.values())
         return Distance(by_part, residual, any(part[2] for part in parts.values()))
 
-    def difference(self, chain: Chain, forms: Forms, index: int, part: str | None = None) -> NDArray[np.float64] | None:
-        """See `Evidence`."""
-        got, predicted = self.heads[index], chain.heads_of(forms, index)
+    def difference(
+        self, chain: Chain, port: PortSpec, index: int, part: str | None = None
+    ) -> NDArray[np.float64] | None:
+        """Implement `Evidence`."""
+        got, predicted = self.heads[index], chain.heads_of(port, index)
         if part is not None:
             got = {part: got[part]}
         if any(got[name].shape != predicted[name].shape for name in got):
@@ -152,14 +163,14 @@ class HeadsEvidence:
         return np.nan_to_num(np.concatenate(parts), posinf=0.0, neginf=0.0)
 
     def _limit(self, chain: Chain, name: str, predicted: NDArray[Any], index: int) -> float:
-        """What is allowed, more where the mistake makes the head larger than a right one is, on both sides."""
+        """Scale what is allowed where both evidence and prediction are larger than a right head."""
         right, got = chain.largest(name, index), _largest(self.heads[index][name])
         return self.allowed[index][name] * max(1.0, min(got, _largest(predicted)) / right)
 
 
 @dataclass(frozen=True)
 class InputEvidence:
-    """The network inputs that were fed.
+    """Network inputs that a port fed.
 
     Attributes:
         inputs: Of each image, in the card's layout.
@@ -175,26 +186,30 @@ class InputEvidence:
         """Number of images."""
         return len(self.inputs)
 
-    def distance(self, chain: Chain, forms: Forms, index: int) -> Distance:
-        """See `Evidence`."""
-        off = self.difference(chain, forms, index)
+    def distance(self, chain: Chain, port: PortSpec, index: int) -> Distance:
+        """Implement `Evidence`."""
+        off = self.difference(chain, port, index)
         assert off is not None
         off = np.abs(off)
-        return Distance({"input": _mean(off)}, LEVELS * float(np.quantile(off, 0.99)), bool(off.max() > 1))
+        return Distance(
+            {"input": _mean(off)}, TABLE.distance.levels * float(np.quantile(off, 0.99)), bool(off.max() > 1)
+        )
 
-    def difference(self, chain: Chain, forms: Forms, index: int, part: str | None = None) -> NDArray[np.float64] | None:
-        """See `Evidence`."""
+    def difference(
+        self, chain: Chain, port: PortSpec, index: int, part: str | None = None
+    ) -> NDArray[np.float64] | None:
+        """Implement `Evidence`."""
         spec = chain.card.input
-        level = np.array([LEVELS * spec.scale / std for std in spec.std])
+        level = np.array([TABLE.distance.levels * spec.scale / std for std in spec.std])
         level = level.reshape((3, 1, 1) if spec.layout == "NCHW" else 3)
-        predicted = chain.input_of(forms, index)[0]
+        predicted = chain.input_of(port, index)[0]
         off: NDArray[np.float64] = (self.inputs[index].astype(np.float64) - predicted) / level
         return np.nan_to_num(off.ravel(), nan=CAP, posinf=CAP, neginf=CAP)
 
 
 @dataclass(frozen=True)
 class RowsEvidence:
-    """The rows of the results file.
+    """Rows of a port's results file.
 
     Attributes:
         rows: Of each image.
@@ -212,27 +227,29 @@ class RowsEvidence:
         """Number of images."""
         return len(self.rows)
 
-    def distance(self, chain: Chain, forms: Forms, index: int) -> Distance:
-        """See `Evidence`."""
-        predicted = chain.rows_of(forms, index)
+    def distance(self, chain: Chain, port: PortSpec, index: int) -> Distance:
+        """Implement `Evidence`."""
+        predicted = chain.rows_of(port, index)
         if predicted is None:
             return Distance({"rows": math.inf}, math.inf)
         share = _unmatched_share(table_of(self.rows[index]), table_of(predicted), self.margins[index])
-        return Distance({"rows": share / UNMATCHED}, share, share > 0)
+        return Distance({"rows": share / TABLE.distance.unmatched}, share, share > 0)
 
-    def difference(self, chain: Chain, forms: Forms, index: int, part: str | None = None) -> NDArray[np.float64] | None:
-        """See `Evidence`."""
-        del chain, forms, index, part
+    def difference(
+        self, chain: Chain, port: PortSpec, index: int, part: str | None = None
+    ) -> NDArray[np.float64] | None:
+        """Implement `Evidence`."""
+        del chain, port, index, part
         return None
 
 
 def table_of(rows: Rows) -> NDArray[np.float64]:
-    """(n, 6): category, score, and the four numbers of the box."""
+    """Convert rows to (n, 6): category, score, and the four numbers of the box."""
     return np.array([[r["category_id"], r["score"], *r["bbox"]] for r in rows], np.float64).reshape(-1, 6)
 
 
 def _unmatched_share(a: NDArray[np.float64], b: NDArray[np.float64], margin: tuple[float, float]) -> float:
-    """Share of the rows on both sides without an equal on the other, and of a difference in their number."""
+    """Count rows without an equal on the other side, and the difference in number, as a share of all rows."""
     if not len(a) and not len(b):
         return 0.0
     if not len(a) or not len(b):

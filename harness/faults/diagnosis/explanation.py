@@ -1,4 +1,4 @@
-"""What may explain what a port gave, and when it does."""
+"""Hypotheses, the test of whether one explains the evidence, and the confidence in it."""
 
 from __future__ import annotations
 
@@ -7,82 +7,93 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.faults.base import Fault, Params
+from harness.faults import AnyFault
 from harness.faults.diagnosis.evidence import Distance
-from harness.faults.forms import Forms
-
-EXPLAINED = 2.5
-"""Mean distance in units of what may differ: precision leaves 0.1 to 0.5, and 1 to 2.5 where decisions hang on it."""
-REMOVED = 0.2
-"""Share of the deviation that may be left, too: what hardly deviates is not explained by what hardly changes it."""
-QUIET = 1.0
-"""Distance that precision alone may leave of an image."""
+from harness.faults.diagnosis.search_table import TABLE
+from harness.faults.fault import Params
+from harness.faults.port_spec import PortSpec
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Mistakes, with parameters, that may explain what came.
+    """Faults, with parameters, that may explain the evidence.
 
     Attributes:
         faults: One or two.
-        params: Of each.
-        free: How many parameters were looked for.
+        params: Parameters of each.
+        free: Number of parameters that were fitted.
     """
 
-    faults: tuple[Fault, ...]
+    faults: tuple[AnyFault, ...]
     params: tuple[Params, ...]
     free: int = 0
 
     @property
-    def forms(self) -> Forms:
-        """The port that makes them."""
-        forms = Forms()
+    def port(self) -> PortSpec:
+        """Specification of the port that makes these mistakes."""
+        port = PortSpec()
         for fault, params in zip(self.faults, self.params, strict=True):
-            forms = fault.apply(forms, params)
-        return forms
+            port = fault.apply(port, params)
+        return port
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of the faults."""
+        """Ids of the faults."""
         return tuple(fault.id for fault in self.faults)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An answer of the diagnosis.
+    """Answer of the diagnosis.
 
     Attributes:
-        faults: The mistakes; none where nothing known explains what came.
-        params: Of each.
+        faults: The mistakes; none if no known one explains the evidence.
+        params: Parameters of each.
         residual: Difference that remains, which 99 of 100 values do not exceed; for detections, the share without an
             equal.
-        confidence: That it is right, 0 to 1.
+        confidence: Probability that it is right, 0 to 1.
     """
 
-    faults: tuple[Fault, ...]
+    faults: tuple[AnyFault, ...]
     params: tuple[Params, ...]
     residual: float
     confidence: float
 
 
 def accounts_for(found: Sequence[Distance], before: Sequence[Distance]) -> bool:
-    """Whether a prediction accounts for what another one leaves unexplained, image by image.
+    """Decide whether a prediction explains the deviation that another one leaves.
 
-    What precision leaves on images where a mistake hardly shows says nothing for it; there it must do no harm.
+    Images on which the other prediction leaves no more than precision does say nothing for the new one; on them it
+    must do no harm.
+
+    Args:
+        found: Distance of the prediction, by image.
+        before: Distance of the other prediction, by image.
     """
+    table = TABLE.threshold
     pairs = list(zip(found, before, strict=True))
-    shown = [pair for pair in pairs if pair[1].worst > QUIET] or pairs
+    shown = [pair for pair in pairs if pair[1].worst > table.quiet] or pairs
     now, then = (mean_of([pair[place] for pair in shown]) for place in (0, 1))
-    harm = [max(0.0, pair[0].worst - pair[1].worst) for pair in pairs if pair[1].worst <= QUIET]
-    return now <= min(EXPLAINED, REMOVED * then) and (not harm or float(np.mean(harm)) <= QUIET / 2)
+    harm = [max(0.0, pair[0].worst - pair[1].worst) for pair in pairs if pair[1].worst <= table.quiet]
+    harmless = not harm or float(np.mean(harm)) <= table.quiet / 2
+    return now <= min(table.explained, table.removed * then) and harmless
 
 
 def mean_of(distances: Sequence[Distance]) -> float:
-    """Of all images, the part of each that is furthest off."""
+    """Average the distance of the part that is furthest off over the images."""
     return float(np.mean([one.worst for one in distances]))
 
 
 def confidence_of(worst: float, rivals: int, faults: int, free: int) -> float:
-    """How sure an answer is: less where precision alone does not account for the rest, or others explain as much."""
-    sure = 0.98 - 0.15 * max(0.0, worst - 0.5) - 0.03 * (faults - 1) - 0.01 * free
+    """Compute the confidence in an answer.
+
+    Args:
+        worst: Mean distance that remains; beyond what precision leaves it lowers the confidence.
+        rivals: Number of other explanations as good; they share it.
+        faults: Number of faults.
+        free: Number of parameters that were fitted.
+    """
+    table = TABLE.confidence
+    sure = table.highest - table.loss_by_distance * max(0.0, worst - table.precision_alone)
+    sure -= table.loss_by_fault * (faults - 1) + table.loss_by_parameter * free
     return sure / (1 + rivals)

@@ -11,17 +11,16 @@ from harness.data.dataset import Dataset
 from harness.exchange.heads import read_heads_file
 from harness.exchange.speed_log import ALLOWED
 from harness.exchange.stems import file_stems
-from harness.faults import CATALOGUE, Fault, Setting
-from harness.faults.base import FaultStage
+from harness.faults import CATALOGUE, AnyFault, PortSpec, Setting
 from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, InputEvidence, RowsEvidence
 from harness.faults.diagnosis.explanation import Explanation
 from harness.faults.diagnosis.predict import Chain
-from harness.faults.diagnosis.search import Diagnosis
+from harness.faults.diagnosis.search import Search
 from harness.faults.diagnosis.text import answers, as_records
-from harness.faults.forms import Forms
+from harness.faults.fault import FaultStage
 from harness.faults.port import OutputsRunner, Runner, TorchRunner
-from harness.faults.scoring import score_in
-from harness.faults.speed import claim
+from harness.faults.stages.evaluate import evaluate_as
+from harness.faults.stages.speed import claim
 from harness.run.reference import Reference
 
 IMAGES = 8
@@ -53,7 +52,12 @@ def diagnose_files(golden: Reference, dataset: Dataset, files: PortFiles, judged
 
 
 def explain_stage(
-    stage: str, golden: Reference, some: Dataset, files: PortFiles, count: int, catalogue: Sequence[Fault] = CATALOGUE
+    stage: str,
+    golden: Reference,
+    some: Dataset,
+    files: PortFiles,
+    count: int,
+    catalogue: Sequence[AnyFault] = CATALOGUE,
 ) -> list[Explanation]:
     """What explains the inputs, heads or detections that a port wrote for some images."""
     card, module = golden.subject.card, golden.subject.module
@@ -62,7 +66,7 @@ def explain_stage(
     chain = Chain(card, runner, images, some.image_ids, max(card.batch_sizes), count=count)
     evidence = _evidence(stage, golden, some, files, chain)
     setting = Setting.of(card, module, golden.precision, max(card.batch_sizes))
-    return Diagnosis(chain, evidence, setting, catalogue).explain()
+    return Search(chain, evidence, setting, catalogue).explain()
 
 
 def _evidence(stage: str, golden: Reference, some: Dataset, files: PortFiles, chain: Chain) -> Evidence:
@@ -90,37 +94,37 @@ def _evidence(stage: str, golden: Reference, some: Dataset, files: PortFiles, ch
         scale = max(image.shape[0] / card.input.height, image.shape[1] / card.input.width, 1.0)
         box = 0.0 if given else 2 * scale * (unit * limits["wh"] + card.decode.stride * limits.get("reg", 0.0))
         margins.append((SCORE_ALLOWED + (0.0 if given else 2 * slope * limits["hm"]), BOX_ALLOWED + box))
-    late: tuple[FaultStage, ...] = ("decode", "results")
+    after: tuple[FaultStage, ...] = ("decode", "results")
     rows = [[dict(row) for row in files.by_image.get(image_id, [])] for image_id in ids]
-    return RowsEvidence(rows, margins, late if given else (*late, *stages))
+    return RowsEvidence(rows, margins, after if given else (*after, *stages))
 
 
-def _evaluation(dataset: Dataset, files: PortFiles) -> list[Fault]:
+def _evaluation(dataset: Dataset, files: PortFiles) -> list[AnyFault]:
     """The mistakes of an evaluation with which every claimed figure comes out."""
     assert files.claim is not None
     assert files.results is not None
     found = []
     for fault in (fault for fault in CATALOGUE if fault.stage == "evaluate"):
         for params in fault.guesses:
-            own = score_in(fault.apply(Forms(), params).score, dataset.instances, files.results)
+            own = evaluate_as(fault.apply(PortSpec(), params).evaluate, dataset.instances, files.results)
             if all(abs(own.get(name, -1) - value) <= CLAIM_ALLOWED for name, value in files.claim.items()):
                 found.append(fault)
     return list(dict.fromkeys(found))
 
 
-def _speed(files: PortFiles) -> list[Fault]:
+def _speed(files: PortFiles) -> list[AnyFault]:
     """The mistakes of a benchmark with which the claimed speed comes out."""
     assert files.speed is not None
     found = []
-    for fault in (fault for fault in CATALOGUE if fault.stage == "perf"):
+    for fault in (fault for fault in CATALOGUE if fault.stage == "speed"):
         for params in fault.guesses:
-            own = claim(files.speed, fault.apply(Forms(), params).speed)
+            own = claim(files.speed, fault.apply(PortSpec(), params).speed)
             if abs(own.fps / files.speed.fps - 1) <= ALLOWED / 4:
                 found.append(fault)
     return list(dict.fromkeys(found))
 
 
-def _told(faults: list[Fault]) -> list[str]:
+def _told(faults: list[AnyFault]) -> list[str]:
     if not faults:
         return ["unknown: none of the known mistakes gives these figures"]
     share = 0.95 / len(faults)

@@ -1,4 +1,4 @@
-"""A diagnosis in words."""
+"""Text of a diagnosis, and its records in the results document."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from harness.faults import CATALOGUE
 from harness.faults.diagnosis.explanation import Explanation
+from harness.faults.diagnosis.search_table import TABLE
 from harness.report.records import Diagnosis
-
-BELIEVED = 0.3
-"""Confidence below which only the first answer is told."""
 
 
 def as_records(found: Sequence[Explanation]) -> list[Diagnosis]:
-    """For the results document."""
+    """Convert explanations to records of the results document."""
     return [
         Diagnosis(
             faults=tuple(fault.id for fault in one.faults),
@@ -26,13 +24,13 @@ def as_records(found: Sequence[Explanation]) -> list[Diagnosis]:
 
 
 def answers(found: Sequence[Diagnosis]) -> list[str]:
-    """A line for each answer that is worth telling, the surest first."""
+    """Write a line for the first answer and for each other that is likely enough."""
     by_id = {fault.id: fault.description for fault in CATALOGUE}
     lines = []
     for place, one in enumerate(found):
         if not one.faults:
             lines.append(f"unknown: none of the {len(CATALOGUE)} known mistakes explains it")
-        elif place == 0 or one.confidence >= BELIEVED:
+        elif place == 0 or one.confidence >= TABLE.confidence.believed:
             what = "; and ".join(by_id[fault] for fault in one.faults)
             with_it = "that mistake" if len(one.faults) == 1 else "these mistakes"
             left = "" if one.residual is None else f" to {one.residual:.0e}" if one.residual else " exactly"

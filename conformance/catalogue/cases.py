@@ -20,9 +20,9 @@ from harness.cards.model import Decode
 from harness.centernet.networks import HeadedNetwork
 from harness.centernet.ops import DCNv2
 from harness.data.dataset import Dataset, load_coco
-from harness.faults import Forms, Setting
+from harness.faults import PortSpec, Setting
 from harness.faults.port import Port, TorchRunner
-from harness.faults.writing import Rows, write_in
+from harness.faults.stages.results import Rows, write_as
 from harness.run.subject import Subject
 from harness.types import UInt8
 
@@ -64,7 +64,7 @@ def narrow_network(wh: int = 2, groups: int = 1, dilation: int = 1, seed: int = 
 
 @dataclass(frozen=True)
 class Case:
-    """A model that ports are made of, right and wrong.
+    """Model of which right and wrong ports are made.
 
     Attributes:
         name: Short.
@@ -78,16 +78,16 @@ class Case:
 
     @property
     def subject(self) -> Subject:
-        """As the suite takes it."""
+        """Make the subject that the suite checks."""
         return Subject(self.card, self.module, None, self.name)
 
     def setting(self, precision: str = "fp32", batch_size: int = 4) -> Setting:
-        """What mistakes hang on."""
+        """Read the properties that decide which faults are possible."""
         return Setting.of(self.card, self.module, precision, batch_size)
 
-    def port(self, forms: Forms, *, half: bool = False, batch_size: int = 4) -> Port:
-        """A port that computes in these forms."""
-        return Port(self.card, TorchRunner(self.card, self.module, half=half), forms, batch_size)
+    def port(self, spec: PortSpec, *, half: bool = False, batch_size: int = 4) -> Port:
+        """Make a port that computes by a specification."""
+        return Port(self.card, TorchRunner(self.card, self.module, half=half), spec, batch_size)
 
 
 LTRB: Changes = {"names": ("hm", "wh"), "heads": ("hm", "wh"), "box": "ltrb", "hm": "probability", "box_unit": "input"}
@@ -95,7 +95,7 @@ LTRB: Changes = {"names": ("hm", "wh"), "heads": ("hm", "wh"), "box": "ltrb", "h
 
 @cache
 def cases() -> dict[str, Case]:
-    """A model like the official ones, one like mb3_centernet, and one whose DCN has groups and dilation."""
+    """Make a model like the official ones, one like mb3_centernet, and one whose DCN has groups and dilation."""
     thresholded = Decode(score_threshold=0.245)  # nothing is found in the image of one colour
     pixels: Changes = {"layout": "NHWC", "channel_order": "RGB", "geometry": "letterbox"}
     return {
@@ -116,7 +116,7 @@ def image_of(seed: int, height: int, width: int) -> UInt8:
 
 
 def make_images(root: Path, count: int = len(SIZES), seed: int = 0) -> Dataset:
-    """A data set of small images without objects yet, in COCO's layout."""
+    """Write small images without objects in COCO's layout."""
     (root / "val2017").mkdir(parents=True)
     (root / "annotations").mkdir()
     entries = []
@@ -157,11 +157,11 @@ def annotate(root: Path, rows: Rows) -> Dataset:
 
 
 def rows_of_port(port: Port, dataset: Dataset) -> Rows:
-    """The results file that a port writes."""
+    """Write the rows of a port's results file."""
     images = [dataset.read_image(image_id) for image_id in dataset.image_ids]
     found = dict(zip(dataset.image_ids, port.detections(images), strict=True))
     places = dict(zip(dataset.image_ids, (placement for _, placement in port.inputs(images)), strict=True))
-    return write_in(port.card, port.forms.write, found, places)
+    return write_as(port.card, port.spec.results, found, places)
 
 
 def _write(root: Path, content: dict[str, Any]) -> None:

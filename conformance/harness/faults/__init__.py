@@ -1,0 +1,1 @@
+"""Tests of `harness.faults`; `conformance/catalogue` measures what it catches and names."""

@@ -1,0 +1,155 @@
+"""Known mistakes in the network: DCNv2 and batch norm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.faults.fault import Fault
+from harness.faults.stages.network import NetworkSpec, Offsets
+
+NETWORK_FAULTS: tuple[Fault[NetworkSpec], ...] = (
+    Fault(
+        id="dcn-offset-xy",
+        spec=NetworkSpec,
+        description="DCN offsets are read as (x, y)",
+        seen_in="Ascend DeformableConv2D wants the x block first (Ascend ModelZoo dcn_v2.py; mmcv's NPU path)",
+        change=lambda spec, p: replace(spec, offsets=Offsets(x_first=True)),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-offset-blocks",
+        spec=NetworkSpec,
+        description="DCN offsets are read as two blocks where they are interleaved",
+        seen_in=(
+            "hicann ops-nn tests: golden data made by joining the blocks; TOOD and DEKR patches of the Ascend ModelZoo"
+        ),
+        change=lambda spec, p: replace(spec, offsets=Offsets(blocks=True, x_first=bool(p[0]))),
+        applies=lambda s: s.dcn,
+        parameters=("x before y, 0 or 1",),
+        draw=lambda r: (float(r.integers(2)),),
+        guesses=((0.0,), (1.0,)),
+    ),
+    Fault(
+        id="dcn-offset-zero",
+        spec=NetworkSpec,
+        description="DCN offsets are not read at all",
+        seen_in="toolchains that take DCNv2 for a plain convolution where it is unknown",
+        change=lambda spec, p: replace(spec, offsets=Offsets(ignored=True)),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-mask-raw",
+        spec=NetworkSpec,
+        description="the DCN mask comes without its sigmoid",
+        seen_in="the Ascend operator wants the mask activated, the exporter left it out",
+        change=lambda spec, p: replace(spec, mask="raw"),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-mask-twice",
+        spec=NetworkSpec,
+        description="the DCN mask goes through two sigmoids",
+        seen_in="a sigmoid in the graph and one in the plug-in",
+        change=lambda spec, p: replace(spec, mask="twice"),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-mask-ones",
+        spec=NetworkSpec,
+        description="the DCN mask is ignored: DCNv1",
+        seen_in="TVM topi.deformable_conv2d_nchw knows no mask; TensorRT's importer fills in ones where none is found",
+        change=lambda spec, p: replace(spec, mask="ones"),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-int-for-floor",
+        spec=NetworkSpec,
+        description="the corner of a DCN sample is int(x) where floor(x) is right below 0",
+        seen_in="the formula in the documentation of DeformableOffsets (CANN)",
+        change=lambda spec, p: replace(spec, truncated=True),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-border-clamped",
+        spec=NetworkSpec,
+        description="DCN samples outside the map are those of its border, not zero",
+        seen_in="grid_sample with padding_mode border; clamped coordinates as the workaround for IREE's GridSample",
+        change=lambda spec, p: replace(spec, border="clamped"),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-border-dropped",
+        spec=NetworkSpec,
+        description="DCN samples that are partly outside the map are dropped as a whole",
+        seen_in="OpenVINO DeformableConvolution-8 with bilinear_interpolation_pad = false",
+        change=lambda spec, p: replace(spec, border="dropped"),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-dilation-dropped",
+        spec=NetworkSpec,
+        description="the DCN's dilation is taken for 1",
+        seen_in="tpu_mlir's TorchScript front end with a dilation other than 1",
+        change=lambda spec, p: replace(spec, dilation_dropped=True),
+        applies=lambda s: s.dcn and s.dilation > 1,
+    ),
+    Fault(
+        id="dcn-groups-ignored",
+        spec=NetworkSpec,
+        description="all channels take the offsets of the DCN's first offset group",
+        seen_in="pnnx and ncnn: offset_groups = 2 converts, runs and is wrong",
+        change=lambda spec, p: replace(spec, first_group=True),
+        applies=lambda s: s.dcn and s.groups > 1,
+    ),
+    Fault(
+        id="dcn-half-coordinates",
+        spec=NetworkSpec,
+        description="DCN coordinates are computed in float16",
+        seen_in="GridSample in F16: a normalised grid has steps of 0.03 pixels at 128 columns (tpu_mlir)",
+        change=lambda spec, p: replace(spec, half_coordinates=True),
+        applies=lambda s: s.dcn and s.claims_float32,
+    ),
+    Fault(
+        id="dcn-nearest",
+        spec=NetworkSpec,
+        description="DCN samples are picked, not interpolated",
+        seen_in="GridSample whose mode string is lost between opsets (bilinear, from 20 on linear)",
+        change=lambda spec, p: replace(spec, nearest=True),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-half-pixel",
+        spec=NetworkSpec,
+        description="the DCN's grid is normalised with align_corners and sampled without",
+        seen_in="GridSample forms of DCNv2: 2 p / (S - 1) - 1 needs align_corners = 1 (tpu_mlir, MNN, TVM)",
+        change=lambda spec, p: replace(spec, half_pixel=True),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="dcn-kernel-columns",
+        spec=NetworkSpec,
+        description="the DCN's kernel points are counted down the columns",
+        seen_in="torch_npu deform_conv passes kernel_size as (kw, kh)",
+        change=lambda spec, p: replace(spec, columns_first=True),
+        applies=lambda s: s.dcn,
+    ),
+    Fault(
+        id="batch-norm-of-the-batch",
+        spec=NetworkSpec,
+        description="batch norm takes the statistics of the batch",
+        seen_in="a network exported in training mode",
+        change=lambda spec, p: replace(spec, batch_statistics=True),
+        applies=lambda s: s.batch_norm,
+    ),
+    Fault(
+        id="batch-norm-epsilon",
+        spec=NetworkSpec,
+        description="batch norm adds another epsilon",
+        seen_in="Keras has 1e-3 by default where PyTorch has 1e-5",
+        change=lambda spec, p: replace(spec, epsilon=p[0]),
+        applies=lambda s: s.batch_norm,
+        parameters=("epsilon",),
+        draw=lambda r: (float(r.choice([1e-3, 2e-3, 1e-2])),),
+        guesses=((1e-3,), (2e-3,), (1e-2,)),
+    ),
+)
