@@ -58,7 +58,7 @@ def quantise(exported: Exported, batch_size: int) -> tuple[Path, Quantised]:
 
     Args:
         exported: An ONNX in float32.
-        batch_size: Batch size of the calibration.
+        batch_size: Batch size of the calibration, which a static model prescribes.
 
     Raises:
         HarnessError: There are no calibration images, or ONNX Runtime cannot quantise the model.
