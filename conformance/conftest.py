@@ -1,4 +1,4 @@
-"""What the tests of the suite stand on, made once."""
+"""Fixtures that tests share, each made once, and the score of the catalogue at the end of a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from filelock import FileLock
 
 from conformance.catalogue.scorecard import entries_of, print_scorecard
@@ -69,3 +70,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def exported(tiny: TinySetup, tmp_path: Path) -> Exported:
     return Exported(tiny.model_card, "ascend", path=at_opset(tiny.onnx, tmp_path / "tiny.onnx"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run PyTorch on one thread: small networks are slower on several, tens of times so where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def test_catalogue_holds_mistakes_with_origin_and_not_variants_of_one() -> None:
     assert len(CATALOGUE) >= 60
     assert len(BY_ID) == len(CATALOGUE)
     assert {fault.stage for fault in CATALOGUE} == set(STAGES)
+    assert tuple(one.name for one in fields(PortSpec)) == STAGES
     for fault in CATALOGUE:
         assert fault.seen_in
         assert fault.touched

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from conformance.catalogue.by_hand import SPOILT
 from conformance.catalogue.cases import cases
@@ -19,6 +18,8 @@ from harness.centernet.decode import NonFiniteHeadError
 from harness.errors import HarnessError
 from harness.faults import CATALOGUE, AnyFault, PortSpec
 from harness.faults.fault import Params
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Note = Callable[[str, object], None]
 BY_ID = {fault.id: fault for fault in CATALOGUE}
@@ -33,15 +34,6 @@ PARTS = 4
 
 def drawn(fault: AnyFault, salt: str) -> Params:
     return fault.draw(np.random.default_rng(zlib.crc32(f"{fault.id} {salt}".encode())))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks as small as these are slower on several, and tens of times so where processes share the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from harness.faults.diagnosis.evidence import Distance, Evidence, half_over_sing
 from harness.faults.diagnosis.explanation import accounts_for
 from harness.faults.diagnosis.search_table import FILE, load_search_table
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> PortDiagnosis:

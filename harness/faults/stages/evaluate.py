@@ -19,7 +19,7 @@ class EvaluateSpec:
         crowd: Crowds are ordinary objects.
         box_area: Small, medium and large are by the area of the box, not of the outline.
         found_only: Images without detections are left out.
-        max_detections: For each image and category, instead of 100.
+        max_detections: Best of each image that count, instead of 100.
         loose: The AP at IoU 0.5 is given as AP.
         absent: Categories without objects count, with AP 0.
     """
