@@ -41,7 +41,7 @@ def mixed(suite: Suite) -> Ended:
 
 @pytest.fixture(scope="session")
 def conforming(suite: Suite, world: World) -> Ended:
-    """What a user would type: paths apart from their options, no ONNX of their own, every test of a device."""
+    """A run as a user would type it: paths apart from their options, no ONNX, every test of a device."""
     options = ["-p", "no:cacheprovider", "--model", str(world.card), "--weights", str(world.weights)]
     devices = ("-m", "accuracy", "--device", "right,onnxruntime,torch", *CHECKS)
     return suite.run_once("conforming", *devices, "--coco", str(world.coco), options=options)

@@ -27,11 +27,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("batch_size", config.batch_sizes, ids=lambda size: f"batch{size}", scope="session")
 
 
+def parameters_of(item: pytest.Item) -> dict[str, Any]:
+    """Parameters of a test, among them `device_name` and `batch_size` of one that judges a device."""
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Judge the devices in the order in which they were given, each at its batch sizes in theirs, as `check` does."""
     options = config.stash[CONFIG]
-    judged = {item: item.callspec.params for item in items if "device_name" in getattr(item, "fixturenames", ())}
+    judged = {item: parameters_of(item) for item in items if "device_name" in parameters_of(item)}
 
     def place(item: pytest.Item) -> tuple[int, int]:
         given = judged[item]
