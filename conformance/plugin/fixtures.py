@@ -36,13 +36,10 @@ def parameters_of(item: pytest.Item) -> dict[str, Any]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Judge the devices in the order in which they were given, each at its batch sizes in theirs, as `check` does."""
     options = config.stash[CONFIG]
-    judged = {item: parameters_of(item) for item in items if "device_name" in parameters_of(item)}
-
-    def place(item: pytest.Item) -> tuple[int, int]:
-        given = judged[item]
-        return options.devices.index(given["device_name"]), options.batch_sizes.index(given["batch_size"])
-
-    in_order = iter(sorted(judged, key=place))
+    runs = [(name, size) for name in options.devices for size in options.batch_sizes]
+    asked = {item: (parameters_of(item).get("device_name"), parameters_of(item).get("batch_size")) for item in items}
+    judged = {item: runs.index(run) for item, run in asked.items() if run in runs}
+    in_order = iter(sorted(judged, key=lambda item: judged[item]))
     items[:] = [next(in_order) if item in judged else item for item in items]
 
 
