@@ -1,4 +1,4 @@
-"""What a device executes keeps the contract of the model card."""
+"""An artifact keeps the contract of the model card."""
 
 import pytest
 

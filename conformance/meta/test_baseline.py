@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from conformance.support.example_records import accuracy, document, run, stage
 from conformance.support.suite import Suite
 from harness.errors import HarnessError
+from harness.paths import data_path
 from harness.report.baseline import AP_DROP_ALLOWED, check_matches, read_document, regressions
 from harness.report.records import Outcome, to_json
 
@@ -103,6 +104,28 @@ def test_document_reads_back_as_it_was_written(tmp_path: Path) -> None:
     written = document(run(stage("passed"), accuracy(0.123456789)))
     file.write_text(json.dumps(to_json(written)))
     assert read_document(file) == written
+
+
+@pytest.mark.parametrize("name", ["embedded-onnxruntime", "embedded-bm1684x-simulated-fp16"])
+def test_documents_of_schema_1_are_read_as_they_were(name: str) -> None:
+    file = data_path("reports", "baselines", f"{name}.json")
+    old, read = json.loads(file.read_text()), read_document(file)
+    assert (old["schema"], read.schema_, read.verdict, read.expected_failures) == (1, 2, old["verdict"], 0)
+    for before, after in zip(old["runs"], read.runs, strict=True):
+        assert [one["AP"] for one in before["accuracy"]] == [one.AP for one in after.accuracy]
+        assert [one["outcome"] for one in before["stages"]] == [one.outcome for one in after.stages]
+    runs = [(one.device, one.precision) for one in read.runs]
+    check_matches(read, file, old["model"], old["data"]["sha256"], runs)
+    assert regressions(read, list(read.runs)) == []
+
+
+def test_expected_failures_of_schema_1_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "old.json"
+    written = to_json(document(run(stage("expected-failure"), stage("passed", "accuracy"))))
+    for part in (written, *written["runs"]):
+        del part["expected_failures"]
+    file.write_text(json.dumps({**written, "schema": 1}))
+    assert (read_document(file).expected_failures, read_document(file).runs[0].expected_failures) == (1, 1)
 
 
 def lower_ap(text: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a device is known not to do excuses exactly that: the truth table of the expectations, row by row."""
+"""An expectation excuses exactly what it states: its truth table, row by row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def unexpected(suite: Suite) -> Ended:
 
 
 def problem(ended: Ended, device: str) -> str:
-    """What the document and the terminal say of a device's entry."""
+    """The problem of a device's entry, as document and terminal have it."""
     place = line_of(device)
     [found] = [text for text in ended.result.problems if place in text]
     assert found in ended.output

@@ -1,4 +1,4 @@
-"""What is asked for and cannot be had ends the run with status 4, a message that helps, and a document that says so."""
+"""A request that cannot be met ends with status 4, a message that helps, and a document that says so."""
 
 from __future__ import annotations
 

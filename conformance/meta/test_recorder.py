@@ -1,4 +1,4 @@
-"""What a test finds is written down before the test fails by it."""
+"""A finding is written down before the test fails by it."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def mixed(suite: Suite) -> Ended:
 
 @pytest.fixture(scope="session")
 def conforming(suite: Suite, tiny: TinySetup) -> Ended:
-    """What a user would type: paths apart from their options, no ONNX of their own, every test of a device."""
+    """A run as a user would type it: paths apart from their options, no ONNX, every test of a device."""
     options = ["-p", "no:cacheprovider", "--model", str(tiny.card), "--weights", str(tiny.weights)]
     devices = ("-m", "accuracy", "--device", "right,onnxruntime,torch", *CHECKS)
     return suite.run_once("conforming", *devices, "--coco", str(tiny.coco), options=options)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conformance.plugin.config import CONFIG
-from conformance.plugin.fixtures import make_session
+from conformance.plugin.fixtures import make_session, parameters_of
 from conformance.plugin.recorder import PROPERTY, StageFailure
 from harness.cards.expectations import Expectation
 from harness.checks.expectations import (
@@ -31,11 +31,6 @@ STALE_ENTRIES = pytest.StashKey[list[str]]()
 def test_name(item: pytest.Item) -> str:
     """``module.py::test_name``, which the entries match."""
     return f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
-
-
-def parameters_of(item: pytest.Item) -> dict[str, Any]:
-    """Parameters of a test, among them `device_name` and `batch_size` of one that judges a device."""
-    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 def expectation_of(item: pytest.Item) -> Expectation | None:

@@ -27,19 +27,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("batch_size", config.batch_sizes, ids=lambda size: f"batch{size}", scope="session")
 
 
+def parameters_of(item: pytest.Item) -> dict[str, Any]:
+    """Parameters of a test, among them `device_name` and `batch_size` of one that judges a device."""
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Judge the devices in the order in which they were given, each at its batch sizes in theirs, as `check` does."""
     options = config.stash[CONFIG]
-    judged = [item for item in items if "device_name" in getattr(item, "fixturenames", ())]
-
-    def place(item: pytest.Item) -> tuple[int, int]:
-        given: dict[str, Any] = getattr(item, "callspec").params  # noqa: B009 - parametrised items have one
-        return options.devices.index(given["device_name"]), options.batch_sizes.index(given["batch_size"])
-
-    in_order = iter(sorted(judged, key=place))
-    known = set(judged)
-    items[:] = [next(in_order) if item in known else item for item in items]
+    runs = [(name, size) for name in options.devices for size in options.batch_sizes]
+    asked = {item: (parameters_of(item).get("device_name"), parameters_of(item).get("batch_size")) for item in items}
+    judged = {item: runs.index(run) for item, run in asked.items() if run in runs}
+    in_order = iter(sorted(judged, key=lambda item: judged[item]))
+    items[:] = [next(in_order) if item in judged else item for item in items]
 
 
 def make_session(config: pytest.Config) -> Session:

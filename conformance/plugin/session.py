@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from conformance.plugin.config import CONFIG, asks_for_a_device, options_of
-from conformance.plugin.expectations import STALE_ENTRIES, parameters_of
-from conformance.plugin.fixtures import make_session
+from conformance.plugin.expectations import STALE_ENTRIES
+from conformance.plugin.fixtures import make_session, parameters_of
 from conformance.plugin.recorder import PROPERTY, StageFailure
 from harness.checks.verdict import EXIT_STATUS, Circumstances
 from harness.errors import HarnessError

@@ -1,4 +1,4 @@
-"""Runs of the suite from the command line, with status, output and document."""
+"""Runs the suite and the verb `check` as a user does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Ended:
         return self.document
 
     def run_of(self, device: str) -> Run:
-        """Return the run of a device in the document."""
+        """The run of a device in the document."""
         return next(run for run in self.result.runs if run.device == device)
 
     def stage(self, device: str, name: str, batch_size: int) -> Stage:

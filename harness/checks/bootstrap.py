@@ -1,4 +1,4 @@
-"""How far an AP difference hangs on the images that happened to be chosen: a paired bootstrap over them.
+"""Interval of an AP difference over images that could as well have been chosen: a paired bootstrap.
 
 Efron and Tibshirani, An Introduction to the Bootstrap, section 13.3 (percentile interval), expanded for few images as
 Hesterberg, "What Teachers Should Know About the Bootstrap" (The American Statistician 69, 2015), section 4.6 and
@@ -29,7 +29,7 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What the AP of a device lies below the reference's on the same images.
+    """Loss of AP of a device against the reference on the same images.
 
     Attributes:
         loss: Reference minus device, as a fraction, on the images as they are.

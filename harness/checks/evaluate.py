@@ -26,7 +26,7 @@ _EVALUATORS: dict[Evaluator, tuple[type[Any], type[Any]]] = {
 }
 
 CATEGORIES_AT_ONCE = 4
-"""What the evaluators keep of a detection is many times what it is: few at once need less memory, and no more time."""
+"""Evaluators keep many times the size of a detection: few categories at once need less memory, and no more time."""
 
 _NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order in which the evaluators summarise."""

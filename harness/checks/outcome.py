@@ -17,7 +17,7 @@ SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """How a stage came out.
+    """Outcome of a stage.
 
     Attributes:
         stage: The record for the results document.
@@ -42,7 +42,7 @@ class StageResult:
         return (*(() if self.accuracy is None else (self.accuracy,)), *self.perf)
 
     def message(self, device: str, precision: str) -> str:
-        """What the engineer is told of a stage that is not green: place, count, and the first deviations."""
+        """Describe a stage that is not green: place, count, and the first deviations."""
         stage = self.stage
         where = f"stage {stage.name}, device {device}, precision {precision}, batch size {stage.batch_size}"
         problems = [comparison for comparison in self.comparisons if comparison.problem is not None]

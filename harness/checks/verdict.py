@@ -23,7 +23,7 @@ SPEED_STAGES = ("perf", "estimate", "stated speed", "harness-overhead", "pipelin
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What went wrong in a session beside the outcomes of its stages.
+    """Things that went wrong in a session beside the outcomes of its stages.
 
     Attributes:
         error: A device, tool, file or option is missing or wrong.

@@ -83,6 +83,8 @@ def check(
         except Interrupted as interrupted:
             _show(interrupted.document)
             raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt:  # before there was anything to show
+            raise typer.Exit(INTERRUPTED) from None
     _show(document)
     raise typer.Exit(EXIT_STATUS[document.verdict])
 

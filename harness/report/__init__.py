@@ -1,1 +1,1 @@
-"""What a run found: records, the results document, the gate against an earlier one, the closing table."""
+"""Findings of a run: records, the results document, the gate against an earlier one, the summary."""

@@ -42,9 +42,12 @@ def refuse(model: str, error: HarnessError, results: Path | None) -> HarnessErro
     try:
         write_document(document, results)
     except HarnessError as second:
-        return HarnessError(
-            error.cause, file=error.file, field=error.field, remedy=f"{error.remedy or 'see above'}\n{second}"
-        )
+        cause, remedy = error.cause, error.remedy
+        if remedy is None:
+            cause = f"{cause}\n{second}"
+        else:
+            remedy = f"{remedy}\n{second}"
+        return HarnessError(cause, file=error.file, field=error.field, remedy=remedy)
     return error
 
 

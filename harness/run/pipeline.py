@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from harness.cards import ModelCard
-from harness.centernet.decode import decode, to_image_space
-from harness.centernet.heads import read_heads
-from harness.centernet.preprocess import make_batch
 from harness.data.dataset import Dataset
 from harness.data.detections import Results
 from harness.devices.artifact import Artifact
 from harness.devices.base import Device, run_batch
+from harness.run.family import family_of
 from harness.types import Batch, Outputs, Progress
 
 LOOK_AHEAD = 2
@@ -30,7 +28,7 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time of a run went.
+    """Times of a run over a data set.
 
     Attributes:
         images: Images whose detections count; padded slots are none.
@@ -63,23 +61,23 @@ def _chunks(ids: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 def batches(card: ModelCard, dataset: Dataset, batch_size: int, image_ids: Sequence[int] = ()) -> Iterator[Batch]:
-    """The images, read and preprocessed ahead in threads, the last batch padded with empty slots.
+    """Read and preprocess the images ahead in threads; the last batch is padded with empty slots.
 
     Args:
         card: The contract of the model.
         dataset: Where the images are.
         batch_size: Slots of each batch.
-        image_ids: Which images; all where none are named.
+        image_ids: The images that are wanted; all where none are named.
     """
 
     def prepare(chunk: tuple[int, ...]) -> Batch:
-        return make_batch(card, [(id_, dataset.read_image(id_)) for id_ in chunk], slots=batch_size)
+        return family_of(card).make_batch(card, [(id_, dataset.read_image(id_)) for id_ in chunk], slots=batch_size)
 
     return _in_threads(prepare, _chunks(image_ids or dataset.image_ids, batch_size), LOOK_AHEAD)
 
 
 def _in_threads(function: Callable[[_Item], _Made], items: Iterator[_Item], threads: int) -> Iterator[_Made]:
-    """What a function makes of each item, in order; each thread works on one item ahead of what is asked for."""
+    """Apply a function to each item, results in order; each thread works on one item ahead of what is asked for."""
     waiting: deque[Future[_Made]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -136,21 +134,21 @@ def detect(
         at_once: Batches that the device works on at the same time, see `run_batches`.
 
     Returns:
-        Detections of every image in image pixels, and where the time went.
+        Detections of every image in image pixels, and the times.
 
     Raises:
         HarnessError: An image cannot be read.
         DeviceOutputError: The device returns other tensors than the card promises.
         NonFiniteHeadError: The device returns NaN or infinity.
     """
-    results = Results()
+    results, family = Results(), family_of(card)
     latency: list[float] = []
     waiting: deque[Future[None]] = deque()
 
     def finish(batch: Batch, outputs: Outputs) -> None:
-        heads = read_heads(card, outputs, len(batch.images))
-        for image_id, placement, found in zip(batch.image_ids, batch.placements, decode(card, heads), strict=False):
-            results.add(image_id, to_image_space(card, found, placement))
+        decoded = family.decode(card, family.read_heads(card, outputs, len(batch.images)))
+        for image_id, placement, found in zip(batch.image_ids, batch.placements, decoded, strict=False):
+            results.add(image_id, family.to_image_space(card, found, placement))
 
     start = time.perf_counter()
     prepared = batches(card, dataset, batch_size)

@@ -11,8 +11,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from harness.cards.tolerances import Tolerance
-from harness.centernet.heads import check_contract, read_heads
-from harness.centernet.preprocess import preprocess
+from harness.centernet.heads import check_contract
 from harness.checks.bootstrap import Difference, paired_bootstrap
 from harness.checks.evaluate import Metrics, evaluate
 from harness.checks.heads import HeadPair
@@ -30,6 +29,7 @@ from harness.exchange.output_folder import open_outputs
 from harness.export.load import load_onnx_checked, stated_by
 from harness.faults.diagnosis.explanation import Explanation
 from harness.report.records import Data
+from harness.run.family import family_of
 from harness.run.images import describe_images, load_images
 from harness.run.options import CheckOptions
 from harness.run.pipeline import Timing, batches, detect, run_batches
@@ -39,8 +39,7 @@ from harness.run.subject import Subject, load_subject
 from harness.types import Heads
 
 Ran = tuple[str, int, str]
-"""Device, batch size, precision."""
-
+"""Name of a device, batch size, precision."""
 HEAD_SAMPLES = 8
 """Images whose heads are compared one by one; every image enters by its detections."""
 
@@ -145,15 +144,14 @@ class Session:
         return OutputsDevice(folder, chip, self.card, lambda: open_outputs(self.card, self.dataset, folder))
 
     def artifact(self, name: str, batch_size: int, precision: str | None = None) -> Artifact:
-        """What a device executes, at the precision of the run or another, converted at most once in this process."""
-        precision = precision or self.options.precision
-        key = (name, batch_size, precision)
+        """The model as a device executes it, at the precision of the run or another; converted once in this process."""
+        key = (name, batch_size, precision or self.options.precision)
         if key not in self._artifacts:
             device = self.device(name)
-            calibration = self.calibration if precision == "int8" else None
+            calibration = self.calibration if key[2] == "int8" else None
             with FileLock(self.shared / "export.lock"):
                 exported = self.subject.exported(device.card, self.shared, batch_size, calibration)
-            self._artifacts[key] = device.convert(exported, batch_size, precision)
+            self._artifacts[key] = device.convert(exported, *key[1:])
         return self._artifacts[key]
 
     @cached_property
@@ -173,8 +171,7 @@ class Session:
 
     def is_reference(self, name: str, batch_size: int) -> bool:
         """Whether this run of the device is what gives the golden heads."""
-        reference = (self.reference_name, self.reference_batch_size, GOLDEN)
-        return (name, batch_size, self.options.precision) == reference
+        return (name, batch_size, self.options.precision) == (self.reference_name, self.reference_batch_size, GOLDEN)
 
     @cached_property
     def sample_ids(self) -> tuple[int, ...]:
@@ -185,6 +182,7 @@ class Session:
 
     @cached_property
     def _sample_inputs(self) -> list[NDArray[np.generic]]:
+        preprocess = family_of(self.card).preprocess
         return [preprocess(self.card, self.dataset.read_image(image_id))[0][None] for image_id in self.sample_ids]
 
     def heads(self, name: str, batch_size: int, precision: str | None = None) -> list[Heads]:
@@ -195,7 +193,7 @@ class Session:
             found: list[Heads] = []
             prepared = batches(self.card, self.dataset, batch_size, self.sample_ids)
             for batch, outputs, _ in run_batches(device, artifact, prepared, self._at_once(name)):
-                heads = split_samples(read_heads(self.card, outputs, len(batch.images)))
+                heads = split_samples(family_of(self.card).read_heads(self.card, outputs, len(batch.images)))
                 found += heads[: len(batch.image_ids)]
             self._heads[key] = found
         return self._heads[key]
@@ -262,10 +260,9 @@ class Session:
             device, artifact = self.device(name), self.artifact(*key[:3])
             artifact = artifact.readings[reading] if reading else artifact
             what = f"{name}, batch size {batch_size}{reading and f', {reading}'}"
+            at_once = self._at_once(name)
             with self.progress(what) as progress:
-                results, timing = detect(
-                    device, artifact, self.card, self.dataset, batch_size, progress, self._at_once(name)
-                )
+                results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress, at_once)
             save_results(results, path)
             self._timings[key] = timing
             return results, timing
@@ -275,9 +272,7 @@ class Session:
         if batch_size != self.options.batch_sizes[0]:
             return {}
         readings = self.artifact(name, batch_size).readings
-        return {
-            reading: self.evaluate(self.detections(name, batch_size, reading=reading)[0]).AP for reading in readings
-        }
+        return {one: self.evaluate(self.detections(name, batch_size, reading=one)[0]).AP for one in readings}
 
     def evaluate(self, results: Results) -> Metrics:
         """AP of detections on the images of the run."""

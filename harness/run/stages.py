@@ -19,7 +19,7 @@ StageCheck = Callable[[Session, str, int], StageResult]
 
 
 def contract(session: Session, name: str, batch_size: int) -> StageResult:
-    """What the device executes keeps the contract of the model card.
+    """Contract: the artifact keeps the model card, and runs where it should.
 
     Raises:
         HarnessError: The device cannot take the model, or an input or output differs from the card.
@@ -30,7 +30,7 @@ def contract(session: Session, name: str, batch_size: int) -> StageResult:
 
 
 def heads(session: Session, name: str, batch_size: int) -> StageResult:
-    """Heads equal the reference's."""
+    """Heads: those of the sample images equal the reference's."""
 
     def check() -> StageResult:
         losses = {} if session.tolerance.derivable else session.artifact(name, batch_size).losses
@@ -40,7 +40,7 @@ def heads(session: Session, name: str, batch_size: int) -> StageResult:
 
 
 def batch(session: Session, name: str, batch_size: int) -> StageResult:
-    """Heads of a sample in a batch equal those of the sample alone."""
+    """Batch: heads of a sample in a batch equal those of the sample alone."""
     if batch_size == 1:
         return not_applicable("batch", batch_size, "a batch of one is the sample alone")
     if session.artifact(name, batch_size).batch_size is not None:
@@ -52,7 +52,7 @@ def batch(session: Session, name: str, batch_size: int) -> StageResult:
 
 
 def decisions(session: Session, name: str, batch_size: int) -> StageResult:
-    """Detections of the sample images equal the reference's."""
+    """Decisions: detections of the sample images equal the reference's."""
     if not session.tolerance.derivable:
         reason = "no tolerance of the heads to derive theirs from: the verdict is by AP"
         return not_applicable("detections", batch_size, reason)
@@ -64,7 +64,7 @@ def decisions(session: Session, name: str, batch_size: int) -> StageResult:
 
 
 def accuracy(session: Session, name: str, batch_size: int) -> StageResult:
-    """AP of all images equals the reference's on the same images."""
+    """Accuracy: the AP of all images equals the reference's on the same images."""
 
     def check() -> StageResult:
         results, timing = session.detections(name, batch_size)

@@ -1,4 +1,4 @@
-"""What is checked: a model card with PyTorch weights, an ONNX file, or both."""
+"""The model under test: a model card with PyTorch weights, an ONNX file, or both."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from harness.data.dataset import Dataset
 from harness.devices.artifact import Artifact
 from harness.devices.base import Device
 from harness.errors import HarnessError
+from harness.run.family import FAMILIES
 from harness.run.pipeline import LOOK_AHEAD, batches, detect
 from harness.types import Detections, Heads, Outputs, UInt8
 
@@ -206,7 +208,7 @@ def test_memory_does_not_grow_with_the_number_of_images(slow: str, monkeypatch: 
         return decode(card, heads)
 
     if slow == "decoding":
-        monkeypatch.setattr("harness.run.pipeline.decode", slow_decode)
+        monkeypatch.setitem(FAMILIES, "centernet", replace(FAMILIES["centernet"], decode=slow_decode))
     run(images, Reading(watch), batch_size)
     assert len(most_alive) == 30
     # One in the device, one being decoded, and those that wait.

@@ -1,0 +1,51 @@
+"""The functions of a model family that the pipeline calls, one entry a family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cards import ModelCard
+from harness.centernet.decode import decode, to_image_space
+from harness.centernet.heads import read_heads
+from harness.centernet.preprocess import make_batch, preprocess
+from harness.types import Batch, Detections, Heads, Outputs, Placement, UInt8
+
+
+class MakeBatch(Protocol):
+    """Preprocesses several images into one array."""
+
+    def __call__(self, card: ModelCard, images: Sequence[tuple[int, UInt8]], *, slots: int | None = None) -> Batch:
+        """Preprocess images (COCO id, (H, W, 3) uint8 BGR); slots of the batch beyond them are zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The stages of one model family.
+
+    Attributes:
+        preprocess: From an image (H, W, 3) uint8 BGR to the network input and where the image lies in it.
+        make_batch: From several images to a batch.
+        read_heads: From a device's outputs of a batch of N slots to its heads (N, ...).
+        decode: From the heads of a batch to the detections of each sample.
+        to_image_space: From detections of one sample to detections in pixels of its image.
+    """
+
+    preprocess: Callable[[ModelCard, UInt8], tuple[NDArray[np.generic], Placement]]
+    make_batch: MakeBatch
+    read_heads: Callable[[ModelCard, Outputs, int], Heads]
+    decode: Callable[[ModelCard, Heads], list[Detections]]
+    to_image_space: Callable[[ModelCard, Detections, Placement], Detections]
+
+
+FAMILIES = {"centernet": Family(preprocess, make_batch, read_heads, decode, to_image_space)}
+"""By the `family` of a model card."""
+
+
+def family_of(card: ModelCard) -> Family:
+    """The family of a model."""
+    return FAMILIES[card.family]
