@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from conformance.catalogue.fault_world import Case, make_images, rows_of_port
+from harness.centernet.preprocess import place
 from harness.checks.files import Golden
+from harness.checks.margins import Margins
 from harness.faults import CATALOGUE, Fault, Forms
 from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence
 from harness.faults.diagnosis.explanation import Explanation
@@ -69,12 +71,9 @@ class Clinic:
 
     def of_rows(self, rows: Rows) -> Evidence:
         """A results file that any program wrote."""
-        output = self.case.card.output
-        slope = 0.25 if output.hm == "logits" else 1.0
-        unit = 1.0 if output.box_unit == "input" else float(self.case.card.decode.stride)
-        margins = [
-            (1e-5 + 2 * slope * a["hm"], 0.02 + 4 * (unit * a["wh"] + 4 * a.get("reg", 0.0))) for a in self.allowed
-        ]
+        card, sizes = self.case.card, [self.dataset.size(image_id) for image_id in self.dataset.image_ids]
+        of_image = [Margins.of_rows(card, a, place(card, s)) for a, s in zip(self.allowed, sizes, strict=True)]
+        margins = [(margin.score, 2 * margin.corner) for margin in of_image]  # a width moves by two corners
         by_image = [[row for row in rows if row["image_id"] == image_id] for image_id in self.dataset.image_ids]
         return RowsEvidence(by_image, margins)
 

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import ModelCard
-from harness.centernet.decode import decode
+from harness.centernet.decode import boxes_around, centres_at, decode, scores_of
 from harness.faults.forms import DecodeForm
-from harness.faults.outputs import sigmoid
 from harness.types import Detections, Float32, Heads
 
 RIGHT = DecodeForm()
@@ -48,7 +47,7 @@ def decode_in(card: ModelCard, form: DecodeForm, heads: Heads) -> Detections:
 
 
 def _scores(card: ModelCard, form: DecodeForm, hm: Float32) -> Float32:
-    scores = hm if card.output.hm == "probability" or form.logits else sigmoid(hm)
+    scores = hm if form.logits else scores_of(card, hm)
     return scores.astype(np.float16).astype(np.float32) if form.half else scores
 
 
@@ -66,17 +65,11 @@ def _peaks(form: DecodeForm, scores: Float32) -> NDArray[np.bool_]:
 def _boxes(
     card: ModelCard, form: DecodeForm, heads: dict[str, Float32], rows: NDArray[Any], columns: NDArray[Any]
 ) -> Float32:
-    centres = np.stack([columns, rows], axis=1).astype(np.float32)
-    if form.reg == "head" and "reg" in heads:
-        centres += heads["reg"][:, rows, columns].T
-    elif form.reg == "half" or (form.reg == "head" and card.output.box == "wh+reg"):
-        centres += np.float32(0.5)
-    size = heads["wh"][:, rows, columns].T
-    if card.output.box_unit == "input":
-        size = size / np.float32(card.decode.stride)
-    if card.output.box == "ltrb":
-        return np.concatenate([centres - size[:, :2], centres + size[:, 2:]], axis=1)
-    return np.concatenate([centres - size / 2, centres + size / 2], axis=1)
+    if form.reg == "head":
+        centres = centres_at(card, heads, rows, columns)
+    else:
+        centres = np.stack([columns, rows], axis=1).astype(np.float32) + np.float32(0.5 if form.reg == "half" else 0)
+    return boxes_around(card, centres, heads["wh"][:, rows, columns].T)
 
 
 def _suppressed(found: Detections, limit: float) -> Detections:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import ModelCard
+from harness.centernet.decode import sigmoid
 from harness.faults.forms import HeadsForm, NumberForm, SlotForm
 
 Arrays = dict[str, NDArray[Any]]
@@ -58,15 +59,6 @@ def _activated(card: ModelCard, form: HeadsForm, numbers: NumberForm, hm: NDArra
     for _ in range(times):
         hm = sigmoid(hm)
     return hm
-
-
-def sigmoid(values: NDArray[Any]) -> NDArray[Any]:
-    """``1 / (1 + exp(-x))`` in the values' own dtype, each step rounded."""
-    one: Any = values.dtype.type(1)
-    with np.errstate(over="ignore"):
-        growth = np.exp(-values.astype(np.float64)).astype(values.dtype)
-    result: NDArray[Any] = one / (one + growth)
-    return result
 
 
 def _interleaved(values: NDArray[Any]) -> NDArray[Any]:
