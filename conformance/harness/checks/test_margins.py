@@ -44,17 +44,23 @@ Shift = dict[str, float]
 
 
 def placed(card: ModelCard) -> Placement:
-    """An image larger than the input, but where it keeps its resolution."""
-    return place(card, (31, 20) if card.input.keep_res else (150, 90))
+    """An image larger than the input; where it keeps its resolution, than the sides on the card, which do not apply."""
+    return place(card, (63, 40) if card.input.keep_res else (150, 90))
+
+
+def cells(card: ModelCard) -> int:
+    """Side of the output grid for that image."""
+    return 2 * CELLS if card.input.keep_res else CELLS
 
 
 def one_peak(card: ModelCard, score: float = 0.5) -> Heads:
     """Heads with one detection, its box in the middle of the grid; nothing else comes near it."""
     logits = card.output.hm == "logits"
-    hm = np.full((1, 3, CELLS, CELLS), -30.0 if logits else 0.0)
+    side = (cells(card),) * 2
+    hm = np.full((1, 3, *side), -30.0 if logits else 0.0)
     hm[0, 1, 4, 4] = np.log(score / (1 - score)) if logits else score
-    wh = np.full((1, card.head_channels["wh"], CELLS, CELLS), 3.0 * (card.decode.stride if unit_of(card) == 1 else 1))
-    return make_heads(hm, wh, np.full((1, 2, CELLS, CELLS), 0.5) if "reg" in card.output.heads else None)
+    wh = np.full((1, card.head_channels["wh"], *side), 3.0 * (card.decode.stride if unit_of(card) == 1 else 1))
+    return make_heads(hm, wh, np.full((1, 2, *side), 0.5) if "reg" in card.output.heads else None)
 
 
 def unit_of(card: ModelCard) -> float:
@@ -100,7 +106,7 @@ def test_no_port_whose_heads_differ_by_what_they_may_is_accused(
     """Every value moves by all it may, up or down; with `near`, scores lie just there where an order hangs on it."""
     random = np.random.default_rng(seed)
     card = card.model_copy(update={"decode": card.decode.model_copy(update={"score_threshold": threshold})})
-    shapes = {name: (1, channels, CELLS, CELLS) for name, channels in card.head_channels.items()}
+    shapes = {name: (1, channels, cells(card), cells(card)) for name, channels in card.head_channels.items()}
     golden = {name: random.normal(0, 2, shape) for name, shape in shapes.items()}
     if card.output.hm == "probability":
         golden["hm"] = random.uniform(0.1, 0.9, shapes["hm"])
