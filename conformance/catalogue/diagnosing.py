@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.catalogue.cases import Case, make_images, rows_of_port
+from harness.centernet.preprocess import place
+from harness.checks.margins import Margins
 from harness.faults import CATALOGUE, AnyFault, PortSpec, compatible
 from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence
 from harness.faults.diagnosis.explanation import Explanation
@@ -63,13 +65,10 @@ class PortDiagnosis:
         return HeadsEvidence(list(heads), self.allowed)
 
     def of_rows(self, rows: Rows) -> Evidence:
-        """Take a results file that any program wrote."""
-        output = self.case.card.output
-        slope = 0.25 if output.hm == "logits" else 1.0
-        unit = 1.0 if output.box_unit == "input" else float(self.case.card.decode.stride)
-        margins = [
-            (1e-5 + 2 * slope * a["hm"], 0.02 + 4 * (unit * a["wh"] + 4 * a.get("reg", 0.0))) for a in self.allowed
-        ]
+        """A results file that any program wrote."""
+        card, sizes = self.case.card, [self.dataset.size(image_id) for image_id in self.dataset.image_ids]
+        of_image = [Margins.of_rows(card, a, place(card, s)) for a, s in zip(self.allowed, sizes, strict=True)]
+        margins = [(margin.score, 2 * margin.corner) for margin in of_image]  # a width moves by two corners
         by_image = [[row for row in rows if row["image_id"] == image_id] for image_id in self.dataset.image_ids]
         return RowsEvidence(by_image, margins)
 

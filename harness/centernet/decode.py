@@ -25,12 +25,15 @@ NaN and infinity
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import ModelCard
+from harness.centernet.heads import find_misfit, head_specs
 from harness.errors import HarnessError
 from harness.types import Detections, Float32, Heads, Placement
 
@@ -71,12 +74,22 @@ def decode(card: ModelCard, heads: Heads) -> list[Detections]:
         NonFiniteHeadError: A head holds NaN or infinity.
     """
     _check_shapes(card, heads)
-    return [
-        _decode_sample(
-            card, sample, {name: np.ascontiguousarray(head[sample], np.float32) for name, head in heads.items()}
-        )
-        for sample in range(len(heads["hm"]))
-    ]
+    samples = (finite_sample(heads, index) for index in range(len(heads["hm"])))
+    return [detections_at(card, sample, top_peaks(card, sample["hm"])[0]) for sample in samples]
+
+
+def finite_sample(heads: Heads, index: int) -> dict[str, Float32]:
+    """The heads (channels, h, w) of one sample of a batch, in float32.
+
+    Raises:
+        NonFiniteHeadError: A head holds NaN or infinity.
+    """
+    sample = {name: np.ascontiguousarray(head[index], np.float32) for name, head in heads.items()}
+    for name, head in sample.items():
+        # Cheaper than isfinite, and enough: NaN spreads through both.
+        if not (np.isfinite(head.min()) and np.isfinite(head.max())):
+            raise NonFiniteHeadError(name, index, int((~np.isfinite(head)).sum()))
+    return sample
 
 
 def to_image_space(card: ModelCard, detections: Detections, placement: Placement) -> Detections:
@@ -113,61 +126,61 @@ def top_peaks(card: ModelCard, hm: NDArray[np.floating]) -> tuple[Indices, Float
     certain = over_classes[over_classes == _highest_around(over_classes[None])[0]]
     if len(certain) >= top_k:
         best_certain = np.partition(certain, -top_k)[-top_k:]
-        lowest = max(lowest, _lowest_value(_scores(best_certain, logits).min(), logits))
+        lowest = max(lowest, _lowest_value(scores_of(card, best_certain).min(), logits))
 
     candidates = np.flatnonzero(hm >= lowest)
-    scores = _scores(hm.ravel()[candidates], logits)
-    peaks = (scores == _scores(_highest_around(hm).ravel()[candidates], logits)) & (scores > threshold)
+    scores = scores_of(card, hm.ravel()[candidates])
+    highest = scores_of(card, _highest_around(hm).ravel()[candidates])
+    peaks = (scores == highest) & (scores > threshold)
     candidates, scores = candidates[peaks], scores[peaks]
     order = _best(scores, top_k)
     return candidates[order], scores[order]
 
 
-def possible_detections(card: ModelCard, heads: Heads, margin: float) -> Detections:
-    """Find all possible detections of one sample if every score may differ by `margin`, best first.
+def detections_at(card: ModelCard, sample: Mapping[str, Float32], cells: Indices) -> Detections:
+    """The detections that stand on cells of one heatmap, whether or not these are peaks, in the order given.
 
     Args:
         card: The contract of the model.
-        heads: Finite heads of one sample, N = 1.
-        margin: Largest difference of a score.
+        sample: Heads (channels, h, w) by name.
+        cells: (K,) flat indices into hm.
     """
-    named = {name: np.ascontiguousarray(head[0], np.float32) for name, head in heads.items()}
-    scores = _scores(named["hm"], card.output.hm == "logits")
-    possible = (scores >= _highest_around(scores) - margin) & (scores > card.decode.score_threshold - margin)
-    cells = np.flatnonzero(possible)
-    found = scores.ravel()[cells]
-    certain = np.sort(found[found >= _highest_around(scores).ravel()[cells]])
-    if len(certain) >= card.decode.top_k:
-        kept = found >= certain[-card.decode.top_k] - 2 * margin
-        cells, found = cells[kept], found[kept]
-    order = np.argsort(-found, kind="stable")
-    classes, rows, columns = np.unravel_index(cells[order], scores.shape)
-    return Detections(_boxes(card, named, rows, columns), found[order], classes.astype(np.int64))
+    classes, rows, columns = np.unravel_index(cells, sample["hm"].shape)
+    boxes = boxes_around(card, centres_at(card, sample, rows, columns), sample["wh"][:, rows, columns].T)
+    return Detections(boxes, scores_of(card, sample["hm"].ravel()[cells]), classes.astype(np.int64))
 
 
-def _decode_sample(card: ModelCard, sample: int, heads: dict[str, Float32]) -> Detections:
-    for name, head in heads.items():
-        # Cheaper than isfinite, and enough: NaN spreads through both.
-        if not (np.isfinite(head.min()) and np.isfinite(head.max())):
-            raise NonFiniteHeadError(name, sample, int((~np.isfinite(head)).sum()))
-    peaks, scores = top_peaks(card, heads["hm"])
-    classes, rows, columns = np.unravel_index(peaks, heads["hm"].shape)
-    return Detections(_boxes(card, heads, rows, columns), scores, classes.astype(np.int64))
-
-
-def _boxes(card: ModelCard, heads: dict[str, Float32], rows: Indices, columns: Indices) -> Float32:
-    """Make boxes (K, 4) float32 x1, y1, x2, y2 in grid cells."""
+def centres_at(card: ModelCard, sample: Mapping[str, Float32], rows: Indices, columns: Indices) -> Float32:
+    """(K, 2) x, y of the centres that stand on these cells, in grid cells."""
     centres = np.stack([columns, rows], axis=1).astype(np.float32)
-    if "reg" in heads:
-        centres += heads["reg"][:, rows, columns].T
+    if "reg" in sample:
+        centres += sample["reg"][:, rows, columns].T
     elif card.output.box == "wh+reg":
         centres += np.float32(0.5)
-    size = heads["wh"][:, rows, columns].T
+    return centres
+
+
+def boxes_around(card: ModelCard, centres: Float32, size: Float32) -> Float32:
+    """(K, 4) x1, y1, x2, y2 in grid cells, of centres (K, 2) in grid cells and wh (K, 2 or 4) in the card's unit."""
     if card.output.box_unit == "input":
         size = size / np.float32(card.decode.stride)
     if card.output.box == "ltrb":
         return np.concatenate([centres - size[:, :2], centres + size[:, 2:]], axis=1)
     return np.concatenate([centres - size / 2, centres + size / 2], axis=1)
+
+
+def scores_of(card: ModelCard, hm: NDArray[Any]) -> NDArray[Any]:
+    """Scores of heatmap values, of their shape and dtype."""
+    return sigmoid(hm) if card.output.hm == "logits" else hm
+
+
+def sigmoid(values: NDArray[Any]) -> NDArray[Any]:
+    """``1 / (1 + exp(-x))`` in the values' own dtype, each of the three steps rounded to it."""
+    one = values.dtype.type(1)
+    with np.errstate(over="ignore"):  # exp overflows to infinity, and the score becomes 0
+        # exp in float64: that of float32 differs between processors and need not be monotone.
+        result: NDArray[Any] = one / (one + np.exp(-values.astype(np.float64)).astype(values.dtype))
+    return result
 
 
 def _highest_around(hm: Float32) -> Float32:
@@ -179,19 +192,11 @@ def _highest_around(hm: Float32) -> Float32:
     return highest
 
 
-def _scores(values: Float32, logits: bool) -> Float32:
-    if not logits:
-        return values
-    with np.errstate(over="ignore"):  # exp overflows to infinity, and the score becomes 0
-        # exp in float64: that of float32 differs between processors and need not be monotone.
-        return np.float32(1) / (np.float32(1) + np.exp(-values.astype(np.float64)).astype(np.float32))
-
-
 def _lowest_value(score: np.float32, logits: bool) -> np.float32:
     """Return a value just below all values of score `score` or higher (for probabilities, `score` itself)."""
     if not logits:
         return score
-    # The three roundings of `_scores` move a score by at most 3 x 2^-24 of itself or, where scores are subnormal, by
+    # The three roundings of `sigmoid` move a score by at most 3 x 2^-24 of itself or, where scores are subnormal, by
     # less than the smallest of them.
     bound = float(score) * (1 - 2.0**-22) - 2.0**-149
     if bound <= 0:
@@ -215,14 +220,13 @@ def _check_shapes(card: ModelCard, heads: Heads) -> None:
             field="output.heads",
             remedy="correct the model card, or look at how the outputs were told apart",
         )
-    batch, _, height, width = heads["hm"].shape if heads["hm"].ndim == 4 else (0, 0, 0, 0)
-    if not card.input.keep_res:
-        height, width = card.grid
-    for name, head in heads.items():
-        channels = card.head_channels[name]
-        if head.shape != (batch, channels, height, width):
-            raise HarnessError(
-                f"head {name} has shape {head.shape}; expected ({batch}, {channels}, {height}, {width})",
-                field="output",
-                remedy="look at the order of the outputs and their layout, and at classes, box and stride of the card",
-            )
+    batch = len(heads["hm"]) if heads["hm"].ndim == 4 else None
+    misfit = find_misfit(head_specs(card, batch), heads, card.output.heads)
+    if misfit is not None:
+        whose = "the heads have" if misfit.label is None else f"head {misfit.label} has"
+        hint = f": {misfit.hint}" if misfit.hint else ""
+        raise HarnessError(
+            f"{whose} {misfit.quality} {misfit.got}; expected {misfit.expected}{hint}",
+            field="output",
+            remedy="look at the order of the outputs and their layout, and at classes, box and stride of the card",
+        )

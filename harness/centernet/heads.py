@@ -1,11 +1,11 @@
-"""Reading of a device's output tensors as heads: by name, split if concatenated, checked against the model card."""
+"""Heads and the output tensors that carry them: named, joined, split and held to the model card."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,24 @@ from harness.types import Heads, Outputs
 FLOATS = ("float16", "float32", "float64")
 
 Shape = Sequence[int | None]
+
+
+class Misfit(NamedTuple):
+    """A tensor that is not what the model card promises; whose fault that is, is for the caller to say.
+
+    Attributes:
+        label: The head or heads it is about; None where it is about all of them together.
+        quality: "type", "dtype", "shape" or "grids".
+        expected: What the card promises.
+        got: What came.
+        hint: What it looks like.
+    """
+
+    label: str | None
+    quality: str
+    expected: str
+    got: str
+    hint: str | None = None
 
 
 class DeviceOutputError(Exception):
@@ -60,16 +78,35 @@ def output_specs(card: ModelCard, batch: int | None) -> tuple[TensorSpec, ...]:
     channels = list(card.head_channels.values())
     if card.output.concatenated:
         channels = [sum(channels)]
+    return _specs(card, batch, card.output.names, channels)
+
+
+def head_specs(card: ModelCard, batch: int | None) -> tuple[TensorSpec, ...]:
+    """The heads that the card promises, each as a tensor of its own; their dtype stands for any floating one."""
+    return _specs(card, batch, card.output.heads, list(card.head_channels.values()))
+
+
+def _specs(card: ModelCard, batch: int | None, names: Sequence[str], channels: Sequence[int]) -> tuple[TensorSpec, ...]:
     height, width = (None, None) if card.input.keep_res else card.grid
     return tuple(
-        TensorSpec(name, (batch, count, height, width), "float32")
-        for name, count in zip(card.output.names, channels, strict=True)
+        TensorSpec(name, (batch, count, height, width), "float32") for name, count in zip(names, channels, strict=True)
     )
 
 
-def split_heads(card: ModelCard, joined: NDArray[Any]) -> list[NDArray[Any]]:
-    """Split heads that are concatenated along the channels (N, sum of channels, h, w), in the card's order."""
-    return np.split(joined, np.cumsum(list(card.head_channels.values()))[:-1], axis=1)
+def join_heads(card: ModelCard, heads: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The output tensors that carry these heads, by the card's names; concatenated along the channels if it says so."""
+    parts = [heads[head] for head in card.output.heads]
+    if card.output.concatenated:
+        parts = [np.concatenate(parts, axis=1)]
+    return dict(zip(card.output.names, parts, strict=True))
+
+
+def split_outputs(card: ModelCard, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The heads that output tensors carry, in the card's order, as views of them: the inverse of `join_heads`."""
+    parts = [outputs[name] for name in card.output.names]
+    if card.output.concatenated:
+        parts = np.split(parts[0], np.cumsum(list(card.head_channels.values()))[:-1], axis=1)
+    return dict(zip(card.output.heads, parts, strict=True))
 
 
 def read_heads(card: ModelCard, outputs: Outputs, batch: int) -> Heads:
@@ -88,18 +125,48 @@ def read_heads(card: ModelCard, outputs: Outputs, batch: int) -> Heads:
     """
     if any(name not in outputs for name in card.output.names):
         raise DeviceOutputError(None, f"outputs named {_listed(card.output.names)}", _listed(outputs))
-    tensors = []
-    for spec, label in zip(output_specs(card, batch), _labels(card), strict=True):
-        tensors.append(outputs[spec.name])
-        _check_tensor(spec, outputs[spec.name], label)
-    if card.output.concatenated:
-        tensors = split_heads(card, tensors[0])
-    heads: dict[str, NDArray[np.floating]] = dict(zip(card.output.heads, tensors, strict=True))
-    grids = {head: tensor.shape[2:] for head, tensor in heads.items()}
+    labels = ("+".join(card.output.heads),) if card.output.concatenated else card.output.heads
+    _blame_device(find_misfit(output_specs(card, batch), outputs, labels))
+    return split_outputs(card, outputs)
+
+
+def require_heads(card: ModelCard, heads: Heads, batch: int) -> None:
+    """Hold heads that a device gave, named as the card's, to the card.
+
+    Raises:
+        DeviceOutputError: A head has another dtype or shape than the card promises.
+    """
+    _blame_device(find_misfit(head_specs(card, batch), heads, card.output.heads))
+
+
+def _blame_device(misfit: Misfit | None) -> None:
+    if misfit is not None:
+        raise DeviceOutputError(misfit.label, misfit.expected, misfit.got, misfit.hint)
+
+
+def find_misfit(specs: Sequence[TensorSpec], tensors: Mapping[str, object], labels: Sequence[str]) -> Misfit | None:
+    """The first of some tensors that is not as specified, or grids that are not one grid.
+
+    Args:
+        specs: What is promised; a side that is None is free, but the same for all tensors.
+        tensors: At least those that are specified, by name.
+        labels: The head or heads in each.
+    """
+    grids = {}
+    for spec, label in zip(specs, labels, strict=True):
+        tensor = tensors[spec.name]
+        if not isinstance(tensor, np.ndarray):
+            return Misfit(label, "type", "a NumPy array", type(tensor).__name__)
+        if str(tensor.dtype) not in FLOATS:
+            return Misfit(label, "dtype", f"one of the dtypes {_listed(FLOATS)}", str(tensor.dtype))
+        if not _fits(tensor.shape, spec.shape):
+            hint = _shape_hint(tensor.shape, spec.shape)
+            return Misfit(label, "shape", f"shape {_shown(spec.shape)}", _shown(tensor.shape), hint)
+        grids[label] = tensor.shape[2:]
     if len(set(grids.values())) > 1:
-        shown = ", ".join(f"{head} {grid}" for head, grid in grids.items())
-        raise DeviceOutputError(None, "heads on one grid", shown)
-    return heads
+        shown = ", ".join(f"{label} {grid}" for label, grid in grids.items())
+        return Misfit(None, "grids", "heads on one grid", shown)
+    return None
 
 
 def check_contract(card: ModelCard, artifact: Artifact, batch_size: int, file: Path | None = None) -> None:
@@ -139,16 +206,6 @@ def _check_spec(spec: TensorSpec, wanted: TensorSpec, dtypes: Sequence[str], fil
         raise _mismatch(file, field, f"{tensor} of dtype", spec.dtype, " or ".join(dtypes))
 
 
-def _check_tensor(spec: TensorSpec, tensor: object, label: str) -> None:
-    if not isinstance(tensor, np.ndarray):
-        raise DeviceOutputError(label, "a NumPy array", type(tensor).__name__)
-    if str(tensor.dtype) not in FLOATS:
-        raise DeviceOutputError(label, f"one of the dtypes {_listed(FLOATS)}", str(tensor.dtype))
-    if not _fits(tensor.shape, spec.shape):
-        hint = _shape_hint(tensor.shape, spec.shape)
-        raise DeviceOutputError(label, f"shape {_shown(spec.shape)}", _shown(tensor.shape), hint)
-
-
 def _shape_hint(got: Shape, expected: Shape) -> str | None:
     batch, channels, height, width = expected
     readings: list[tuple[str, Shape]] = [
@@ -182,10 +239,6 @@ def _mismatch(
         field=field,
         remedy="correct this field of the model card, or give the model that the card describes",
     )
-
-
-def _labels(card: ModelCard) -> tuple[str, ...]:
-    return ("+".join(card.output.heads),) if card.output.concatenated else card.output.heads
 
 
 def _fits(got: Shape, expected: Shape) -> bool:

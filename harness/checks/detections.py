@@ -1,30 +1,78 @@
-"""Decisions of a device against the reference's: which peaks are chosen, and where their boxes lie."""
+"""Detections of a port against the reference's: which peaks are chosen, and where their boxes lie.
+
+A port whose heads differ from the reference's by what they may can choose other peaks. The heads of the reference and
+the margins say which detections such a port must have and which it may have; `close_calls` is the one place that
+decides it. The port's own choice is known by cell where its heads are given (`compare_decisions`), and by class, score
+and box where only the rows of its results file are (`judge_detections`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import ModelCard
-from harness.centernet.decode import decode, top_peaks
+from harness.centernet.decode import Indices, decode, detections_at, finite_sample, scores_of, to_image_space, top_peaks
 from harness.checks.comparison import Comparison, labelled
-from harness.types import Heads
+from harness.checks.margins import Margins
+from harness.types import Detections, Float64, Heads, Placement
 
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
+PAIRS_AT_ONCE = 1_000_000
+"""Rows that are compared in one step: bounds the memory where, with few peaks, every cell of a heatmap may be one."""
+
+Rows = Sequence[Mapping[str, Any]]
+"""Rows of a COCO results file: ``category_id``, ``score`` and ``bbox`` (x, y, width, height) in image pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCalls:
+    """Cells of one heatmap, as flat indices, by whether a port within the margins detects something there.
+
+    Attributes:
+        must: Those where every port does.
+        may: Those where some port does, `must` among them.
+    """
+
+    must: Indices
+    may: Indices
+
+
+def close_calls(card: ModelCard, hm: NDArray[np.floating], margins: Margins) -> CloseCalls:
+    """Sort the cells of a heatmap by whether a detection there hangs on a close call.
+
+    A cell is surely a peak if its score tops all neighbours by more than the margin of an order and the threshold by
+    more than that of one score. It may be a peak if it lacks no more than these. A sure peak must be detected if
+    fewer than the top K of the cells that may be peaks can come before it. A possible peak may be detected if fewer
+    than the top K of the sure peaks surely come before it.
+
+    Args:
+        card: The contract of the model.
+        hm: (classes, h, w), finite, of the reference.
+        margins: What the scores may differ by.
+    """
+    scores = scores_of(card, np.ascontiguousarray(hm, np.float32))
+    beside = np.stack([cv2.dilate(plane, NEIGHBOURS) for plane in scores]).ravel().astype(np.float64)
+    flat = scores.ravel().astype(np.float64)
+    threshold, top_k, order = card.decode.score_threshold, card.decode.top_k, margins.order
+    may = np.flatnonzero((flat >= beside - order) & (flat > threshold - margins.score))
+    sure = may[(flat[may] > beside[may] + order) & (flat[may] > threshold + margins.score)]
+    rivals, best = np.sort(flat[may]), np.sort(flat[sure])
+    before = len(rivals) - np.searchsorted(rivals, flat[sure] - order) - 1
+    surely_before = len(best) - np.searchsorted(best, flat[may] + order, side="right")
+    return CloseCalls(sure[before < top_k], may[surely_before < top_k])
 
 
 def compare_decisions(
     card: ModelCard, device: Heads, reference: Heads, allowed: Mapping[str, float], label: str
 ) -> list[Comparison]:
-    """The detections: which peaks are among the top K, and where their boxes lie.
-
-    A peak binds if neither its place among the top K nor its standing above its neighbours hangs on a difference that
-    the heatmap is allowed; every peak that binds on one side must be found on the other. Boxes are compared in pixels
-    of the network input.
+    """Compare the detections of two sets of heads: which peaks are chosen and, in pixels of the input, their corners.
 
     Args:
         card: The contract of the model.
@@ -33,52 +81,93 @@ def compare_decisions(
         allowed: Largest absolute difference by head.
         label: Said with every comparison.
     """
-    # The sigmoid's slope is at most 1/4; twice, for both of two scores may move.
-    margin = 2 * allowed["hm"] * (0.25 if card.output.hm == "logits" else 1.0)
-    unit = 1.0 if card.output.box_unit == "input" else float(card.decode.stride)
-    box_allowed = unit * allowed["wh"] + card.decode.stride * allowed.get("reg", 0.0) + 1e-3
+    margins = Margins.of_heads(card, allowed)
     found = []
     boxes = list(zip(decode(card, device), decode(card, reference), strict=True))
     for sample, (their_boxes, golden_boxes) in enumerate(boxes):
         what = labelled(label, "detections", sample, len(boxes))
-        theirs, their_binding = _peaks(card, device["hm"][sample], margin)
-        golden, golden_binding = _peaks(card, reference["hm"][sample], margin)
-        lost, extra = golden_binding - theirs.keys(), their_binding - golden.keys()
+        theirs, golden = (_ranks(card, heads["hm"][sample]) for heads in (device, reference))
+        calls = close_calls(card, reference["hm"][sample], margins)
+        changed = _changed(len(set(calls.must) - theirs.keys()), len(theirs.keys() - set(calls.may)))
         common = [(theirs[cell], golden[cell]) for cell in theirs.keys() & golden.keys()]
         if not common:
             nothing = not theirs and not golden
-            found.append(Comparison(what, 0.0 if nothing else math.inf, box_allowed, 0, _changed(lost, extra)))
+            found.append(Comparison(what, 0.0 if nothing else math.inf, margins.corner, 0, changed))
             continue
         pairs = np.array(common)
         shift = np.abs(their_boxes.boxes[pairs[:, 0]] - golden_boxes.boxes[pairs[:, 1]]) * card.decode.stride
         measured = float(shift.max())
-        problem = _changed(lost, extra)
-        if problem is None and not measured <= box_allowed:
-            problem = f"a box has moved by {measured:.3g} pixels of the network input"
-        found.append(Comparison(what, measured, box_allowed, len(common), problem))
+        if changed is None and not measured <= margins.corner:
+            changed = f"a box has moved by {measured:.3g} pixels of the network input"
+        found.append(Comparison(what, measured, margins.corner, len(common), changed))
     return found
 
 
-def _changed(lost: set[int], extra: set[int]) -> str | None:
-    if not lost and not extra:
-        return None
-    return f"{len(lost)} detections of the reference are lost, {len(extra)} are new"
+def judge_detections(
+    card: ModelCard, theirs: Rows, heads: Heads, placement: Placement, allowed: Mapping[str, float], label: str
+) -> Comparison:
+    """Compare the rows that a port wrote for one image with the detections of heads.
 
+    Args:
+        card: The contract of the model.
+        theirs: The image's rows of the results file.
+        heads: Heads of one sample, N = 1: the port's own, or the reference's.
+        placement: Where the image lies in the network input.
+        allowed: Largest absolute difference by head; empty where the heads are the port's own.
+        label: Names the image.
 
-def _peaks(card: ModelCard, hm: NDArray[np.floating], margin: float) -> tuple[dict[int, int], set[int]]:
-    """Rank of each of the top peaks by its flat cell, and those cells whose choice is not a close call.
-
-    A peak's choice is none if it tops its neighbours by more than the margin and if, of all cells that are peaks within
-    the margin, fewer than the top K come within the margin of its score or lie above.
+    Raises:
+        NonFiniteHeadError: A head holds NaN or infinity.
     """
-    cells, _ = top_peaks(card, hm)
-    values = np.ascontiguousarray(hm, np.float32)
-    with np.errstate(over="ignore"):  # exp overflows to infinity, and the score becomes 0
-        scores = 1 / (1 + np.exp(-values)) if card.output.hm == "logits" else values
-    beside = np.stack([cv2.dilate(plane, NEIGHBOURS) for plane in scores])
-    possible = np.sort(scores[(scores >= beside - margin) & (scores > card.decode.score_threshold - margin)])
-    own = scores.ravel()[cells]
-    rivals = len(possible) - np.searchsorted(possible, own - margin) - 1
-    clear = (own - margin > beside.ravel()[cells]) & (own - margin > card.decode.score_threshold)
-    binding = cells[clear & (rivals < card.decode.top_k)]
-    return {int(cell): rank for rank, cell in enumerate(cells)}, set(binding.tolist())
+    margins = Margins.of_rows(card, allowed, placement)
+    sample = finite_sample(heads, 0)
+    calls = close_calls(card, sample["hm"], margins)
+    must, may = (
+        _table_of(card, to_image_space(card, detections_at(card, sample, cells), placement))
+        for cells in (calls.must, calls.may)
+    )
+    rows = table_of_rows(theirs)
+    lost = int((~has_equal(must, rows, margins)).sum())
+    extra = int((~has_equal(rows, may, margins)).sum()) + len(rows) - len(np.unique(rows, axis=0))
+    problem = None
+    if lost or extra:
+        problem = f"{lost} detections of the reference are not in the results, {extra} of the results are none of its"
+    return Comparison(f"{label}, detections", float(lost + extra), 0.0, len(rows) + len(must), problem)
+
+
+def table_of_rows(rows: Rows) -> Float64:
+    """(n, 6): category, score and the corners x1, y1, x2, y2."""
+    table = np.array([[row["category_id"], row["score"], *row["bbox"]] for row in rows], np.float64).reshape(-1, 6)
+    table[:, 4:] += table[:, 2:4]
+    return table
+
+
+def has_equal(wanted: Float64, given: Float64, margins: Margins) -> NDArray[np.bool_]:
+    """Whether each row of one table has a row of its category, score and corners in another, within the margins.
+
+    Args:
+        wanted: (n, 6) as `table_of_rows` gives it.
+        given: (m, 6) likewise.
+        margins: Of rows.
+    """
+    found = np.zeros(len(wanted), bool)
+    step = max(1, PAIRS_AT_ONCE // max(1, len(given)))
+    for first in range(0, len(wanted), step):
+        some = wanted[first : first + step, None]
+        near = (some[..., 0] == given[:, 0]) & (np.abs(some[..., 1] - given[:, 1]) <= margins.score)
+        near &= np.abs(some[..., 2:] - given[:, 2:]).max(axis=2, initial=0.0) <= margins.corner
+        found[first : first + step] = near.any(axis=1)
+    return found
+
+
+def _table_of(card: ModelCard, found: Detections) -> Float64:
+    return np.column_stack([np.array(card.category_ids)[found.classes], found.scores, found.boxes.astype(np.float64)])
+
+
+def _changed(lost: int, extra: int) -> str | None:
+    return f"{lost} detections of the reference are lost, {extra} are new" if lost or extra else None
+
+
+def _ranks(card: ModelCard, hm: NDArray[np.floating]) -> dict[int, int]:
+    """Rank of each detection by the flat cell that it stands on."""
+    return {int(cell): rank for rank, cell in enumerate(top_peaks(card, hm)[0])}

@@ -1,4 +1,8 @@
-"""All files of a port, judged: which stage is wrong by itself."""
+"""All files of a port judged stage by stage: each stage is fed with what the port itself had before it.
+
+So a mistake shows in the stage where it was made, and not in all that follow. Where the port gives no files of a
+stage, the reference's own take their place.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from harness.cards import ModelCard
 from harness.centernet.decode import NonFiniteHeadError
-from harness.centernet.heads import DeviceOutputError, read_heads
+from harness.centernet.heads import DeviceOutputError, require_heads
 from harness.centernet.preprocess import preprocess
+from harness.checks.claim import judge_claim
 from harness.checks.comparison import Comparison
-from harness.checks.port_files import Rows, judge_claim, judge_detections, judge_heads, judge_input, read_input
+from harness.checks.detections import Rows, judge_detections
+from harness.checks.heads import compare_heads
+from harness.checks.inputs import judge_input
 from harness.data.dataset import Dataset
 from harness.exchange.heads import read_heads_file
+from harness.exchange.inputs import read_input
 from harness.exchange.speed_log import SpeedLog, judge_speed
 from harness.exchange.stems import file_stems
 from harness.run.reference import Reference
-from harness.types import Heads
 
 Judged = dict[str, list[Comparison]]
 """Comparisons by stage, in the order of the stages."""
@@ -29,7 +33,7 @@ Judged = dict[str, list[Comparison]]
 
 @dataclass(frozen=True)
 class PortFiles:
-    """What a port wrote; None where it did not.
+    """Files that a port wrote; None for those that it did not.
 
     Attributes:
         inputs: Folder with STEM.bin for each image.
@@ -52,7 +56,7 @@ class PortFiles:
 
 
 def judge_files(golden: Reference, dataset: Dataset, files: PortFiles) -> Judged:
-    """Hold what a port wrote to the reference, every stage fed with what the port itself had before it.
+    """Compare what a port wrote with the reference, by stage.
 
     Args:
         golden: The reference.
@@ -82,40 +86,26 @@ def judge_files(golden: Reference, dataset: Dataset, files: PortFiles) -> Judged
 def _judge_image(
     golden: Reference, dataset: Dataset, files: PortFiles, image_id: int, stem: str
 ) -> Iterator[tuple[str, Comparison]]:
-    card = golden.subject.card
-    array, _ = preprocess(card, dataset.read_image(image_id))
+    card, label = golden.subject.card, f"image {image_id}"
+    array, placement = preprocess(card, dataset.read_image(image_id))
     if files.inputs is not None:
         own, array = array, read_input(card, dataset, files.inputs / f"{stem}.bin", image_id)
-        yield "preprocess", judge_input(card, image_id, array, own)
-    heads: Heads | None = None
-    margin = box_margin = 0.0
-    if files.heads is not None:
-        try:
-            heads = _read_heads(card, files.heads / f"{stem}.npz")
-        except DeviceOutputError as error:
-            yield "heads", Comparison(f"image {image_id}", math.inf, 0, 0, str(error))
-            return
-        reference = golden.heads(array[None])
-        for comparison in judge_heads(image_id, heads, reference, golden.allowed(array[None], reference)):
-            yield "heads", comparison
-    elif files.results is not None:
-        heads = golden.heads(array[None])
-        allowed = golden.allowed(array[None], heads)
-        margin = 2 * allowed["hm"] * (0.25 if card.output.hm == "logits" else 1.0)
-        unit = 1.0 if card.output.box_unit == "input" else float(card.decode.stride)
-        box_margin = 2 * (unit * allowed["wh"] + card.decode.stride * allowed.get("reg", 0.0))
-    if files.results is not None and heads is not None:
-        try:
+        yield "preprocess", judge_input(card, array, own, label)
+    if files.heads is None and files.results is None:
+        return
+    try:
+        if files.heads is not None:
+            heads = read_heads_file(card, files.heads / f"{stem}.npz")
+            require_heads(card, heads, 1)
+            reference = golden.heads(array[None])
+            for comparison in compare_heads(heads, reference, golden.allowed(array[None], reference), label):
+                yield "heads", comparison
+            allowed: Mapping[str, float] = {}
+        else:
+            heads = golden.heads(array[None])
+            allowed = golden.allowed(array[None], heads)
+        if files.results is not None:
             rows = files.by_image.get(image_id, [])
-            yield "detections", judge_detections(card, dataset, image_id, rows, heads, margin, box_margin)
-        except NonFiniteHeadError as error:
-            yield "heads", Comparison(f"image {image_id}", math.inf, 0, 0, str(error))
-
-
-def _read_heads(card: ModelCard, file: Path) -> Heads:
-    heads = read_heads_file(card, file)
-    if card.output.concatenated:
-        outputs = {card.output.names[0]: np.concatenate([heads[name] for name in card.output.heads], axis=1)}
-    else:
-        outputs = {name: heads[head] for name, head in zip(card.output.names, card.output.heads, strict=True)}
-    return read_heads(card, outputs, 1)
+            yield "detections", judge_detections(card, rows, heads, placement, allowed, label)
+    except (DeviceOutputError, NonFiniteHeadError) as error:
+        yield "heads", Comparison(label, math.inf, 0, 0, str(error))

@@ -1,4 +1,4 @@
-"""The command line: one verb a stage, for those who convert on one host and infer on another.
+"""The command line: one verb a stage and one file a verb, for those who convert on one host and infer on another.
 
 Verbs import what they need when they run, so that help and `doctor` answer where PyTorch is missing.
 """
@@ -6,23 +6,29 @@ Verbs import what they need when they run, so that help and `doctor` answer wher
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
-from harness.cli.check import check
-from harness.cli.comparison import compare
-from harness.cli.conversion import convert
-from harness.cli.data import dataset, preprocess
-from harness.cli.detections import decode, score
-from harness.cli.diagnosis import diagnose
-from harness.cli.installation import doctor
-from harness.cli.network import export, infer
-from harness.cli.report import report
-from harness.cli.training import train
+from harness.cli import (
+    check,
+    compare,
+    convert,
+    dataset,
+    decode,
+    diagnose,
+    doctor,
+    export,
+    infer,
+    preprocess,
+    report,
+    score,
+    train,
+)
 from harness.errors import HarnessError
 
 USAGE_ERROR = 2
-"""What the argument parser ends with."""
+"""Exit status of the argument parser."""
 
 app = typer.Typer(
     help="CenterNet conformance: the verdict on a device (check, or pytest -m accuracy), and each stage alone.",
@@ -30,7 +36,23 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-VERBS = (doctor, check, dataset, train, preprocess, export, convert, infer, decode, score, compare, diagnose, report)
+VERBS: tuple[Callable[..., None], ...] = (
+    doctor.doctor,
+    check.check,
+    dataset.dataset,
+    train.train,
+    preprocess.preprocess,
+    export.export,
+    convert.convert,
+    infer.infer,
+    decode.decode,
+    score.score,
+    compare.compare,
+    diagnose.diagnose,
+    report.report,
+)
+"""In the order of the help; the file of each is named after it."""
+
 for verb in VERBS:
     app.command()(verb)
 

@@ -1,4 +1,4 @@
-"""What a device does wrong ends a verb with status 1, as it does the suite."""
+"""Exit status 1 for what a device does wrong, as in the suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that verbs share."""
+"""Options that several verbs have."""
 
 from __future__ import annotations
 
@@ -27,6 +27,23 @@ Limit = Annotated[int | None, typer.Option(metavar="N", help="Use only the N ima
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="PyTorch checkpoint (.pth); by default the card's own, if any.")
 ]
+OldResults = Annotated[Path | None, typer.Option(metavar="FILE", hidden=True)]
+"""``--results`` of a verb that took COCO rows by that name."""
+
+
+def refuse_old_results(results: Path | None) -> None:
+    """Name the option that COCO rows are given by.
+
+    Raises:
+        HarnessError: `results` is given.
+    """
+    if results is not None:
+        raise HarnessError(
+            "--results is the results document everywhere; rows of detections have an option of their own",
+            file=results,
+            field="--results",
+            remedy=f"give --detections {results}",
+        )
 
 
 def chosen_dataset(coco: Path | None, limit: int | None = None, split: str = "val2017") -> Dataset:

@@ -1,4 +1,4 @@
-"""How long work goes on: a bar on a terminal, plain lines elsewhere, both on standard error."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, both on standard error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINES = 20
 
 
 class Report(Protocol):
-    """What work tells of its progress."""
+    """Told by the work of its progress."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` is done, and a few words on how it goes."""

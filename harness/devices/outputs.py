@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.cards import DeviceCard, ModelCard
 from harness.cards.device import Limit
-from harness.centernet.heads import input_spec, output_specs
+from harness.centernet.heads import input_spec, join_heads, output_specs
 from harness.centernet.networks.macs import card_gmacs
 from harness.devices.artifact import Artifact, Exported, StatedSpeed
 from harness.devices.base import require_request
@@ -121,8 +121,8 @@ class OutputsDevice:
         del artifact
         singles = [self.outputs.heads(image_id) for image_id in batch.image_ids]
         padding = len(batch.images) - len(singles)
-        heads = [np.concatenate([single[head] for single in singles]) for head in self.model.output.heads]
-        if self.model.output.concatenated:
-            heads = [np.concatenate(heads, axis=1)]
-        padded = [np.pad(values, [(0, padding), (0, 0), (0, 0), (0, 0)]) for values in heads]
-        return dict(zip(self.model.output.names, padded, strict=True))
+        padded: dict[str, NDArray[np.floating]] = {
+            head: np.pad(np.concatenate([single[head] for single in singles]), [(0, padding), (0, 0), (0, 0), (0, 0)])
+            for head in self.model.output.heads
+        }
+        return join_heads(self.model, padded)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import ModelCard
+from harness.centernet.preprocess import input_shape, place
 from harness.data.dataset import Dataset
+from harness.errors import HarnessError
 from harness.exchange.stems import file_stems, write_manifest
 from harness.files import whole_folder
 from harness.run.pipeline import batches
@@ -47,6 +51,26 @@ def write_inputs(card: ModelCard, dataset: Dataset, folder: Path, progress: Prog
         source = card.input
         described = {"name": source.name, "dtype": source.dtype, "byte_order": "little", "layout": source.layout}
         write_manifest(partial, {"model": card.name, "input": described, "images": entries})
+
+
+def read_input(card: ModelCard, dataset: Dataset, file: Path, image_id: int) -> NDArray[Any]:
+    """The network input of an image, as `write_inputs` or any other tool wrote it; no manifest is needed.
+
+    Raises:
+        HarnessError: The file is missing, or has another size than the card says.
+    """
+    shape = input_shape(card, place(card, dataset.size(image_id)))
+    dtype = np.dtype(card.input.dtype).newbyteorder("<")
+    if not file.is_file():
+        raise HarnessError("no such file", file=file, remedy="write the input of every image, or give fewer images")
+    expected = math.prod(shape) * dtype.itemsize
+    if file.stat().st_size != expected:
+        raise HarnessError(
+            f"{file.stat().st_size} bytes, where {shape} in {card.input.dtype} are {expected}",
+            file=file,
+            remedy="write the values as the card has them, without a header",
+        )
+    return np.fromfile(file, dtype).reshape(shape).astype(card.input.dtype)
 
 
 def write_raw(path: Path, array: NDArray[np.generic]) -> None:

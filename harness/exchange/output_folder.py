@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.cards import ModelCard
 from harness.centernet.decode import NonFiniteHeadError, decode, to_image_space
-from harness.centernet.heads import split_heads
+from harness.centernet.heads import split_outputs
 from harness.centernet.preprocess import place
 from harness.data.dataset import Dataset, read_instances
 from harness.data.detections import Results
@@ -76,14 +76,14 @@ class OutputFolder:
         Raises:
             HarnessError: A file is truncated, or the heatmap holds probabilities where the card says logits.
         """
-        named: dict[str, Array] = {}
-        for head in head_shapes(self.card):
-            named[head] = read_head(self.card, head, self.path(image_id, head), self.order.dtype)[None]
-        if self.card.output.concatenated:
-            joined = next(iter(named.values()))
-            named = dict(zip(self.card.output.heads, split_heads(self.card, joined), strict=True))
-        self._check_activation(image_id, named["hm"])
-        return named
+        dtype = self.order.dtype
+        outputs = {
+            name: read_head(self.card, head, self.path(image_id, head), dtype)[None]
+            for name, head in zip(self.card.output.names, head_shapes(self.card), strict=True)
+        }
+        heads = split_outputs(self.card, outputs)
+        self._check_activation(image_id, heads["hm"])
+        return heads
 
     def path(self, image_id: int, head: str) -> Path:
         """The file of a head, or of all heads where they are concatenated."""

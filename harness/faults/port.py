@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.cards import DeviceCard, ModelCard
-from harness.centernet.heads import output_specs, read_heads
+from harness.centernet.heads import join_heads, output_specs, read_heads
 from harness.centernet.networks import HeadedNetwork
 from harness.devices.artifact import Artifact, Exported, TensorSpec
 from harness.export.network import CardNetwork
@@ -159,10 +159,7 @@ class PortDevice:
         elif self.spec.batch.order in ("reversed", "first"):
             places = [source_of(self.spec.batch, slot, slots) for slot in range(slots)]
             found = {name: own[name][places] for name in own}
-        names = card.output.names
-        if card.output.concatenated:
-            return {names[0]: np.concatenate([found[head] for head in card.output.heads], axis=1)}
-        return {name: found[head] for name, head in zip(names, card.output.heads, strict=True)}
+        return join_heads(card, found)
 
 
 def write_heads_folder(folder: Path, stems: Iterable[str], heads: Iterable[Arrays]) -> None:

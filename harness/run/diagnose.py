@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.centernet.heads import split_heads
+from harness.centernet.heads import split_outputs
 from harness.checks.outcome import StageResult
 from harness.devices.base import run_batch
 from harness.faults import CATALOGUE, Setting
@@ -76,9 +76,7 @@ def _as_given(session: Session, name: str, batch_size: int) -> list[Arrays]:
         outputs = {key: np.asarray(value) for key, value in run_batch(device, artifact, batch).items()}
         if any(key not in outputs for key in card.output.names):
             return []
-        named = dict(zip(card.output.heads, (outputs[key] for key in card.output.names), strict=False))
-        if card.output.concatenated:
-            named = dict(zip(card.output.heads, split_heads(card, outputs[card.output.names[0]]), strict=True))
+        named = split_outputs(card, outputs)
         if any(len(values) != len(batch.images) for values in named.values()):
             return []
         found += [{key: v[i : i + 1] for key, v in named.items()} for i in range(len(batch.image_ids))]

@@ -210,8 +210,8 @@ def test_ridge_that_falls_into_more_peaks_may_push_out_the_last_ones() -> None:
 @pytest.mark.parametrize(("name", "factor"), [("wh", 4.0), ("reg", 4.0)])
 @pytest.mark.parametrize("share", [0.5, 2.0])
 def test_boxes_are_held_to_pixels(name: str, factor: float, share: float) -> None:
-    limit = 4 * (ALLOWED["wh"] + ALLOWED["reg"]) + 1e-3
-    by = share * limit / factor * (2 if name == "wh" else 1)  # half of a width goes to either side
+    limit = 4 * (ALLOWED["wh"] / 2 + ALLOWED["reg"]) + 1e-3  # half of a width goes to either side
+    by = share * limit / factor * (2 if name == "wh" else 1)
     found = decisions(changed(peaked(PEAKS), name, (0, 0, 2, 5), by))
     assert found.allowed == pytest.approx(limit)
     assert found.measured == pytest.approx(share * limit, rel=1e-2)

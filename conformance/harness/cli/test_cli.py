@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from conformance.support.command_line import run
-from harness.cli import app, installation
+from harness.cli import app, doctor
 from harness.cli.progress import progress
 from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
@@ -48,7 +48,13 @@ def test_help_explains_the_verb_with_a_command_that_it_accepts(verb: str) -> Non
         (["export", "--output", "x.onnx", "--batch-size", "0"], "'0' is no batch size"),
         (["export", "--output", "x.onnx", "--weights", "none.pth"], "none.pth"),
         (["infer", "--output", "x", "--onnx", "none.onnx"], "none.onnx"),
-        (["score", "--results", "none.json"], "none.json"),
+        (["score", "--detections", "none.json"], "none.json"),
+        (["score", "--results", "rows.json"], "remedy: give --detections rows.json"),
+        (["compare", "--results", "rows.json"], "remedy: give --detections rows.json"),
+        (
+            ["export", "--output", "x.onnx", "--dialect", "caffe"],
+            "use one of standard, decomposed, ascend, torchscript",
+        ),
         (["train", "--output", "x", "--iterations", "1", "--split", "val"], "no split 'val'"),
     ],
 )
@@ -88,7 +94,7 @@ def test_doctor_lists_packages_and_devices() -> None:
 
 def test_doctor_fails_on_what_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     stated = ["torch>=999", "no-such-package>=1", "no-such-tool>=1; extra == 'dev'", "numpy>=1"]
-    monkeypatch.setattr(installation, "requires", lambda name: stated)
+    monkeypatch.setattr(doctor, "requires", lambda name: stated)
     status, _, err = run("doctor")
     assert status == 4
     assert re.search(r"torch is \S+, not >=999, no-such-package is missing;", err)

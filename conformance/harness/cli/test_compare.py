@@ -30,11 +30,11 @@ def files(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder, card, dataset = tmp_path_factory.mktemp("port"), tiny.model_card, tiny.dataset
     device, module = TorchDevice(), load_subject(tiny.model_card, tiny.weights, None).module
     artifact = device.convert(Exported(card, "module", module=module), 1, "fp32")
-    found = {name: folder / name for name in ("inputs", "heads", "results", "claim", "speed")}
+    found = {name: folder / name for name in ("inputs", "heads", "detections", "claim", "speed")}
     write_inputs(card, dataset, found["inputs"])
     write_heads(device, artifact, card, dataset, 1, found["heads"], sha256="")
     rows = to_coco_json(detect(device, artifact, card, dataset, 1)[0], card.category_ids)
-    found["results"].write_text(json.dumps(rows))
+    found["detections"].write_text(json.dumps(rows))
     metrics = evaluate_records(dataset.instances, rows)
     found["claim"].write_text(json.dumps({"AP": metrics.AP, "images": metrics.images}))
     found["speed"].write_text(example_log().model_dump_json())
@@ -71,7 +71,7 @@ def corners(rows: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("name", "edit", "stage", "fault"),
     [
-        ("results", corners, "detections", "boxes-corners"),
+        ("detections", corners, "detections", "boxes-corners"),
         ("speed", lambda log: {**log, "fps": 2 * log["fps"]}, "speed", "fps-times-chips"),
     ],
 )
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_named_in_its_stage(
 
 def test_figures_that_the_results_do_not_read_deviate(tiny: TinySetup, files: Files, tmp_path: Path) -> None:
     claim = edited(files["claim"], tmp_path, lambda figures: {**figures, "AP": figures["AP"] - 0.1})
-    status, output = compare(tiny, {"results": files["results"], "claim": claim})
+    status, output = compare(tiny, {"detections": files["detections"], "claim": claim})
     assert status == 1
     assert "stage evaluate: 1 of 2 comparisons deviate: AP: measured 0.1" in output
     assert "diagnosis: unknown: none of the known mistakes gives these figures" in output
@@ -111,7 +111,7 @@ def test_files_that_are_none_are_refused(
     file = tmp_path / "given"
     if text is not None:
         file.write_text(text)
-    status, output = compare(tiny, {"results": files["results"], name: file})
+    status, output = compare(tiny, {"detections": files["detections"], name: file})
     assert status == 4
     assert message in output
     assert "remedy: " in output

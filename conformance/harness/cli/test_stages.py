@@ -19,7 +19,7 @@ from conformance.support.command_line import run
 from conformance.support.small_training import six_images, small_card
 from harness.centernet.networks import create_model
 from harness.centernet.networks.weights import load_weights, read_state_dict
-from harness.cli import training
+from harness.cli import train as training
 from harness.data.dataset import Dataset, load_coco
 from harness.data.detections import to_coco_json
 from harness.devices.artifact import Exported
@@ -111,7 +111,7 @@ def test_score_prints_twelve_numbers_and_what_they_are_of(coco: Path, tmp_path: 
     keys = ("image_id", "category_id", "bbox", "score")
     (tmp_path / "r.json").write_text(json.dumps([{key: record[key] for key in keys} for record in records]))
 
-    status, out, _ = run("score", "--coco", coco, "--results", tmp_path / "r.json")
+    status, out, _ = run("score", "--coco", coco, "--detections", tmp_path / "r.json")
 
     assert status == 0
     *numbers, last = out.splitlines()
@@ -254,7 +254,8 @@ def test_interrupted_stage_leaves_nothing(
         yield next(batches(*arguments))  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.exchange.batches", interrupted)
+    module = "heads" if verb == "infer" else "inputs"
+    monkeypatch.setattr(f"harness.exchange.{module}.batches", interrupted)
     options = ("--device", "torch", "--weights", weights) if verb == "infer" else ()
     status, _, err = run(verb, "--model", card, "--coco", coco, *options, "--output", tmp_path / "out")
     assert status == 130

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards.tolerances import load_tolerance
+from harness.checks.inputs import GREY_LEVELS, grey_levels
 from harness.faults.diagnosis.predict import Chain, representable
 from harness.faults.diagnosis.search_table import TABLE
 from harness.faults.fault import FaultStage
@@ -191,19 +192,13 @@ class InputEvidence:
         off = self.difference(chain, port, index)
         assert off is not None
         off = np.abs(off)
-        return Distance(
-            {"input": _mean(off)}, TABLE.distance.levels * float(np.quantile(off, 0.99)), bool(off.max() > 1)
-        )
+        return Distance({"input": _mean(off)}, GREY_LEVELS * float(np.quantile(off, 0.99)), bool(off.max() > 1))
 
     def difference(
         self, chain: Chain, port: PortSpec, index: int, part: str | None = None
     ) -> NDArray[np.float64] | None:
         """Implement `Evidence`."""
-        spec = chain.card.input
-        level = np.array([TABLE.distance.levels * spec.scale / std for std in spec.std])
-        level = level.reshape((3, 1, 1) if spec.layout == "NCHW" else 3)
-        predicted = chain.input_of(port, index)[0]
-        off: NDArray[np.float64] = (self.inputs[index].astype(np.float64) - predicted) / level
+        off = grey_levels(chain.card, self.inputs[index], chain.input_of(port, index)[0]) / GREY_LEVELS
         return np.nan_to_num(off.ravel(), nan=CAP, posinf=CAP, neginf=CAP)
 
 

@@ -1,14 +1,16 @@
-"""Which known mistakes explain the files of a port."""
+"""Known mistakes that explain the files of a port."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.centernet.preprocess import preprocess
+from harness.centernet.preprocess import place, preprocess
+from harness.checks.claim import CLAIM_ALLOWED
 from harness.checks.files import Judged, PortFiles
-from harness.checks.port_files import BOX_ALLOWED, CLAIM_ALLOWED, SCORE_ALLOWED, read_input
+from harness.checks.margins import Margins
 from harness.data.dataset import Dataset
 from harness.exchange.heads import read_heads_file
+from harness.exchange.inputs import read_input
 from harness.exchange.speed_log import ALLOWED
 from harness.exchange.stems import file_stems
 from harness.faults import CATALOGUE, AnyFault, PortSpec, Setting
@@ -87,16 +89,15 @@ def _evidence(stage: str, golden: Reference, some: Dataset, files: PortFiles, ch
         assert given is not None
         return HeadsEvidence(given, allowed, stages)
     chain.heads = given
-    slope = 0.25 if card.output.hm == "logits" else 1.0
-    unit = 1.0 if card.output.box_unit == "input" else float(card.decode.stride)
-    margins = []
-    for image, limits in zip(chain.images, allowed, strict=True):
-        scale = max(image.shape[0] / card.input.height, image.shape[1] / card.input.width, 1.0)
-        box = 0.0 if given else 2 * scale * (unit * limits["wh"] + card.decode.stride * limits.get("reg", 0.0))
-        margins.append((SCORE_ALLOWED + (0.0 if given else 2 * slope * limits["hm"]), BOX_ALLOWED + box))
-    after: tuple[FaultStage, ...] = ("decode", "results")
+    margins = [
+        Margins.of_rows(card, {} if given else limits, place(card, some.size(image_id)))
+        for image_id, limits in zip(ids, allowed, strict=True)
+    ]
+    own_stages: tuple[FaultStage, ...] = ("decode", "results")
     rows = [[dict(row) for row in files.by_image.get(image_id, [])] for image_id in ids]
-    return RowsEvidence(rows, margins, after if given else (*after, *stages))
+    # A width moves by as much as two corners.
+    limits_of_rows = [(margin.score, 2 * margin.corner) for margin in margins]
+    return RowsEvidence(rows, limits_of_rows, own_stages if given else (*own_stages, *stages))
 
 
 def _evaluation(dataset: Dataset, files: PortFiles) -> list[AnyFault]:

@@ -33,7 +33,6 @@ class Distances(Record):
 
     cap: float
     unmatched: float
-    levels: float
 
 
 class Thresholds(Record):

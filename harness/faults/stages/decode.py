@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import ModelCard
-from harness.centernet.decode import decode
+from harness.centernet.decode import boxes_around, centres_at, decode, scores_of
 from harness.faults.fault import Fault, FaultStage
-from harness.faults.stages.numeric import sigmoid
 from harness.types import Detections, Float32, Heads
 
 
@@ -81,7 +80,7 @@ def decode_as(card: ModelCard, spec: DecodeSpec, heads: Heads) -> Detections:
 
 
 def _scores(card: ModelCard, spec: DecodeSpec, hm: Float32) -> Float32:
-    scores = hm if card.output.hm == "probability" or spec.logits else sigmoid(hm)
+    scores = hm if spec.logits else scores_of(card, hm)
     return scores.astype(np.float16).astype(np.float32) if spec.half else scores
 
 
@@ -99,17 +98,11 @@ def _peaks(spec: DecodeSpec, scores: Float32) -> NDArray[np.bool_]:
 def _boxes(
     card: ModelCard, spec: DecodeSpec, heads: dict[str, Float32], rows: NDArray[Any], columns: NDArray[Any]
 ) -> Float32:
-    centres = np.stack([columns, rows], axis=1).astype(np.float32)
-    if spec.reg == "head" and "reg" in heads:
-        centres += heads["reg"][:, rows, columns].T
-    elif spec.reg == "half" or (spec.reg == "head" and card.output.box == "wh+reg"):
-        centres += np.float32(0.5)
-    size = heads["wh"][:, rows, columns].T
-    if card.output.box_unit == "input":
-        size = size / np.float32(card.decode.stride)
-    if card.output.box == "ltrb":
-        return np.concatenate([centres - size[:, :2], centres + size[:, 2:]], axis=1)
-    return np.concatenate([centres - size / 2, centres + size / 2], axis=1)
+    if spec.reg == "head":
+        centres = centres_at(card, heads, rows, columns)
+    else:
+        centres = np.stack([columns, rows], axis=1).astype(np.float32) + np.float32(0.5 if spec.reg == "half" else 0)
+    return boxes_around(card, centres, heads["wh"][:, rows, columns].T)
 
 
 def _suppressed(found: Detections, limit: float) -> Detections:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.centernet.decode import sigmoid
 from harness.faults.fault import Fault, FaultStage
 
 Arrays = dict[str, NDArray[Any]]
@@ -52,15 +53,6 @@ def activate(spec: NumericSpec, hm: NDArray[Any], times: int) -> NDArray[Any]:
     for _ in range(times):
         hm = sigmoid(hm)
     return hm
-
-
-def sigmoid(values: NDArray[Any]) -> NDArray[Any]:
-    """Compute ``1 / (1 + exp(-x))`` in the values' own dtype, each step rounded."""
-    one: Any = values.dtype.type(1)
-    with np.errstate(over="ignore"):
-        growth = np.exp(-values.astype(np.float64)).astype(values.dtype)
-    result: NDArray[Any] = one / (one + growth)
-    return result
 
 
 def degrade(spec: NumericSpec, heads: Arrays) -> Arrays:

@@ -1,4 +1,4 @@
-"""`diagnose`: the first layer of a port that is wrong."""
+"""`diagnose`: the first layer that a device computes wrongly."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ def diagnose(
 ) -> None:
     """Find the first layer that a device computes wrongly, by running the model cut short, again and again.
 
+    This names a layer, not a mistake. The known mistake that explains a deviation is named by 'pytest -m accuracy' for
+    a device, and by 'compare' for files of a port, in the lines that begin with "diagnosis:".
+
     With --weights, right is what the network computes with them; without, what ONNX Runtime computes of the same ONNX
     on the host, node by node. Ends with status 1 where a layer is wrong.
 
@@ -61,6 +64,10 @@ def diagnose(
             print(f"no layer is beyond tolerance on {where}, held to {port.reference}: {runs} run")
             return
         _show(located, port, where)
+        if subject.module is not None:
+            print(
+                f"the mistake behind it, if it is a known one, is named by: {_naming_command(model, device, precision)}"
+            )
         if output is not None:
             located.reproduction.write(output)
             print(f"reproduction: {output}")
@@ -78,6 +85,12 @@ def _show(located: Located, port: LayerSearch, where: str) -> None:
         print(f"  alone on the device, fed with what is right: {verdict} ({_figures(located.alone)})")
     host = "right: look at the device" if located.on_host.problem is None else "wrong as well: look at the ONNX"
     print(f"  alone by ONNX Runtime on the host: {host} ({_figures(located.on_host)})")
+
+
+def _naming_command(model: str, device: str, precision: str) -> str:
+    """The command whose diagnosis names mistakes; the files of model and data are given to it as they were here."""
+    command = f"pytest -m accuracy --device {device} --precision {precision} --model {model}"
+    return f"{command}, with the same --weights, --onnx and --coco"
 
 
 def _figures(comparison: Comparison) -> str:

@@ -1,4 +1,4 @@
-"""`doctor`: what is installed, and what can run here."""
+"""`doctor`: packages that are installed, and devices that can run here."""
 
 from __future__ import annotations
 
@@ -98,11 +98,13 @@ def _problem(requirement: Requirement, found: str | None) -> str | None:
 
 
 def _devices() -> Table:
+    """Each device and whether it can run here; a reason that several share is given at the first of them."""
     import onnxruntime
 
     from harness.devices.registry import create_device, device_names
 
     table = Table("device", "execution", "here", box=None)
+    first: dict[str, str] = {}
     for name in device_names():
         execution = "-"
         try:
@@ -111,7 +113,9 @@ def _devices() -> Table:
             device.check()
             state = "can run"
         except HarnessError as error:
-            state = error.message()
+            # The name of the device is all that may differ.
+            reason = error.message().replace(name, "DEVICE")
+            state = error.message() if first.setdefault(reason, name) == name else f"as {first[reason]}"
         table.add_row(name, execution, state)
     table.caption = f"onnxruntime offers {', '.join(onnxruntime.get_available_providers())}"
     table.caption_justify = "left"

@@ -1,21 +1,25 @@
-"""`compare`: the files that a port of yours wrote, judged stage by stage."""
+"""`compare`: files that a port wrote, judged stage by stage."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
+from harness.cli.options import Coco, Limit, Model, OldResults, Weights, chosen_dataset, refuse_old_results
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.checks.comparison import Comparison
     from harness.checks.files import Judged
 
 Folder = Annotated[Path | None, typer.Option(metavar="DIR", help="STEM.bin of every image, as 'preprocess' writes.")]
 HeadsFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="STEM.npz of every image, as 'infer' writes.")]
-Results = Annotated[Path | None, typer.Option(metavar="FILE", help="COCO results of boxes.")]
+DetectionsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.json", help="Detections of boxes in COCO's results format.")
+]
 Claim = Annotated[
     Path | None, typer.Option(metavar="FILE", help='Your figures of them: {"AP": 0.364, "images": 5000}.')
 ]
@@ -27,7 +31,7 @@ Speed = Annotated[
 def compare(
     inputs: Folder = None,
     heads: HeadsFolder = None,
-    results: Results = None,
+    detections: DetectionsFile = None,
     claim: Claim = None,
     speed: Speed = None,
     model: Model = "embedded",
@@ -36,48 +40,72 @@ def compare(
     coco: Coco = None,
     limit: Limit = None,
     precision: Annotated[str, typer.Option(help="Precision that the port claims.")] = "fp32",
+    results: OldResults = None,
 ) -> None:
     """Judge the files of a port that runs elsewhere: every stage on what the port itself had before it.
 
-    Inputs, heads and detections that deviate are explained by the catalogue of known mistakes.
+    Where inputs, heads or detections deviate, the known mistake that explains it is named ("diagnosis: ..."); the
+    layer where a port first goes wrong is found by 'diagnose'.
 
-    Example: python -m harness compare --results results.json
+    Example: python -m harness compare --detections detections.json
     """
     from harness.cards import load_model_card
     from harness.checks.files import PortFiles, judge_files
-    from harness.checks.port_files import read_claim
     from harness.data.detections import read_coco_json
+    from harness.exchange.claim import read_claim
     from harness.exchange.speed_log import read_speed_log
     from harness.faults.diagnosis.files import diagnose_files
     from harness.run.reference import Reference
     from harness.run.subject import load_subject
 
-    if not any((inputs, heads, results, speed)):
-        raise HarnessError("nothing to compare", remedy="give --inputs, --heads, --results or --speed")
-    if claim is not None and results is None:
-        raise HarnessError("figures of no results", field="--claim", remedy="give --results as well")
+    refuse_old_results(results)
+    if not any((inputs, heads, detections, speed)):
+        raise HarnessError("nothing to compare", remedy="give --inputs, --heads, --detections or --speed")
+    if claim is not None and detections is None:
+        raise HarnessError("figures of no detections", field="--claim", remedy="give --detections as well")
     images = chosen_dataset(coco, limit)
     golden = Reference(load_subject(load_model_card(model), weights, onnx), precision)
     files = PortFiles(
         inputs,
         heads,
-        None if results is None else read_coco_json(results),
+        None if detections is None else read_coco_json(detections),
         None if claim is None else read_claim(claim),
         None if speed is None else read_speed_log(speed),
     )
     judged = judge_files(golden, images, files)
-    deviates = _print(judged)
+    stages = _stages(judged)
+    for stage in stages:
+        print(stage)
     for line in diagnose_files(golden, images, files, judged):
         print(f"diagnosis: {line}")
+    deviates = any(stage.problems for stage in stages)
     print(f"verdict: {'deviates' if deviates else 'conforms'}, {len(images)} images")
     if deviates:
         raise typer.Exit(1)
 
 
-def _print(judged: Judged) -> bool:
-    """A line for each stage; whether any deviates."""
-    for stage, comparisons in judged.items():
-        problems = [comparison for comparison in comparisons if comparison.problem is not None]
-        first = f": {problems[0]}" if problems else ""
-        print(f"stage {stage}: {len(problems)} of {len(comparisons)} comparisons deviate{first}")
-    return any(comparison.problem for comparisons in judged.values() for comparison in comparisons)
+@dataclass(frozen=True)
+class JudgedStage:
+    """A stage and how it came out.
+
+    Attributes:
+        name: Of the stage.
+        comparisons: All that was compared.
+    """
+
+    name: str
+    comparisons: list[Comparison]
+
+    @property
+    def problems(self) -> list[Comparison]:
+        """Those that deviate."""
+        return [comparison for comparison in self.comparisons if comparison.problem is not None]
+
+    def __str__(self) -> str:
+        first = f": {self.problems[0]}" if self.problems else ""
+        return f"stage {self.name}: {len(self.problems)} of {len(self.comparisons)} comparisons deviate{first}"
+
+
+def _stages(judged: Judged) -> list[JudgedStage]:
+    """Every stage that was judged, in the order of the flow."""
+    return [JudgedStage(name, comparisons) for name, comparisons in judged.items()]

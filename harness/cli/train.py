@@ -1,4 +1,4 @@
-"""`train`: how the embedded weights were made, and how others are."""
+"""`train`: weights of a card, from a data set."""
 
 from __future__ import annotations
 

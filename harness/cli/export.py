@@ -1,0 +1,53 @@
+"""`export`: a network, written as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Model, Weights
+from harness.errors import HarnessError
+from harness.files import whole_file
+
+
+def export(
+    output: Annotated[Path, typer.Option(metavar="FILE.onnx", help="File to write.")],
+    model: Model = "embedded",
+    weights: Weights = None,
+    batch_size: Annotated[str, typer.Option(metavar="N|dynamic", help="Batch size of the file.")] = "dynamic",
+    dialect: Annotated[str, typer.Option(metavar="DIALECT", help="One of those below.")] = "standard",
+) -> None:
+    """Write a network as one file, batch norm folded, and hold it to the network.
+
+    The dialects: standard (ONNX of opset 19 with DeformConv), ascend (ONNX of opset 11 with DeformableConv2D, for ATC),
+    decomposed (ONNX of opset 18 without deformable operators; it needs a batch size), torchscript.
+
+    Example: python -m harness export --model embedded --output embedded.onnx
+    Example: python -m harness export --dialect ascend --model embedded --batch-size 1 --output embedded.onnx
+    """
+    from harness.cards import load_model_card
+    from harness.export import DIALECTS
+    from harness.export.check import check_export
+    from harness.run.subject import load_subject
+
+    size = _batch_size(batch_size)
+    if dialect not in DIALECTS:
+        raise HarnessError(f"no dialect '{dialect}'", field="--dialect", remedy=f"use one of {', '.join(DIALECTS)}")
+    subject = load_subject(load_model_card(model), weights, None)
+    assert subject.module is not None  # there is no ONNX to take its place
+    write, _ = DIALECTS[dialect]
+    with whole_file(output) as fresh:
+        check_export(
+            write(subject.module, subject.card, fresh, batch_size=size, weights_sha256=subject.sha256), size or 1
+        )
+    print(output)
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise HarnessError(f"'{text}' is no batch size", field="--batch-size", remedy="give 1 or more, or 'dynamic'")
+    return int(text)
