@@ -40,6 +40,7 @@ EXPECTATIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "elsewhere": ((HEADS, "detections", NEVER),),
     "late": ((HEADS, "heads", NEVER),),
+    "refused": ((HEADS, "conversion", NEVER),),
     "cured": ((HEADS, "heads", NEVER),),
     "stray": (("test_heads.py::test_device_head_equals_reference", "heads", NEVER),),
     "expired": ((HEADS, "heads", "2020-02-02"),),

@@ -163,6 +163,10 @@ class Late(Unconvertible):
     """Its heads are expected to deviate, and it never comes to heads."""
 
 
+class Refused(Unconvertible):
+    """Its toolchain is expected to refuse the model in the test of heads."""
+
+
 class Cured(Right):
     """Is expected to fail, and passes."""
 
