@@ -56,7 +56,7 @@ def diagnose_files(golden: Golden, dataset: Dataset, files: PortFiles, judged: J
 def explain_stage(
     stage: str, golden: Golden, some: Dataset, files: PortFiles, count: int, catalogue: Sequence[Fault] = CATALOGUE
 ) -> list[Explanation]:
-    """What explains the inputs, heads or detections that a port wrote for some images."""
+    """Explanations of the inputs, heads or detections that a port wrote for some images, best first."""
     card, module = golden.subject.card, golden.subject.module
     images = [some.read_image(image_id) for image_id in some.image_ids]
     runner: Runner = OutputsRunner(card, golden.outputs) if module is None else TorchRunner(card, module)
