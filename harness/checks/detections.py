@@ -143,7 +143,7 @@ def table_of_rows(rows: Rows) -> Float64:
 
 
 def has_equal(wanted: Float64, given: Float64, margins: Margins) -> NDArray[np.bool_]:
-    """Whether each row of one table has a row of its category, score and corners in another, within the margins.
+    """Tell for each row of a table, (n,), if another table has a row of its category, score and corners.
 
     Args:
         wanted: (n, 6) as `table_of_rows` gives it.

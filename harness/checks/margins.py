@@ -83,7 +83,7 @@ class Margins:
 
 
 def _propagated(card: ModelCard, allowed: Mapping[str, float]) -> tuple[float, float]:
-    """What differences of heads make of a score and, in pixels of the network input, of a corner."""
+    """Differences of a score and, in pixels of the network input, of a corner, that follow from those of heads."""
     slope = 0.25 if card.output.hm == "logits" else 1.0
     unit = 1.0 if card.output.box_unit == "input" else float(card.decode.stride)
     share = 0.5 if card.output.box == "wh+reg" else 1.0

@@ -67,7 +67,7 @@ def doctor(
 
 
 def required_packages() -> list[Requirement]:
-    """What the suite cannot do without, Python first, as its installed metadata says.
+    """Packages that the suite requires, Python first, as its installed metadata says.
 
     Raises:
         HarnessError: The suite is not installed.

@@ -1,4 +1,4 @@
-"""Heads as files: what a device gave, one ``.npz`` an image, and the detections that are read from them."""
+"""Heads as files, one ``.npz`` an image: written from a device, read, and decoded."""
 
 from __future__ import annotations
 

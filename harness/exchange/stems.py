@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 def file_stems(dataset: Dataset) -> dict[int, str]:
-    """What the files of each image are named after, by image id.
+    """Stem of the files of each image, by image id.
 
     Raises:
         HarnessError: Two images have one stem, so that one file would replace the other.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from conformance.support.small_model import GRID, small_card
 from harness.cards import ModelCard
-from harness.centernet.heads import DeviceOutputError, check_contract, input_spec, output_specs, read_heads
+from harness.centernet.heads import DeviceOutputError, check_contract, input_spec, join_heads, output_specs, read_heads
 from harness.devices.artifact import Artifact, TensorSpec
 from harness.errors import HarnessError
 
@@ -93,6 +93,9 @@ def test_heads_are_found_in_any_order_and_concatenation(
     for head, values in heads.items():
         np.testing.assert_array_equal(values, made[head])
         assert values.dtype == made[head].dtype
+    joined = join_heads(card, heads)
+    assert list(joined) == list(card.output.names)
+    assert all(np.array_equal(joined[name], outputs[name]) for name in names)
 
 
 def test_a_model_without_reg_has_none() -> None:

@@ -98,14 +98,14 @@ def judged(card: ModelCard, device: Heads, reference: Heads) -> list[Comparison]
     card=st.sampled_from(CARDS),
     seed=st.integers(0, 2**32 - 1),
     near=st.booleans(),
-    threshold=st.sampled_from([0.0, 0.5]),
+    limits=st.fixed_dictionaries({"score_threshold": st.sampled_from([0.0, 0.5]), "top_k": st.integers(1, 100)}),
 )
 def test_no_port_whose_heads_differ_by_what_they_may_is_accused(
-    card: ModelCard, seed: int, near: bool, threshold: float
+    card: ModelCard, seed: int, near: bool, limits: dict[str, float]
 ) -> None:
     """Every value moves by all it may, up or down; with `near`, scores lie just there where an order hangs on it."""
     random = np.random.default_rng(seed)
-    card = card.model_copy(update={"decode": card.decode.model_copy(update={"score_threshold": threshold})})
+    card = card.model_copy(update={"decode": card.decode.model_copy(update=limits)})
     shapes = {name: (1, channels, cells(card), cells(card)) for name, channels in card.head_channels.items()}
     golden = {name: random.normal(0, 2, shape) for name, shape in shapes.items()}
     if card.output.hm == "probability":

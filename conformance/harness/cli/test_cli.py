@@ -66,6 +66,12 @@ def test_what_is_missing_or_wrong_is_said_and_ends_with_4(arguments: list[str], 
     assert out == ""
 
 
+def test_diagnose_says_that_it_finds_a_layer_and_who_names_the_mistake() -> None:
+    said = " ".join(re.sub("[│╭╮╰╯─]", " ", run("diagnose", "--help")[1]).split())
+    assert "This names a layer, not a mistake." in said
+    assert "named by 'pytest -m accuracy' for a device, and by 'compare' for files" in said
+
+
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=data_path(), check=False, capture_output=True, text=True)
 
@@ -90,6 +96,7 @@ def test_doctor_lists_packages_and_devices() -> None:
         assert re.search(rf"^ {word} +>=\S+ +\d\S* +ok", out, re.MULTILINE), word
     assert re.search(r"^ torch +silicon +can run", out, re.MULTILINE)
     assert "CPUExecutionProvider" in out
+    assert re.search(r"^ ascend310p +silicon +as ascend310 *$", out, re.MULTILINE)  # the reason stands once
 
 
 def test_doctor_fails_on_what_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ Files = dict[str, Path]
 
 @pytest.fixture(scope="module")
 def files(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """What a right port writes."""
+    """Files of a right port."""
     folder, card, dataset = tmp_path_factory.mktemp("port"), tiny.model_card, tiny.dataset
     device, module = TorchDevice(), load_subject(tiny.model_card, tiny.weights, None).module
     artifact = device.convert(Exported(card, "module", module=module), 1, "fp32")

@@ -61,7 +61,7 @@ def explain_stage(
     count: int,
     catalogue: Sequence[AnyFault] = CATALOGUE,
 ) -> list[Explanation]:
-    """What explains the inputs, heads or detections that a port wrote for some images."""
+    """Explanations of the inputs, heads or detections that a port wrote for some images, best first."""
     card, module = golden.subject.card, golden.subject.module
     images = [some.read_image(image_id) for image_id in some.image_ids]
     runner: Runner = OutputsRunner(card, golden.outputs) if module is None else TorchRunner(card, module)
