@@ -16,7 +16,7 @@ from harness.report.records import Accuracy, Interval
 
 def check_accuracy(
     card: ModelCard,
-    batch_size: int,
+    batch_size: int | None,
     metrics: Metrics,
     reference_ap: float,
     difference: Difference | None,
@@ -52,7 +52,7 @@ def check_accuracy(
 
 
 def _record(
-    batch_size: int,
+    batch_size: int | None,
     metrics: Metrics,
     reference_ap: float,
     difference: Difference | None,

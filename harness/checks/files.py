@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.centernet.decode import NonFiniteHeadError
+from harness.centernet.decode import NonFiniteHeadError, decode, to_image_space
 from harness.centernet.heads import DeviceOutputError, require_heads
 from harness.centernet.preprocess import preprocess
 from harness.checks.claim import judge_claim
@@ -21,11 +21,13 @@ from harness.checks.detections import Rows, judge_detections
 from harness.checks.heads import compare_heads
 from harness.checks.inputs import judge_input
 from harness.data.dataset import Dataset
+from harness.data.detections import Results
 from harness.exchange.heads import read_heads_file
 from harness.exchange.inputs import read_input
 from harness.exchange.speed_log import SpeedLog, judge_speed
 from harness.exchange.stems import file_stems
 from harness.run.reference import Reference
+from harness.types import Heads
 
 Judged = dict[str, list[Comparison]]
 """Comparisons by stage, in the order of the stages."""
@@ -55,13 +57,14 @@ class PortFiles:
             self.by_image.setdefault(int(row["image_id"]), []).append(row)
 
 
-def judge_files(golden: Reference, dataset: Dataset, files: PortFiles) -> Judged:
+def judge_files(golden: Reference, dataset: Dataset, files: PortFiles, right: Results | None = None) -> Judged:
     """Compare what a port wrote with the reference, by stage.
 
     Args:
         golden: The reference.
         dataset: The images that the port was run on.
         files: What it wrote.
+        right: Takes the reference's own detections of every image, where the port wrote detections.
 
     Raises:
         HarnessError: A file is missing or damaged.
@@ -69,7 +72,7 @@ def judge_files(golden: Reference, dataset: Dataset, files: PortFiles) -> Judged
     stems = file_stems(dataset)
     judged: Judged = {name: [] for name in ("preprocess", "heads", "detections", "evaluate", "speed")}
     for image_id in dataset.image_ids:
-        for stage, comparison in _judge_image(golden, dataset, files, image_id, stems[image_id]):
+        for stage, comparison in _judge_image(golden, dataset, files, image_id, stems[image_id], right):
             judged[stage].append(comparison)
     if files.results is not None:
         unknown = files.by_image.keys() - set(dataset.image_ids)
@@ -84,10 +87,14 @@ def judge_files(golden: Reference, dataset: Dataset, files: PortFiles) -> Judged
 
 
 def _judge_image(
-    golden: Reference, dataset: Dataset, files: PortFiles, image_id: int, stem: str
+    golden: Reference, dataset: Dataset, files: PortFiles, image_id: int, stem: str, right: Results | None
 ) -> Iterator[tuple[str, Comparison]]:
     card, label = golden.subject.card, f"image {image_id}"
     array, placement = preprocess(card, dataset.read_image(image_id))
+    own_heads: Heads | None = None
+    if right is not None and files.results is not None:
+        own_heads = golden.heads(array[None])
+        right.add(image_id, to_image_space(card, decode(card, own_heads)[0], placement))
     if files.inputs is not None:
         own, array = array, read_input(card, dataset, files.inputs / f"{stem}.bin", image_id)
         yield "preprocess", judge_input(card, array, own, label)
@@ -102,7 +109,7 @@ def _judge_image(
                 yield "heads", comparison
             allowed: Mapping[str, float] = {}
         else:
-            heads = golden.heads(array[None])
+            heads = own_heads if own_heads is not None and files.inputs is None else golden.heads(array[None])
             allowed = golden.allowed(array[None], heads)
         if files.results is not None:
             rows = files.by_image.get(image_id, [])

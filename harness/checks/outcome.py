@@ -54,7 +54,7 @@ class StageResult:
         return "\n".join([f"{where}: {len(problems)} of {len(self.comparisons)} comparisons deviate", *lines])
 
 
-def judge(name: str, batch_size: int, comparisons: Sequence[Comparison]) -> StageResult:
+def judge(name: str, batch_size: int | None, comparisons: Sequence[Comparison]) -> StageResult:
     """Fail a stage where a comparison deviates or where nothing was compared, else pass it."""
     problem = next((str(comparison) for comparison in comparisons if comparison.problem is not None), None)
     compared = any(comparison.count > 0 for comparison in comparisons)
@@ -62,18 +62,18 @@ def judge(name: str, batch_size: int, comparisons: Sequence[Comparison]) -> Stag
     return _compared(name, batch_size, "failed" if detail else "passed", comparisons, detail)
 
 
-def undecided(name: str, batch_size: int, comparison: Comparison, reason: str) -> StageResult:
+def undecided(name: str, batch_size: int | None, comparison: Comparison, reason: str) -> StageResult:
     """Leave a stage undecided: what was given is not enough to tell, and that is not green."""
     return _compared(name, batch_size, "undecided", [comparison], reason)
 
 
-def not_applicable(name: str, batch_size: int, reason: str) -> StageResult:
+def not_applicable(name: str, batch_size: int | None, reason: str) -> StageResult:
     """Say that a stage cannot exist for this run: neither a pass nor a missing test."""
     return StageResult(_without_limit(name, batch_size, None, 0, reason))
 
 
 def measured_only(
-    name: str, batch_size: int, comparisons: Sequence[Comparison], reason: str, losses: Mapping[str, float]
+    name: str, batch_size: int | None, comparisons: Sequence[Comparison], reason: str, losses: Mapping[str, float]
 ) -> StageResult:
     """Report the largest differences where no limit can be derived; what could not be compared fails all the same.
 
@@ -101,7 +101,7 @@ def measured_only(
     return StageResult(stage, tuple(comparisons))
 
 
-def judged_outputs(name: str, batch_size: int, check: Callable[[], StageResult]) -> StageResult:
+def judged_outputs(name: str, batch_size: int | None, check: Callable[[], StageResult]) -> StageResult:
     """Run a check; a device that returns wrong tensors or NaN during it fails the stage."""
     try:
         return check()
@@ -110,7 +110,7 @@ def judged_outputs(name: str, batch_size: int, check: Callable[[], StageResult])
 
 
 def _compared(
-    name: str, batch_size: int, outcome: Outcome, comparisons: Sequence[Comparison], detail: str | None
+    name: str, batch_size: int | None, outcome: Outcome, comparisons: Sequence[Comparison], detail: str | None
 ) -> StageResult:
     # The comparison that comes closest to its limit, or is furthest beyond.
     closest = max(comparisons, key=lambda c: c.measured / c.allowed if c.allowed else c.measured, default=None)
@@ -129,7 +129,7 @@ def _compared(
     return StageResult(stage, tuple(comparisons))
 
 
-def _without_limit(name: str, batch_size: int, measured: float | None, comparisons: int, detail: str) -> Stage:
+def _without_limit(name: str, batch_size: int | None, measured: float | None, comparisons: int, detail: str) -> Stage:
     return Stage(
         name=name,
         batch_size=batch_size,

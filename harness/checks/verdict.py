@@ -17,7 +17,7 @@ ORDER: tuple[Verdict, ...] = ("error", "deviates", "incomplete", "undecided", "p
 EXIT_STATUS: dict[Verdict, int] = {
     "error": 4, "deviates": 1, "incomplete": 1, "undecided": 1, "part": 0, "measured": 0, "conforms": 0,
 }  # fmt: skip
-SPEED_STAGES = ("perf", "estimate", "stated speed", "harness-overhead", "pipeline")
+SPEED_STAGES = ("speed", "perf", "estimate", "stated speed", "harness-overhead", "pipeline")
 """Stages of the tests of speed, which alone give no verdict on accuracy."""
 
 

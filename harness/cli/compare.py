@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Coco, Limit, Model, OldResults, Weights, chosen_dataset, refuse_old_results
+from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset, refuse_old_results
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.checks.comparison import Comparison
-    from harness.checks.files import Judged
 
 Folder = Annotated[Path | None, typer.Option(metavar="DIR", help="STEM.bin of every image, as 'preprocess' writes.")]
 HeadsFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="STEM.npz of every image, as 'infer' writes.")]
@@ -40,25 +38,34 @@ def compare(
     coco: Coco = None,
     limit: Limit = None,
     precision: Annotated[str, typer.Option(help="Precision that the port claims.")] = "fp32",
-    results: OldResults = None,
+    results: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Results document (JSON) to write, also where files deviate.")
+    ] = None,
 ) -> None:
     """Judge the files of a port that runs elsewhere: every stage on what the port itself had before it.
 
     Where inputs, heads or detections deviate, the known mistake that explains it is named ("diagnosis: ..."); the
     layer where a port first goes wrong is found by 'diagnose'.
 
-    Example: python -m harness compare --detections detections.json
+    Ends with status 0 where the files conform (or only a speed was measured), 1 where they deviate, 4 where something
+    that was given is missing or wrong.
+
+    Example: python -m harness compare --detections detections.json --results results.json
     """
     from harness.cards import load_model_card
-    from harness.checks.files import PortFiles, judge_files
+    from harness.checks.files import PortFiles
+    from harness.checks.verdict import EXIT_STATUS
     from harness.data.detections import read_coco_json
     from harness.exchange.claim import read_claim
     from harness.exchange.speed_log import read_speed_log
-    from harness.faults.diagnosis.files import diagnose_files
+    from harness.faults.diagnosis.text import answers
+    from harness.run.comparing import compare as compare_files
+    from harness.run.conclude import write
+    from harness.run.images import describe_images
     from harness.run.reference import Reference
     from harness.run.subject import load_subject
 
-    refuse_old_results(results)
+    _refuse_rows(results)
     if not any((inputs, heads, detections, speed)):
         raise HarnessError("nothing to compare", remedy="give --inputs, --heads, --detections or --speed")
     if claim is not None and detections is None:
@@ -72,40 +79,29 @@ def compare(
         None if claim is None else read_claim(claim),
         None if speed is None else read_speed_log(speed),
     )
-    judged = judge_files(golden, images, files)
-    stages = _stages(judged)
-    for stage in stages:
-        print(stage)
-    for line in diagnose_files(golden, images, files, judged):
+    judged, document = compare_files(golden, images, describe_images(images, coco), files)
+    document = write(document, results)
+    for stage, comparisons in judged.items():
+        print(_line(stage, comparisons))
+    [run] = document.runs
+    for line in answers(run.diagnosis):
         print(f"diagnosis: {line}")
-    deviates = any(stage.problems for stage in stages)
-    print(f"verdict: {'deviates' if deviates else 'conforms'}, {len(images)} images")
-    if deviates:
-        raise typer.Exit(1)
+    for problem in document.problems:
+        print(f"problem: {problem}")
+    print(f"verdict: {document.verdict}, {len(images)} images")
+    raise typer.Exit(EXIT_STATUS[document.verdict])
 
 
-@dataclass(frozen=True)
-class JudgedStage:
-    """A stage and how it came out.
-
-    Attributes:
-        name: Of the stage.
-        comparisons: All that was compared.
-    """
-
-    name: str
-    comparisons: list[Comparison]
-
-    @property
-    def problems(self) -> list[Comparison]:
-        """Those that deviate."""
-        return [comparison for comparison in self.comparisons if comparison.problem is not None]
-
-    def __str__(self) -> str:
-        first = f": {self.problems[0]}" if self.problems else ""
-        return f"stage {self.name}: {len(self.problems)} of {len(self.comparisons)} comparisons deviate{first}"
+def _line(stage: str, comparisons: list[Comparison]) -> str:
+    problems = [comparison for comparison in comparisons if comparison.problem is not None]
+    first = f": {problems[0]}" if problems else ""
+    return f"stage {stage}: {len(problems)} of {len(comparisons)} comparisons deviate{first}"
 
 
-def _stages(judged: Judged) -> list[JudgedStage]:
-    """Every stage that was judged, in the order of the flow."""
-    return [JudgedStage(name, comparisons) for name, comparisons in judged.items()]
+def _refuse_rows(results: Path | None) -> None:
+    """Name the option for COCO rows, where they are given by the name that it had before."""
+    if results is not None and results.is_file():
+        with results.open("rb") as file:
+            rows = file.read(64).lstrip().startswith(b"[")
+        if rows:
+            refuse_old_results(results)

@@ -118,7 +118,7 @@ def _stages(old: Run, new: Run) -> list[str]:
 
 
 def _accuracy(old: Run, new: Run) -> list[str]:
-    before: dict[int, Accuracy] = {accuracy.batch_size: accuracy for accuracy in old.accuracy}
+    before: dict[int | None, Accuracy] = {accuracy.batch_size: accuracy for accuracy in old.accuracy}
     return [
         f"AP at batch size {now.batch_size} fell from {before[now.batch_size].AP:.4f} to {now.AP:.4f}, "
         f"by more than {AP_DROP_ALLOWED:.4f}"

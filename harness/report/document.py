@@ -81,18 +81,19 @@ def _run(card: DeviceCard, precision: str, found: _Collected, around: Circumstan
         expected_failures=sum(stage.outcome == "expected-failure" for stage in found.stages),
         executed=dict(sorted(found.executed.items())),
         stages=tuple(sorted(found.stages, key=lambda stage: (stage.batch_size or 0, stage.name))),
-        accuracy=tuple(sorted(found.accuracy, key=lambda accuracy: accuracy.batch_size)),
+        accuracy=tuple(sorted(found.accuracy, key=lambda accuracy: accuracy.batch_size or 0)),
         perf=tuple(sorted(found.perf, key=lambda perf: (perf.batch_size, perf.interval))),
         diagnosis=_surest(found.diagnosis),
     )
 
 
 def _surest(found: Sequence[Diagnosis]) -> tuple[Diagnosis, ...]:
-    """Each answer once, the surest first; that nothing explains it only where nothing does at any batch size."""
-    best: dict[tuple[str, ...], Diagnosis] = {}
+    """Each answer of a stage once, the surest first; "unknown" only where nothing explains it at any batch size."""
+    best: dict[tuple[str, tuple[str, ...]], Diagnosis] = {}
     for one in sorted(found, key=lambda one: (-one.confidence, one.faults, one.residual or 0.0)):
-        best.setdefault(one.faults, one)
-    return tuple(one for one in best.values() if one.faults or len(best) == 1)
+        best.setdefault((one.stage, one.faults), one)
+    named = {one.stage for one in best.values() if one.faults}
+    return tuple(one for one in best.values() if one.faults or one.stage not in named)
 
 
 def make_document(

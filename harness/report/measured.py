@@ -151,7 +151,7 @@ def _accuracy(run: Run, one: Accuracy) -> tuple[Cell, ...]:
     interval = "" if one.loss_interval is None else f"{one.loss_interval.low:.4f} to {one.loss_interval.high:.4f}"
     others = "".join(f" ({value:.4f} with {reading})" for reading, value in one.readings.items())
     figures = (f"{one.AP:.4f}{others}", f"{one.reference_AP:.4f}", f"{one.allowed_loss:.4f}")
-    return (one.batch_size, one.images, *figures, interval, run.verdict)
+    return ("-" if one.batch_size is None else one.batch_size, one.images, *figures, interval, run.verdict)
 
 
 def _speed(one: Perf) -> tuple[Cell, ...]:

@@ -49,7 +49,8 @@ class Interval(Record):
 class Accuracy(Record):
     """AP of one device at one batch size, as fractions, beside the reference's on the same images in the same run."""
 
-    batch_size: int
+    batch_size: int | None
+    """None where files of a port do not tell."""
     AP: float
     AP50: float
     AP75: float
@@ -111,6 +112,8 @@ class Diagnosis(Record):
     residual: float | None
     """Difference of the heads that remains, not exceeded by 99 of 100 values; None where it is not finite."""
     confidence: float
+    stage: str = "heads"
+    """The stage of the suite whose deviation is explained."""
 
 
 class Run(Record):

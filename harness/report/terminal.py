@@ -80,17 +80,17 @@ def _table(document: Document) -> Table:
     for heading in ("device", "batch", "AP", "reference", "allowed loss", "images", "fps", "p50 ms", "p99 ms", "clock"):
         table.add_column(heading, justify="left" if heading in ("device", "clock") else "right")
     for run in document.runs:
-        speeds: dict[int, list[Perf]] = {}
+        speeds: dict[int | None, list[Perf]] = {}
         for perf in run.perf:
             speeds.setdefault(perf.batch_size, []).append(perf)
         accuracies = {accuracy.batch_size: accuracy for accuracy in run.accuracy}
-        for size in sorted({*speeds, *accuracies}):
+        for size in sorted({*speeds, *accuracies}, key=lambda size: size or 0):
             ap = accuracies.get(size)
             figures = ["", "", "", ""]
             if ap is not None:
                 figures = [f"{ap.AP:.4f}", f"{ap.reference_AP:.4f}", f"{ap.allowed_loss:.4f}", str(ap.images)]
             for speed in [_speed(perf) for perf in speeds.get(size, [])] or [[]]:
-                table.add_row(_name(run), str(size), *figures, *speed)
+                table.add_row(_name(run), "-" if size is None else str(size), *figures, *speed)
     return table
 
 

@@ -51,7 +51,7 @@ def diagnose_device(session: Session, name: str, batch_size: int) -> list[record
     found = search.explain()
     if found:
         session.explained[name] = found[0]
-    return as_records(found)
+    return as_records(found) if found else []
 
 
 def failure_text(result: StageResult, diagnosis: Sequence[records.Diagnosis], device: str, precision: str) -> str:

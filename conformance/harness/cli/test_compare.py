@@ -10,6 +10,7 @@ import pytest
 
 from conformance.catalogue.adequacy import example_log
 from conformance.support.command_line import run
+from conformance.support.suite import read_results
 from conformance.support.tiny import TinySetup
 from harness.checks.evaluate import evaluate_records
 from harness.data.detections import to_coco_json
@@ -51,8 +52,33 @@ def test_files_of_a_right_port_conform(tiny: TinySetup, files: Files) -> None:
     status, output = compare(tiny, files)
     assert status == 0, output
     assert "verdict: conforms, 11 images" in output
-    for stage in ("preprocess", "heads", "detections", "evaluate", "speed"):
+    for stage in ("preprocess", "heads", "detections", "evaluate", "speed", "accuracy"):
         assert f"stage {stage}: 0 of " in output
+
+
+def test_the_document_is_that_of_the_suite(tiny: TinySetup, files: Files, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    wrong = edited(files["detections"], tmp_path, corners)
+    for detections, verdict in ((files["detections"], "conforms"), (wrong, "deviates")):
+        assert compare(tiny, {"detections": detections, "results": results})[0] == (verdict == "deviates")
+        document = read_results(results)
+        assert document is not None
+        [run] = document.runs
+        assert (document.verdict, run.verdict, run.execution) == (verdict, verdict, "elsewhere")
+        assert {stage.name for stage in run.stages} == {"detections", "accuracy"}
+        [accuracy] = run.accuracy
+        assert accuracy.reference_AP - accuracy.AP > accuracy.allowed_loss or verdict == "conforms"
+        assert bool(run.diagnosis) == (verdict == "deviates")
+    speed_alone = compare(tiny, {"speed": files["speed"]})
+    assert speed_alone[0] == 0
+    assert "verdict: measured" in speed_alone[1]
+
+
+def test_rows_by_the_old_name_are_refused_and_kept(tiny: TinySetup, files: Files) -> None:
+    before = files["detections"].read_bytes()
+    status, output = compare(tiny, {"results": files["detections"]})
+    assert (status, files["detections"].read_bytes()) == (4, before)
+    assert f"remedy: give --detections {files['detections']}" in output
 
 
 def edited(file: Path, folder: Path, edit: Any) -> Path:  # noqa: ANN401 - any function of what the file holds
@@ -69,21 +95,21 @@ def corners(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "edit", "stage", "fault"),
+    ("name", "edit", "stages", "fault"),
     [
-        ("detections", corners, "detections", "boxes-corners"),
-        ("speed", lambda log: {**log, "fps": 2 * log["fps"]}, "speed", "fps-times-chips"),
+        ("detections", corners, ("detections", "accuracy"), "boxes-corners"),
+        ("speed", lambda log: {**log, "fps": 2 * log["fps"]}, ("speed",), "fps-times-chips"),
     ],
 )
 def test_what_is_wrong_is_named_in_its_stage(
     tiny: TinySetup, files: Files, tmp_path: Path,
-    name: str, edit: Any, stage: str, fault: str,  # noqa: ANN401
+    name: str, edit: Any, stages: tuple[str, ...], fault: str,  # noqa: ANN401
 ) -> None:  # fmt: skip
     given = {part: file for part, file in files.items() if part != "claim"}
     status, output = compare(tiny, {**given, name: edited(files[name], tmp_path, edit)})
     assert status == 1
     wrong = [line for line in output.splitlines() if line.startswith("stage") and ": 0 of" not in line]
-    assert [line.split(":")[0] for line in wrong] == [f"stage {stage}"]
+    assert [line.split(":")[0] for line in wrong] == [f"stage {name}" for name in stages]
     [description] = [one.description for one in CATALOGUE if one.id == fault]
     assert f"diagnosis: {description}" in output
 

@@ -18,11 +18,12 @@ from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, InputEvid
 from harness.faults.diagnosis.explanation import Explanation
 from harness.faults.diagnosis.predict import Chain
 from harness.faults.diagnosis.search import Search
-from harness.faults.diagnosis.text import answers, as_records
+from harness.faults.diagnosis.text import as_records
 from harness.faults.fault import FaultStage
 from harness.faults.port import OutputsRunner, Runner, TorchRunner
 from harness.faults.stages.evaluate import evaluate_as
 from harness.faults.stages.speed import claim
+from harness.report.records import Diagnosis
 from harness.run.reference import Reference
 
 IMAGES = 8
@@ -30,8 +31,8 @@ IMAGES = 8
 SOURCE: tuple[FaultStage, ...] = ("heads", "numeric", "batch", "preprocess", "network")
 
 
-def diagnose_files(golden: Reference, dataset: Dataset, files: PortFiles, judged: Judged) -> list[str]:
-    """Lines that name what explains the first stage that deviates, if one of them can be explained.
+def diagnose_files(golden: Reference, dataset: Dataset, files: PortFiles, judged: Judged) -> list[Diagnosis]:
+    """Name the known mistakes that explain each stage that deviates.
 
     Args:
         golden: The reference.
@@ -40,17 +41,16 @@ def diagnose_files(golden: Reference, dataset: Dataset, files: PortFiles, judged
         judged: How it was judged.
     """
     wrong = {stage for stage, found in judged.items() if any(one.problem for one in found)}
-    lines: list[str] = []
+    named: list[Diagnosis] = []
     some = dataset.first(IMAGES)
     for stage in ("preprocess", "heads", "detections"):
         if stage in wrong:
-            found = explain_stage(stage, golden, some, files, len(dataset))
-            lines += answers(as_records(found)) if found else ["unknown: the images that were looked at do not deviate"]
+            named += as_records(explain_stage(stage, golden, some, files, len(dataset)), stage)
     if "evaluate" in wrong:
-        lines += _told(_evaluation(dataset, files))
+        named += _equally_likely("evaluate", _evaluation(dataset, files))
     if "speed" in wrong:
-        lines += _told(_speed(files))
-    return lines
+        named += _equally_likely("speed", _speed(files))
+    return named
 
 
 def explain_stage(
@@ -125,8 +125,9 @@ def _speed(files: PortFiles) -> list[AnyFault]:
     return list(dict.fromkeys(found))
 
 
-def _told(faults: list[AnyFault]) -> list[str]:
+def _equally_likely(stage: str, faults: list[AnyFault]) -> list[Diagnosis]:
+    """Make an answer of each fault with which the claimed figures come out; one without faults where none does."""
     if not faults:
-        return ["unknown: none of the known mistakes gives these figures"]
+        return [Diagnosis(faults=(), residual=None, confidence=0.0, stage=stage)]
     share = 0.95 / len(faults)
-    return [f"{fault.description}: the figures come out so (confidence {share:.2f}; {fault.id})" for fault in faults]
+    return [Diagnosis(faults=(fault.id,), residual=None, confidence=share, stage=stage) for fault in faults]
