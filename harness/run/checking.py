@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -133,17 +133,13 @@ class _Run:
             if stage is stages.contract:
                 self._note_executed(place)
             result = stage(self.session, place.device, place.batch_size)
-            diagnosis: Sequence[Diagnosis] = ()
-            if stage is stages.heads and not result.is_green:
-                diagnosis = diagnose_device(self.session, place.device, place.batch_size)
+            self._take(place, result, diagnose=stage is stages.heads)
         except HarnessError as error:
             self._refused(place, error)
         except Exception as error:  # a device may raise anything; it is told with its place, and the others go on
             self.session.say(traceback.format_exc())
             first = "".join(traceback.format_exception_only(error)).splitlines()[0]
             self._trouble(place, f"{place}: {first}")
-        else:
-            self._take(place, result, diagnosis)
 
     def _refused(self, place: _Place, error: HarnessError) -> None:
         """Report that the device, or something else that was given, does not take part."""
@@ -153,19 +149,23 @@ class _Run:
         elif place.entry is not None:
             self._report(place, excused_conversion(place.batch_size, place.entry))
 
-    def _take(self, place: _Place, result: StageResult, diagnosis: Sequence[Diagnosis]) -> None:
-        """Report the outcome of a stage, and hold it to the expectation."""
+    def _take(self, place: _Place, result: StageResult, *, diagnose: bool) -> None:
+        """Report the outcome of a stage, explain it where it is not green, and hold it to the expectation."""
         entry, failed_in = place.entry, None if result.is_green else result.stage.name
-        text = "" if result.is_green else failure_text(result, diagnosis, place.device, self.session.options.precision)
-        against = None if entry is None else contradiction(entry, failed_in, text)
-        stage = result.stage
-        if entry is not None and against is None:
-            stage = excused(stage, entry)
-        for record in (stage, *result.further_records, *diagnosis):
+        as_expected = entry is not None and contradiction(entry, failed_in) is None
+        stage = excused(result.stage, entry) if entry is not None and as_expected else result.stage
+        for record in (stage, *result.further_records):
             self._report(place, record)
+        text = ""
+        if not result.is_green:
+            found = diagnose_device(self.session, place.device, place.batch_size) if diagnose else []
+            for answer in found:
+                self._report(place, answer)
+            text = failure_text(result, found, place.device, self.session.options.precision)
+        against = None if entry is None else contradiction(entry, failed_in, text)
         if against is not None:
             self._trouble(place, f"{place}: {against}", failed=stage.outcome != "undecided")
-        elif stage.outcome in ("failed", "undecided"):
+        elif text and not as_expected:
             self.session.say(text)
             self.failed |= stage.outcome == "failed"
 
