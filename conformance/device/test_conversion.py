@@ -19,7 +19,7 @@ def test_artifact_keeps_the_contract_of_the_card(
     tensors = len(artifact.inputs) + len(artifact.outputs)
     comparisons = [Comparison("inputs and outputs", 0, 0, tensors)]
     if bench.device(device_name).card.whole_on_chip:
-        left = artifact.host_operators
+        left = artifact.findings.host_operators
         problem = f"left to the host's CPU: {', '.join(sorted(set(left)))}" if left else None
         comparisons.append(Comparison("operators that are not on the chip", len(left), 0, 1, problem))
     recorder.stage("contract", comparisons)

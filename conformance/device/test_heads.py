@@ -21,7 +21,7 @@ def test_device_heads_equal_reference(bench: Bench, recorder: Recorder, device_n
         if bench.tolerance.derivable:
             recorder.stage("heads", comparisons)
         else:
-            losses = bench.artifact(device_name, batch_size).losses
+            losses = bench.artifact(device_name, batch_size).findings.losses
             recorder.measured_only("heads", comparisons, bench.tolerance.factor_reason, losses)
 
 

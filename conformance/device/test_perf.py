@@ -75,32 +75,31 @@ def test_fps_of_the_device(
 
 def test_compiler_estimates_the_speed(bench: Bench, recorder: Recorder, device_name: str, batch_size: int) -> None:
     artifact = bench.artifact(device_name, batch_size)
-    if artifact.estimate is None:
+    estimate = artifact.findings.estimate
+    if estimate is None:
         recorder.not_applicable("estimate", "no compiler that estimates")
         return
     recorder.executed(artifact)
     published = bench.device(device_name).card.published_fps(bench.card, recorder.precision, batch_size)
-    recorder.estimate(artifact.estimate, published)
+    recorder.estimate(estimate, published)
     problem = None
-    floor = artifact.estimate.ddr_floor_ms
-    if floor is not None and artifact.estimate.latency_ms < floor:
+    floor = estimate.ddr_floor_ms
+    if floor is not None and estimate.latency_ms < floor:
         problem = "the estimate is faster than its own traffic with the memory"
-    recorder.stage(
-        "estimate", [Comparison("traffic over estimate", (floor or 0) / artifact.estimate.latency_ms, 1, 1, problem)]
-    )
+    recorder.stage("estimate", [Comparison("traffic over estimate", (floor or 0) / estimate.latency_ms, 1, 1, problem)])
 
 
 def test_tools_elsewhere_state_a_speed_that_the_chip_can_have(
     bench: Bench, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
     artifact = bench.artifact(device_name, batch_size)
-    if not artifact.stated:
+    if not artifact.findings.stated:
         recorder.not_applicable("stated speed", "nothing that a tool on another host has measured")
         return
     recorder.executed(artifact)
-    for speed in artifact.stated:
+    for speed in artifact.findings.stated:
         recorder.perf(speed.fps, speed.batch_ms, f"stated elsewhere: {speed.note}")
-    shares = [speed.share for speed in artifact.stated if speed.share is not None]
+    shares = [speed.share for speed in artifact.findings.stated if speed.share is not None]
     if not shares:
         recorder.not_applicable("stated speed", "measured, and held to nothing: no --device says what the chip can do")
         return
@@ -110,15 +109,15 @@ def test_tools_elsewhere_state_a_speed_that_the_chip_can_have(
 
 def bare_loop(artifact: Artifact, images: np.ndarray[Any, Any], device_name: str) -> Callable[[], object]:
     """What an engineer would write to time the same session by hand."""
-    session: Any = artifact.payload
+    link: Any = artifact.payload
     if device_name == "onnxruntime":
         feed = {artifact.inputs[0].name: images}
-        return lambda: session.run(None, feed)
+        return lambda: link.handle.session.run(None, feed)
     import torch
 
     def run() -> object:
         with torch.inference_mode():
-            return session(torch.from_numpy(images))
+            return link.handle.module(torch.from_numpy(images))
 
     return run
 

@@ -247,7 +247,7 @@ class Bench:
             name: Of the device.
             batch_size: Images given to the device at a time.
             precision: Other than that of the run.
-            reading: Another reading of what is not known about the device, one of `Artifact.readings`.
+            reading: Another reading of what is not known about the device, one of `Findings.readings`.
         """
         key = (name, batch_size, precision or self.config.precision, reading)
         place = "-".join([name.replace(":", "_"), str(batch_size), key[2], *reading.split()])
@@ -257,7 +257,7 @@ class Bench:
                 return load_results(path), self._timings.get(key)
             progress = Progress(f"{name}, batch size {batch_size}{reading and f', {reading}'}", self.say)
             device, artifact = self.device(name), self.artifact(*key[:3])
-            artifact = artifact.readings[reading] if reading else artifact
+            artifact = artifact.findings.readings[reading] if reading else artifact
             results, timing = detect(
                 device, artifact, self.card, self.dataset, batch_size, progress, self._at_once(name)
             )
@@ -269,7 +269,7 @@ class Bench:
         """AP by every other reading of what is not known about the device, at the first batch size of the run."""
         if batch_size != self.config.batch_sizes[0]:
             return {}
-        readings = self.artifact(name, batch_size).readings
+        readings = self.artifact(name, batch_size).findings.readings
         return {
             reading: self.evaluate(self.detections(name, batch_size, reading=reading)[0]).AP for reading in readings
         }

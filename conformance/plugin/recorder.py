@@ -11,7 +11,7 @@ import pytest
 from harness.centernet.decode import NonFiniteHeadError
 from harness.centernet.heads import DeviceOutputError
 from harness.checks.comparison import Comparison
-from harness.devices.artifact import Artifact, Estimate
+from harness.devices.artifact import Artifact, CompilerEstimate
 from harness.faults.diagnosis.text import answers
 from harness.report.records import (
     ESTIMATED,
@@ -183,7 +183,7 @@ class Recorder:
         record = Perf(batch_size=self.batch_size, fps=fps, latency_ms=latency, interval=interval)
         self._emit(Reported(device=self.device, precision=self.precision, record=record))
 
-    def estimate(self, estimate: Estimate, published: float | None) -> None:
+    def estimate(self, estimate: CompilerEstimate, published: float | None) -> None:
         """Note what a compiler believes the speed to be, beside what the vendor publishes (fps)."""
         latency = estimate.latency_ms
         beside = "" if published is None else f"; published: {published:g} fps"

@@ -64,7 +64,7 @@ class Speed:
 
         This is how the published figure of the Ascend 310 came about; no run on all chips at once is behind it.
         """
-        chips = device.ascend.chips if device.ascend is not None else 1
+        chips = device.chips
         if chips == 1 or self.chips > 1:
             return self
         tool = f"{self.tool}, times the {chips} chips of a card"
@@ -77,9 +77,9 @@ class Speed:
             gmac: Of one image, as `harness.centernet.networks.macs.gmacs` counts them.
             device: Card of the chip.
         """
-        if device.ascend is None:
+        if device.peak is None:
             return None
-        return self.fps * 2 * gmac / (1000 * device.ascend.peak.tflops * self.chips)
+        return self.fps * 2 * gmac / (1000 * device.peak.tflops * self.chips)
 
 
 def from_summary(summary: Summary, images: int | None) -> Speed | None:
@@ -220,7 +220,7 @@ def beside(speed: Speed, device: DeviceCard, model: ModelCard) -> list[str]:
     parts += [f"published: {fps:g}" for fps in published if fps is not None]
     gmac = card_gmacs(model)
     share = None if gmac is None else speed.share_of_peak(gmac, device)
-    if share is not None and device.ascend is not None:
-        peak = device.ascend.peak
+    if share is not None and device.peak is not None:
+        peak = device.peak
         parts.append(f"{share:.1%} of {peak.tflops:g} TFLOPS a chip ({gmac:.1f} GMAC an image; {peak.source})")
     return parts

@@ -15,7 +15,7 @@ from harness.cards import load_device_card, load_model_card
 from harness.cards.device import CARDS
 from harness.centernet.preprocess import preprocess
 from harness.convert.ascend.aipp import aipp_config, pixel_card
-from harness.convert.ascend.atc import Order, arguments, find_atc, out_nodes
+from harness.convert.ascend.atc import AtcRequest, arguments, find_atc, out_nodes
 from harness.convert.ascend.bundle import choose_soc, to_toml
 from harness.convert.ascend.codes import explain, explain_status
 from harness.convert.ascend.npu_smi import parse_npu_smi
@@ -179,7 +179,7 @@ def model(path: Path, names: tuple[str, ...] = ("Conv_949", "Conv_952", "Conv_95
 
 
 def test_command_line_of_atc_is_the_recipes_with_the_names_of_this_very_file(tmp_path: Path) -> None:
-    order = Order(model(tmp_path / "CenterNet.onnx"), Path("CenterNet_bs4"), "Ascend310P3", 4, Path("aipp.cfg"))
+    order = AtcRequest(model(tmp_path / "CenterNet.onnx"), Path("CenterNet_bs4"), "Ascend310P3", 4, Path("aipp.cfg"))
     assert arguments(order) == [
         "--framework=5",
         f"--model={tmp_path}/CenterNet.onnx",

@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 def converted(exported: Exported, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     assert exported.path is not None
-    return atc.compile_om(atc.Order(exported.path, folder / "m", "Ascend310P3", 1), folder)
+    return atc.compile_om(atc.AtcRequest(exported.path, folder / "m", "Ascend310P3", 1), folder)
 
 
 def test_om_counts_and_not_the_word_success(

@@ -24,7 +24,7 @@ SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh (newer: /usr/local
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class AtcRequest:
     """A conversion that is asked for.
 
     Attributes:
@@ -65,7 +65,7 @@ def find_atc() -> Path:
     )  # fmt: skip
 
 
-def arguments(order: Order) -> list[str]:
+def arguments(order: AtcRequest) -> list[str]:
     """The options of atc, with the names and shapes that the model itself states.
 
     Raises:
@@ -107,7 +107,7 @@ def out_nodes(model: onnx.ModelProto) -> list[str]:
     return list(nodes_of_outputs(model))
 
 
-def compile_om(order: Order, folder: Path) -> Path:
+def compile_om(order: AtcRequest, folder: Path) -> Path:
     """Run atc; the om.
 
     Its word is not taken: the exit status counts, and that the om is there and newer than the call.

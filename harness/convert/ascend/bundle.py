@@ -12,7 +12,8 @@ from pathlib import Path
 from harness.cards import DeviceCard, ModelCard
 from harness.centernet.networks.weights import file_sha256
 from harness.convert.ascend.aipp import aipp_config, pixel_card
-from harness.convert.ascend.atc import Order, arguments, compile_om, find_atc, out_nodes
+from harness.convert.ascend.atc import AtcRequest, arguments, compile_om, find_atc, out_nodes
+from harness.convert.ascend.chip import TOOLCHAIN, AscendChip
 from harness.errors import HarnessError
 from harness.export.ascend_parser import require_readable
 from harness.export.load import load_onnx_checked, stated_by
@@ -64,24 +65,25 @@ class Bundle:
 
 
 def choose_soc(device: DeviceCard, soc: str | None) -> str:
-    """The name that ATC takes, from the card or as asked for.
+    """Return the name of the chip that ATC takes: `soc` if it is one of the card's, else the card's first.
 
     Raises:
         HarnessError: The device is no Ascend chip, or the name is none of its.
     """
-    if device.ascend is None:
+    if device.toolchain != TOOLCHAIN:
         raise HarnessError(
             f"device '{device.name}' is no chip of Ascend",
             field="--device",
             remedy="use ascend310, ascend310p or ascend310b; other devices convert what they run by themselves",
         )
-    if soc is not None and soc not in device.ascend.socs:
+    socs = device.vendor_table(AscendChip).socs
+    if soc is not None and soc not in socs:
         raise HarnessError(
             f"'{soc}' is no soc of device '{device.name}', and an om runs on no other than its own",
             field="--soc",
-            remedy=f"use one of {', '.join(device.ascend.socs)}, or another device",
+            remedy=f"use one of {', '.join(socs)}, or another device",
         )
-    return soc or device.ascend.socs[0]
+    return soc or socs[0]
 
 
 def write_bundle(
@@ -115,7 +117,7 @@ def write_bundle(
     require_readable(load_onnx_checked(onnx), onnx)
     with whole_folder(folder) as partial:
         shutil.copyfile(onnx, partial / f"{name}.onnx")
-        order = Order(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
+        order = AtcRequest(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
         command = arguments(replace(order, model=partial / order.model))
         command[1] = f"--model={order.model}"
         (partial / SCRIPT).write_text(f"#!/bin/sh\nset -e\natc {shlex.join(command)}\ntest -s {name}.om\n")
@@ -139,7 +141,7 @@ def write_bundle(
     return Bundle(folder, None if om is None else folder / om.name, missing)
 
 
-def _describe(card: ModelCard, folder: Path, order: Order, device: DeviceCard, command: list[str]) -> None:
+def _describe(card: ModelCard, folder: Path, order: AtcRequest, device: DeviceCard, command: list[str]) -> None:
     name, batch, model = order.output.name, order.batch_size, load_onnx_checked(folder / order.model)
     text = README.format(
         name=name,

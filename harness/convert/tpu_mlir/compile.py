@@ -64,7 +64,7 @@ class Conversion(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TpuMlirRequest:
     """A conversion that is asked for.
 
     Attributes:
@@ -93,7 +93,7 @@ class Order:
         return f"tpu_mlir, {self.onnx.stem} to {self.chip} {self.precision}"
 
 
-def convert(environment: Environment, order: Order) -> tuple[Path, Conversion]:
+def convert(environment: Environment, order: TpuMlirRequest) -> tuple[Path, Conversion]:
     """The bmodel (or lowered model) of an order, from the cache where the same has been made before.
 
     Raises:
@@ -118,7 +118,7 @@ def convert(environment: Environment, order: Order) -> tuple[Path, Conversion]:
     return next(folder.glob("*_tpu.mlir")) if order.lowered else folder / BMODEL, record
 
 
-def _calibration(order: Order) -> Calibration:
+def _calibration(order: TpuMlirRequest) -> Calibration:
     if order.calibration is None:
         raise HarnessError(
             f"{order.what}: int8 needs images to take its ranges from",
@@ -131,7 +131,7 @@ def _calibration(order: Order) -> Calibration:
 class _Making:
     """One conversion, in the folder that becomes its entry of the cache."""
 
-    def __init__(self, environment: Environment, order: Order, folder: Path) -> None:
+    def __init__(self, environment: Environment, order: TpuMlirRequest, folder: Path) -> None:
         self.environment = environment
         self.order = order
         self.folder = folder
@@ -250,7 +250,7 @@ class _Making:
         run_tool(command, self.work, self.environment.variables(), what, self.order.onnx)
 
 
-def output_names(order: Order, graph: Graph) -> dict[str, str]:
+def output_names(order: TpuMlirRequest, graph: Graph) -> dict[str, str]:
     """What tpu_mlir calls each output: the name, "_", and the operator that gives it.
 
     An output that only passes another tensor on is called as that one; those are known by their place.

@@ -1,4 +1,4 @@
-"""tpu_mlir's interpreter: what a chip would compute, operator by operator on the host, a hundred times as fast.
+"""tpu_mlir's interpreter: the operators of a chip, one by one on the host, a hundred times as fast as the simulator.
 
 It is the vendor's own reference for its bmodels, and no simulator: the compiler's tiling and scheduling are not in it.
 """
@@ -43,7 +43,7 @@ for line in sys.stdin:
 
 
 class Interpreter:
-    """A lowered model in a process of its own, which ends with this object.
+    """A lowered model in a process of its own, until `close`.
 
     Args:
         environment: Where tpu_mlir is.
@@ -67,11 +67,12 @@ class Interpreter:
                 stderr=log,
                 text=True,
             )
-        weakref.finalize(self, _end, self._process, self._folder)
+        # Also where nobody closes it: no process outlives this object.
+        self.close = weakref.finalize(self, _end, self._process, self._folder)
         self._expect("ready")
 
     def run(self, images: NDArray[np.generic]) -> Outputs:
-        """The outputs of one batch, by the lowered model's own names.
+        """Run one batch and return the outputs by the lowered model's own names.
 
         Raises:
             HarnessError: The interpreter fails.

@@ -17,7 +17,7 @@ BM1684, whose profile says nothing, as tpu_perf has it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class ProfileEstimate:
     """What the compiler estimates for one batch.
 
     Attributes:
@@ -46,7 +46,7 @@ ASSUMPTIONS = {
 }
 
 
-def read_estimate(folder: Path, chip: str) -> Estimate:
+def read_estimate(folder: Path, chip: str) -> ProfileEstimate:
     """The estimate that a deployment left in the folder it ran in.
 
     Raises:
@@ -60,7 +60,7 @@ def read_estimate(folder: Path, chip: str) -> Estimate:
     if not runtimes:
         raise HarnessError("the compiler's profile has no line 'flops: ..., runtime: ...'", file=files[0])
     note = f"compiler's estimate at {ASSUMPTIONS.get(chip, 'its own assumptions')}; data-dependent gathers not modelled"
-    return Estimate(
+    return ProfileEstimate(
         latency_ms=sum(float(runtime) for _, runtime in runtimes),
         flops=max(int(flops) for flops, _ in runtimes),
         ddr_bytes=sum(int(value or 0) for row in traffic for value in row) if traffic else None,
