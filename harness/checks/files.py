@@ -18,9 +18,10 @@ from harness.centernet.heads import DeviceOutputError, read_heads
 from harness.centernet.preprocess import preprocess
 from harness.checks.comparison import Comparison
 from harness.checks.port_files import Rows, judge_claim, judge_detections, judge_heads, judge_input, read_input
+from harness.checks.speed import judge_speed
 from harness.data.dataset import Dataset
 from harness.exchange.heads import read_heads_file
-from harness.exchange.speed_log import SpeedLog, judge_speed
+from harness.exchange.speed_log import SpeedLog
 from harness.exchange.stems import file_stems
 from harness.run.limits import HeadLimits
 from harness.run.subject import Subject

@@ -13,11 +13,12 @@ from harness.cards import DeviceCard, ModelCard
 from harness.cards.device import Limit
 from harness.centernet.heads import input_spec, output_specs
 from harness.centernet.networks.macs import card_gmacs
+from harness.checks.speed import beside
 from harness.devices.artifact import Artifact, Exported, Findings, StatedSpeed
 from harness.devices.base import require_request
 from harness.errors import HarnessError
 from harness.exchange.output_folder import OutputFolder
-from harness.exchange.tool_speed import beside, read_speeds
+from harness.exchange.tool_speed import read_speeds
 from harness.types import Batch, Outputs
 
 NAME = "outputs"

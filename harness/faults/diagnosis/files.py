@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from harness.centernet.preprocess import preprocess
 from harness.checks.files import Golden, Judged, PortFiles
 from harness.checks.port_files import BOX_ALLOWED, CLAIM_ALLOWED, SCORE_ALLOWED, read_input
+from harness.checks.speed import ALLOWED
 from harness.data.dataset import Dataset
 from harness.exchange.heads import read_heads_file
-from harness.exchange.speed_log import ALLOWED
 from harness.exchange.stems import file_stems
 from harness.faults import CATALOGUE, Fault, Setting
 from harness.faults.base import FaultStage
