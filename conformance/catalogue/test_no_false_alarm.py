@@ -54,7 +54,7 @@ class Port:
 
 PORTS = {
     **{f"onnxruntime fp32, batch size {size}": Port(OnnxRuntimeDevice(), batch_size=size) for size in (1, 2, 4)},
-    **{f"onnxruntime fp32, {n} threads": Port(OnnxRuntimeDevice(n), batch_size=4) for n in (1, 2, 3)},
+    **{f"onnxruntime fp32, {n} threads": Port(OnnxRuntimeDevice(threads=n), batch_size=4) for n in (1, 2, 3)},
     **{f"onnxruntime fp16, batch size {n}": Port(OnnxRuntimeDevice(), "fp16", n) for n in (1, 4)},
     **{f"torch fp32, batch size {size}": Port(TorchDevice(), batch_size=size) for size in (2, 4)},
     **{f"torch fp32, {n} threads": Port(TorchDevice(), batch_size=4, threads=n) for n in (2, 3)},

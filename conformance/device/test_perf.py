@@ -1,7 +1,6 @@
-"""How fast a device is at each batch size, and that the suite's own clock adds next to nothing."""
+"""Speed of a device at each batch size, and the little that the suite's own clock adds to it."""
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,115 +9,107 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from conformance.plugin.recorder import Recorder
-from harness.checks.comparison import Comparison
+from harness.checks.speed import (
+    beside,
+    judge_device_share,
+    judge_estimate,
+    judge_overhead,
+    judge_stated,
+    reason_against_peak,
+)
 from harness.devices.artifact import Artifact
-from harness.exchange.tool_speed import Speed, beside
+from harness.devices.base import Device
 from harness.run.pipeline import batches, detect
 from harness.run.session import Session
-from harness.run.timing import time_ratio
+from harness.run.speed import Speed, measure, time_ratio
 from harness.types import Batch
 
 pytestmark = pytest.mark.perf
-
-SECONDS = 6.0
-"""Aimed at for each measurement, within the limits of the rounds."""
-ROUNDS = (10, 50)
-BARE_SHARE = 0.98
-DEVICE_SHARE = 0.9
 
 
 def first_batch(session: Session, batch_size: int) -> Batch:
     return next(iter(batches(session.card, session.dataset, batch_size, session.dataset.image_ids[:batch_size])))
 
 
-def rounds_for(call: Callable[[], object]) -> int:
-    """As many rounds as fit, judged by the second call; both warm up."""
-    call()
-    start = time.perf_counter()
-    call()
-    low, high = ROUNDS
-    return int(np.clip(SECONDS / (time.perf_counter() - start), low, high))
-
-
-def test_fps_of_the_device(
-    request: pytest.FixtureRequest, session: Session, recorder: Recorder, device_name: str, batch_size: int
+def save(
+    request: pytest.FixtureRequest, name: str, device: Device, artifact: Artifact, batch: Batch, speed: Speed
 ) -> None:
-    reason = session.device(device_name).card.reason_against("perf")
-    if reason is not None:
-        recorder.not_applicable("perf", reason)
+    """Leave the speed in the files of pytest-benchmark, where its options ask for one; it measures on its own clock."""
+    if not any(request.config.getoption(f"benchmark_{option}") for option in ("json", "save", "autosave")):
         return
-    device, artifact = session.device(device_name), session.artifact(device_name, batch_size)
-    recorder.executed(artifact)
-    # Not before: pytest-benchmark warns of a test that has it and measures nothing.
+    # Not before: pytest-benchmark prints a table of its own, and warns of a test that has it and measures nothing.
     benchmark: BenchmarkFixture = request.getfixturevalue("benchmark")
-    batch = first_batch(session, batch_size)
-    rounds = rounds_for(lambda: device.run(artifact, batch.images))
-    benchmark.pedantic(device.run, (artifact, batch.images), rounds=rounds)
-    seconds = np.array(benchmark.stats.stats.data)
-    fps = len(batch.image_ids) / float(np.median(seconds))
-    card, measured = device.card, Speed(fps, batch_size, (), "", "")
-    note = "; ".join(["device: host arrays in, host arrays out", *beside(measured, card, session.card)])
-    recorder.perf(fps, (1000 * seconds).tolist(), note)
+    benchmark.pedantic(device.run, (artifact, batch.images), rounds=len(speed.batch_ms))
     benchmark.extra_info.update(
-        device=device_name,
+        device=name,
         execution=device.card.execution,
-        precision=recorder.precision,
-        batch_size=batch_size,
+        batch_size=speed.batch_size,
         images=len(batch.image_ids),
-        fps=fps,
-        **{f"latency_ms_p{q}": float(np.percentile(1000 * seconds, q)) for q in (50, 90, 99)},
-        interval="host arrays in, host arrays out; no reading, preprocessing or decoding",
+        fps=speed.fps,
+        **{f"latency_ms_p{q}": float(np.percentile(speed.batch_ms, q)) for q in (50, 90, 99)},
+        interval=speed.interval,
         threads=len(os.sched_getaffinity(0)),
         executed=artifact.executed,
     )
 
 
+def test_fps_of_the_device(
+    request: pytest.FixtureRequest, session: Session, recorder: Recorder, device_name: str, batch_size: int
+) -> None:
+    device = session.device(device_name)
+    reason = device.card.reason_against("perf")
+    if reason is not None:
+        recorder.not_applicable("perf", reason)
+        return
+    artifact = session.artifact(device_name, batch_size)
+    recorder.executed(artifact)
+    batch = first_batch(session, batch_size)
+    speed = measure(device, artifact, batch)
+    recorder.perf(speed.fps, speed.batch_ms, "; ".join([speed.interval, *beside(speed, device.card, session.card)]))
+    save(request, device_name, device, artifact, batch, speed)
+
+
 def test_compiler_estimates_the_speed(session: Session, recorder: Recorder, device_name: str, batch_size: int) -> None:
     artifact = session.artifact(device_name, batch_size)
-    if artifact.estimate is None:
+    estimate = artifact.findings.estimate
+    if estimate is None:
         recorder.not_applicable("estimate", "no compiler that estimates")
         return
     recorder.executed(artifact)
     published = session.device(device_name).card.published_fps(session.card, recorder.precision, batch_size)
-    recorder.estimate(artifact.estimate, published)
-    problem = None
-    floor = artifact.estimate.ddr_floor_ms
-    if floor is not None and artifact.estimate.latency_ms < floor:
-        problem = "the estimate is faster than its own traffic with the memory"
-    recorder.stage(
-        "estimate", [Comparison("traffic over estimate", (floor or 0) / artifact.estimate.latency_ms, 1, 1, problem)]
-    )
+    recorder.estimate(estimate, published)
+    recorder.stage("estimate", [judge_estimate(estimate)])
 
 
 def test_tools_elsewhere_state_a_speed_that_the_chip_can_have(
     session: Session, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
     artifact = session.artifact(device_name, batch_size)
-    if not artifact.stated:
-        recorder.not_applicable("stated speed", "nothing that a tool on another host has measured")
-        return
-    recorder.executed(artifact)
-    for speed in artifact.stated:
+    stated = artifact.findings.stated
+    if stated:
+        recorder.executed(artifact)
+    for speed in stated:
         recorder.perf(speed.fps, speed.batch_ms, f"stated elsewhere: {speed.note}")
-    shares = [speed.share for speed in artifact.stated if speed.share is not None]
-    if not shares:
-        recorder.not_applicable("stated speed", "measured, and held to nothing: no --device says what the chip can do")
+    reason = reason_against_peak(stated, session.device(device_name).card)
+    if reason is not None:
+        recorder.not_applicable("stated speed", reason)
         return
-    problem = "faster than the chip can compute" if max(shares) > 1 else None
-    recorder.stage("stated speed", [Comparison("share of the peak", max(shares), 1, len(shares), problem)])
+    recorder.stage("stated speed", [judge_stated(stated)])
 
 
 def bare_loop(artifact: Artifact, images: np.ndarray[Any, Any], device_name: str) -> Callable[[], object]:
-    """What an engineer would write to time the same session by hand."""
-    session: Any = artifact.payload
+    """The loop that an engineer would write to time the same session by hand."""
+    link: Any = artifact.payload
     if device_name == "onnxruntime":
-        feed = {artifact.inputs[0].name: images}
+        session, feed = link.handle.session, {artifact.inputs[0].name: images}
         return lambda: session.run(None, feed)
     import torch
 
+    module = link.handle.module
+
     def run() -> object:
         with torch.inference_mode():
-            return session(torch.from_numpy(images))
+            return module(torch.from_numpy(images))
 
     return run
 
@@ -132,23 +123,17 @@ def test_suite_is_as_fast_as_a_bare_loop(
     device, artifact = session.device(device_name), session.artifact(device_name, batch_size)
     images = first_batch(session, batch_size).images
     ratio = time_ratio(lambda: device.run(artifact, images), bare_loop(artifact, images, device_name), pairs=20)
-    limit = 1 / BARE_SHARE
-    problem = str(ratio) if ratio.low > limit else None
-    recorder.stage(
-        "harness-overhead", [Comparison("time against a bare loop", ratio.median, limit, ratio.pairs, problem)]
-    )
+    recorder.stage("harness-overhead", [judge_overhead(ratio)])
 
 
 def test_accuracy_run_spends_its_time_in_the_device(
     session: Session, recorder: Recorder, device_name: str, batch_size: int
 ) -> None:
-    reason = session.device(device_name).card.reason_against("perf")
+    device = session.device(device_name)
+    reason = device.card.reason_against("perf")
     if reason is not None:
         recorder.not_applicable("pipeline", reason)
         return
-    device, artifact = session.device(device_name), session.artifact(device_name, batch_size)
-    some = session.first_images(24)
+    artifact, some = session.artifact(device_name, batch_size), session.first_images(24)
     shares = [detect(device, artifact, session.card, some, batch_size)[1].device_share for _ in range(3)]
-    share = max(shares)  # what others do on the machine can only lower it
-    problem = None if share >= DEVICE_SHARE else f"shares of three runs: {', '.join(f'{s:.3f}' for s in shares)}"
-    recorder.stage("pipeline", [Comparison("time beside the device", 1 - share, 1 - DEVICE_SHARE, len(some), problem)])
+    recorder.stage("pipeline", [judge_device_share(shares, len(some))])

@@ -16,7 +16,7 @@ from harness.centernet.decode import decode, to_image_space
 from harness.centernet.preprocess import place, preprocess
 from harness.exchange.inputs import write_raw
 from harness.exchange.output_folder import detect_outputs, open_outputs
-from harness.run.timing import time_ratio
+from harness.run.speed import time_ratio
 from harness.types import Detections, Float32, Heads, UInt8
 
 pytestmark = pytest.mark.perf

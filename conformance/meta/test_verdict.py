@@ -170,6 +170,19 @@ def test_device_that_crashes_does_not_conform_and_is_named(mixed: Ended) -> None
     assert any("test_device_heads_equal_reference[crashing-batch4]" in problem for problem in problems)
 
 
+def test_device_can_neither_end_nor_skip_the_run(suite: Suite) -> None:
+    ended = suite.run("--device=right,leaving,skipping", "--batch-sizes=1", CHECKS[1])
+    assert (ended.status, ended.result.verdict) == (4, "error")
+    assert ended.run_of("right").verdict == "conforms"
+    for device, message in (("leaving", "process ended with status 0"), ("skipping", "raised .*Skipped: the chip is")):
+        assert ended.run_of(device).verdict != "conforms"
+        problems = [
+            problem for problem in ended.result.problems if re.search(f"device '{device}' of .*{message}", problem)
+        ]
+        assert problems, ended.result.problems
+    assert "skipped" not in ended.output.splitlines()[-1]
+
+
 def test_messages_of_the_suite_come_without_traceback(mixed: Ended) -> None:
     part = mixed.output.partition("test_device_heads_equal_reference[fewer-batch4] ___")[2]
     assert part.splitlines()[1].startswith("stage heads, device fewer")

@@ -8,7 +8,7 @@ import pytest
 
 from harness.checks.comparison import Comparison
 from harness.checks.outcome import StageResult, judge, not_applicable
-from harness.devices.artifact import Artifact, Estimate
+from harness.devices.artifact import Artifact, CompilerEstimate
 from harness.report.records import (
     ESTIMATED,
     Accuracy,
@@ -95,7 +95,7 @@ class Recorder:
         latency = Latency.of(latency_ms)
         self._report(Perf(batch_size=self.batch_size, fps=fps, latency_ms=latency, interval=interval))
 
-    def estimate(self, estimate: Estimate, published: float | None) -> None:
+    def estimate(self, estimate: CompilerEstimate, published: float | None) -> None:
         """Note a compiler's estimate of the speed, beside what the vendor publishes (fps)."""
         latency = estimate.latency_ms
         beside = "" if published is None else f"; published: {published:g} fps"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from harness.cards.expectations import Expectation, load_expectations
 from harness.cards.model import ModelCard
-from harness.cards.schema import Record, parse, read_toml
+from harness.cards.schema import Record, RecordT, parse, read_toml
 
 CARDS = Path(__file__).parent / "devices"
 
 Execution = Literal["silicon", "simulated", "emulated", "stand-in", "elsewhere"]
-"""Elsewhere: outputs that came from another host, whose word it is what computed them."""
+"""`elsewhere`: outputs that came from another host; nothing here can verify what computed them."""
 
 
 class Limit(Record):
@@ -37,31 +37,14 @@ class PublishedSpeed(Record):
     source: str
 
 
-class TpuMlir(Record):
-    """What Sophon's compiler is told of a chip."""
-
-    chip: str
-    """As ``model_deploy --chip`` has it."""
-    float_mode: Literal["F16", "F32"]
-    """Precision of what stays in float beside INT8."""
-
-
 class Peak(Record):
-    """What a chip can do at most."""
+    """Largest arithmetic rate of one chip."""
 
     tflops: float = Field(gt=0)
-    """At the precision of the published figures, of one chip; a multiplication and an addition count as two."""
+    """At the precision of the published speeds; a multiplication and an addition count as two."""
     source: str
-
-
-class Ascend(Record):
-    """What Ascend's compiler is told of a chip, and what its figures are of."""
-
-    socs: tuple[str, ...] = Field(min_length=1)
-    """As ``atc --soc_version`` has them; the first is the one that figures were published for."""
-    chips: int = Field(default=1, gt=0)
-    """On a card, where published figures are those of a card."""
-    peak: Peak
+    verified: bool = True
+    """False where the source was not at hand when the figure was written: a speed is compared with it, not judged."""
 
 
 class DeviceCard(Record):
@@ -71,21 +54,37 @@ class DeviceCard(Record):
     description: str
     execution: Execution
     toolchain: str
-    dialect: Literal["module", "standard", "decomposed", "torchscript", "ascend", "none"]
-    """Export dialect that `convert` takes; `module` is the PyTorch network itself, `none` that nothing is converted."""
+    dialect: str
+    """Dialect that `convert` takes, one of `harness.devices.base.dialects`: an export dialect, `module` for the PyTorch
+    network itself, or `none` where nothing is converted."""
     whole_on_chip: bool = False
     """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""
-    tpu_mlir: TpuMlir | None = None
-    ascend: Ascend | None = None
+    chips: int = Field(default=1, gt=0)
+    """Chips on the card that `published` speeds are of."""
+    peak: Peak | None = None
+    vendor: dict[str, Any] = Field(default_factory=dict)
+    """Options of the toolchain. The toolchain's own record validates them, see `vendor_table`."""
     precisions: tuple[str, ...] = Field(min_length=1)
     """The first is what the toolchain chooses where nothing is said."""
     cannot: tuple[Limit, ...] = ()
     published: tuple[PublishedSpeed, ...] = ()
     expectations: tuple[Expectation, ...] = Field(default=(), exclude=True)
     """From the file beside the card, not from the card itself."""
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """File that the card was read from; None for a card made in code."""
+        return self._file
+
+    def read_from(self, file: Path | None) -> DeviceCard:
+        """Return the same card as read from `file`, which messages name."""
+        card = self.model_copy()
+        card._file = file
+        return card
 
     def published_fps(self, model: ModelCard, precision: str, batch_size: int) -> float | None:
-        """What is published for this network, precision and batch size."""
+        """Return the published images/s of this network, precision and batch size; None where there is none."""
         network = model.network
         if network is None or network.width != 1 or (model.input.height, model.input.width) != (512, 512):
             return None
@@ -93,15 +92,31 @@ class DeviceCard(Record):
         return next((one.fps for one in self.published if (one.model, one.precision, one.batch_size) == asked), None)
 
     def reason_against(self, what: str) -> str | None:
-        """Why the device cannot do `what`, None where it can."""
+        """Return the reason why the device cannot do `what`; None where it can."""
         return next((limit.reason for limit in self.cannot if limit.what == what), None)
+
+    def vendor_table(self, kind: type[RecordT]) -> RecordT:
+        """Return the table ``[vendor]`` as the record of a toolchain.
+
+        Args:
+            kind: The toolchain's record.
+
+        Raises:
+            HarnessError: The table has an unknown or missing key, or a wrong value.
+        """
+        return parse(kind, self.vendor, self.file or Path(self.name), table="vendor")
+
+
+def card_file(name: str) -> Path:
+    """Return the file of the card of one of this project's own devices, such as ``bm1684:emulated``."""
+    return CARDS / f"{name.replace(':', '-')}.toml"
 
 
 def load_device_card(path: Path) -> DeviceCard:
-    """The device card at `path`, with the expectations beside it.
+    """Read the device card at `path` and the expectations beside it.
 
     Raises:
         HarnessError: The file is missing, or has an unknown key, a wrong type or an impossible value.
     """
     card = parse(DeviceCard, read_toml(path), path)
-    return card.model_copy(update={"expectations": load_expectations(path)})
+    return card.model_copy(update={"expectations": load_expectations(path)}).read_from(path)

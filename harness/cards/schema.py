@@ -36,8 +36,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise HarnessError(f"not valid TOML: {error}", file=path, remedy="correct the file") from error
 
 
-def parse(kind: type[RecordT], values: dict[str, Any], file: Path) -> RecordT:
+def parse(kind: type[RecordT], values: dict[str, Any], file: Path, table: str | None = None) -> RecordT:
     """Validate `values` as a `kind`.
+
+    Args:
+        kind: The record.
+        values: By key.
+        file: The file that they were read from, for messages.
+        table: Name of the table within the file; None where `values` are the whole file.
 
     Raises:
         HarnessError: A value is wrong; the error names the first such field, and the nearest key if one is misspelt.
@@ -48,7 +54,7 @@ def parse(kind: type[RecordT], values: dict[str, Any], file: Path) -> RecordT:
     except ValidationError as error:
         # A misspelt key makes a required one missing, too: the misspelling is the news.
         first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        field = ".".join(str(part) for part in first["loc"]) or None
+        field = ".".join(str(part) for part in (*([table] if table else []), *first["loc"])) or None
         remedy = None
         if first["type"] == "extra_forbidden":
             cause = "unknown key"

@@ -29,7 +29,7 @@ def check_artifact(
     check_contract(card, artifact, batch_size, file)
     comparisons = [Comparison("inputs and outputs", 0, 0, len(artifact.inputs) + len(artifact.outputs))]
     if device.whole_on_chip:
-        left = artifact.host_operators
+        left = artifact.findings.host_operators
         problem = f"left to the host's CPU: {', '.join(sorted(set(left)))}" if left else None
         comparisons.append(Comparison("operators that are not on the chip", len(left), 0, 1, problem))
     return judge("contract", batch_size, comparisons)

@@ -20,11 +20,12 @@ from harness.checks.comparison import Comparison
 from harness.checks.detections import Rows, judge_detections
 from harness.checks.heads import compare_heads
 from harness.checks.inputs import judge_input
+from harness.checks.speed import judge_speed
 from harness.data.dataset import Dataset
 from harness.data.detections import Results
 from harness.exchange.heads import read_heads_file
 from harness.exchange.inputs import read_input
-from harness.exchange.speed_log import SpeedLog, judge_speed
+from harness.exchange.speed_log import SpeedLog
 from harness.exchange.stems import file_stems
 from harness.run.reference import Reference
 from harness.types import Heads

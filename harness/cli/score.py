@@ -87,8 +87,9 @@ def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None
 
 
 def _speeds(card: ModelCard, outputs: OutputFolder, device: str | None) -> list[str]:
+    from harness.checks.speed import describe
     from harness.devices.registry import create_device
-    from harness.exchange.tool_speed import describe, read_speeds
+    from harness.exchange.tool_speed import read_speeds
 
     chip = None if device is None else create_device(device).card
     return [describe(speed, chip, card) for speed in read_speeds(outputs.layout.folders, len(outputs.dataset))]

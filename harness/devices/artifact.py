@@ -1,4 +1,4 @@
-"""What a device takes and executes: the exported model, and what becomes of it."""
+"""Records of a model on its way to a device: as exported, and as the device executes it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """How fast a compiler believes a model to be.
+class CompilerEstimate:
+    """Speed of a model as its compiler estimates it.
 
     Attributes:
         latency_ms: Of one batch, on the chip alone.
@@ -61,7 +61,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class StatedSpeed:
-    """What a tool on another host says it measured.
+    """Speed that a tool on another host measured, as the tool states it.
 
     Attributes:
         fps: Images a second.
@@ -77,21 +77,36 @@ class StatedSpeed:
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
-    """What a device executes.
+class Findings:
+    """Facts that a toolchain tells about a model beside the model itself; each is empty where it tells nothing.
 
     Attributes:
-        payload: The device's own handle (session, network, file).
+        host_operators: Operators that run on the host's CPU instead of the chip.
+        estimate: The compiler's own estimate of the speed.
+        losses: Under int8, the first tensors that lose much: the error that each adds to that of its inputs, root mean
+            square, as a share of its size.
+        stated: Speeds that tools on another host stated.
+        readings: Where a property of the chip is not known, the model under each other assumption, by its description.
+    """
+
+    host_operators: tuple[str, ...] = ()
+    estimate: CompilerEstimate | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
+    stated: tuple[StatedSpeed, ...] = ()
+    readings: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model as a device executes it.
+
+    Attributes:
+        payload: The device's own handle (link to a runner, network, file).
         inputs: The input tensors as the artifact itself states them.
         outputs: The output tensors as the artifact itself states them.
         batch_size: The static batch size; None where any is taken.
-        executed: What really executes: provider, precision, threads, versions. Stands in the report.
-        host_operators: Operators that run on the host's CPU instead of the chip.
-        estimate: The compiler's, where there is one.
-        losses: Under int8, the first tensors that lose much: what each adds to the error of what it is made from, root
-            mean square, as a share of its size; empty where the toolchain does not let us look.
-        stated: Speeds that tools on another host stated.
-        readings: The same model where something about the chip is not known and could be otherwise, by what that is.
+        executed: Provider, precision, threads and versions that really execute; for the report.
+        findings: Facts that the toolchain tells about it.
     """
 
     payload: object
@@ -99,11 +114,7 @@ class Artifact:
     outputs: tuple[TensorSpec, ...]
     batch_size: int | None
     executed: dict[str, str] = field(default_factory=dict)
-    host_operators: tuple[str, ...] = ()
-    estimate: Estimate | None = None
-    losses: dict[str, float] = field(default_factory=dict)
-    stated: tuple[StatedSpeed, ...] = ()
-    readings: Mapping[str, Artifact] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
 
 
 def require_batch_size(taken: int | None, batch_size: int, file: Path | None = None) -> None:

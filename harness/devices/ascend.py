@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from harness.cache import cached_folder, content_key
 from harness.cards import load_device_card
-from harness.cards.device import CARDS
+from harness.cards.device import card_file
 from harness.centernet.networks.weights import file_sha256
 from harness.convert.ascend.atc import AtcRequest, compile_om, find_atc, out_nodes
+from harness.convert.ascend.chip import AscendChip
 from harness.convert.ascend.npu_smi import Npu, find_npus
-from harness.devices.artifact import Artifact, Exported, require_batch_size
-from harness.devices.ascend_runtimes import Runtime, find_runtime
-from harness.devices.base import require_request
+from harness.devices.artifact import Artifact, Exported, TensorSpec, require_batch_size
+from harness.devices.ascend_runtimes import Runtime, call_failed, explained_failure, find_runtime, require_input
+from harness.devices.base import RunnerDevice, require_request
+from harness.devices.link import InProcess
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked, stated_by
-from harness.types import Outputs
 
 OM = "model"
 FORM = 1
@@ -29,28 +29,48 @@ FORM = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """An om at work.
+class LoadedOm:
+    """An om in a runtime.
 
     Attributes:
-        runtime: Holds it.
-        places: Of each output of the ONNX, its place among the om's.
+        om: The file.
+        link: To the runner that holds it.
+        places: By the name of each output of the ONNX, its place among the om's.
     """
 
-    runtime: Runtime
-    places: tuple[int, ...]
+    om: Path
+    link: InProcess
+    places: Mapping[str, str]
+
+    def run(self, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run one batch; an output that the om does not return is left out."""
+        size = self.link.facts.get("input_bytes")
+        if size is not None:
+            require_input(images, size, self.om)
+        try:
+            found = self.link.run(images)
+        except Exception as error:
+            status = getattr(error, "status", None)
+            if status is None:
+                raise
+            raise call_failed(error, status, self.om) from error
+        return {name: found[place] for name, place in self.places.items() if place in found}
+
+    def time(self, images: NDArray[Any], rounds: int) -> list[float]:
+        """Return the seconds of each of `rounds` runs."""
+        return self.link.time(images, rounds)
 
 
-class AscendDevice:
-    """A chip through atc and whatever runtime the host has."""
+class AscendDevice(RunnerDevice):
+    """A chip through atc and whatever runtime the host has.
 
-    file: str
-    """Name of the device card."""
+    Args:
+        name: Of the device, which is that of its card.
+    """
 
-    def __init__(self) -> None:
-        self.card = load_device_card(CARDS / self.file)
-        assert self.card.ascend is not None
-        self.socs = self.card.ascend.socs
+    def __init__(self, name: str) -> None:
+        super().__init__(load_device_card(card_file(name)))
+        self.socs = self.card.vendor_table(AscendChip).socs
 
     def check(self) -> None:
         """Raise HarnessError with all that this host lacks: compiler, runtime, chip."""
@@ -71,8 +91,26 @@ class AscendDevice:
                 f"('python -m harness convert --device {name}') and give what comes back with --outputs",
             )
 
+    def load(self, runtime: Runtime, om: Path, device: int, outputs: Sequence[TensorSpec]) -> InProcess:
+        """Load an om into a runtime of this process.
+
+        Args:
+            runtime: Of this host.
+            om: The file.
+            device: Number of the chip.
+            outputs: Of the model, whose shapes a command line needs.
+
+        Raises:
+            HarnessError: The runtime does not take it; codes in its message are explained.
+        """
+        shapes = [[side or 0 for side in spec.shape[1:]] for spec in outputs]
+        try:
+            return self.open(runtime.runner, {"om": str(om), "device": device, "shapes": shapes})
+        except Exception as error:  # the vendor's errors have no base of their own
+            raise explained_failure(error, om) from error
+
     def npu(self) -> Npu:
-        """The first healthy chip of this kind.
+        """Find the first healthy chip of this kind.
 
         Raises:
             HarnessError: There is none, or the driver does not say which of its family it is.
@@ -104,8 +142,10 @@ class AscendDevice:
         stated = stated_by(model)
         specs = [replace(spec, shape=(batch_size, *spec.shape[1:])) for spec in (*stated.inputs, *stated.outputs)]
         inputs, outputs = tuple(specs[: len(stated.inputs)]), tuple(specs[len(stated.inputs) :])
-        runtime = find_runtime()(om, npu.device, outputs)
-        places = output_places(out_nodes(model), getattr(runtime, "output_names", ()))
+        runtime = find_runtime()
+        link = self.load(runtime, om, npu.device, outputs)
+        places = output_places(out_nodes(model), link.facts.get("output_names", ()))
+        names = {spec.name: str(place) for spec, place in zip(outputs, places, strict=True)}
         executed = {
             "chip": npu.soc,
             "precision": f"{precision}, by atc's default",
@@ -113,18 +153,11 @@ class AscendDevice:
             "atc": str(atc),
             "om": f"sha256 {file_sha256(om)[:12]}",
         }
-        return Artifact(Loaded(runtime, places), inputs, outputs, batch_size, executed)
-
-    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
-        """Run one batch, host arrays in, host arrays out."""
-        loaded = cast(Loaded, artifact.payload)
-        found = loaded.runtime.run(images)
-        names = [spec.name for spec in artifact.outputs]
-        return {name: found[place] for name, place in zip(names, loaded.places, strict=True) if place < len(found)}
+        return Artifact(LoadedOm(om, link, names), inputs, outputs, batch_size, executed)
 
 
 def output_places(nodes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
-    """Where in an om each output of the ONNX is.
+    """Return the place in an om of each output of the ONNX.
 
     The order of ``--out_nodes`` is what every recipe relies on, and no document promises. Where the om names its
     outputs, the names hold those of the nodes, and decide.
@@ -157,21 +190,3 @@ def _compiled(onnx: Path, atc: Path, soc: str, batch_size: int) -> Path:
 
 def _compile(order: AtcRequest, folder: Path) -> None:
     compile_om(order, folder)
-
-
-class Ascend310(AscendDevice):
-    """Device `ascend310`."""
-
-    file = "ascend310.toml"
-
-
-class Ascend310B(AscendDevice):
-    """Device `ascend310b`."""
-
-    file = "ascend310b.toml"
-
-
-class Ascend310P(AscendDevice):
-    """Device `ascend310p`."""
-
-    file = "ascend310p.toml"

@@ -4,36 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from harness.cards import load_device_card
-from harness.cards.device import CARDS
-from harness.devices.artifact import Artifact, Exported, require_batch_size
-from harness.devices.base import require_request
-from harness.devices.onnxruntime import open_unoptimised, run_artifact
+from harness.cards.device import card_file
+from harness.devices.artifact import Artifact, Exported, Findings, require_batch_size
+from harness.devices.base import RunnerDevice, require_request
+from harness.devices.onnxruntime import session_spec
+from harness.devices.runners import onnxruntime as runner
 from harness.emulation.ascend import runnable
 from harness.errors import HarnessError
 from harness.export.load import is_deformable_conv2d, load_onnx_checked, stated_by
-from harness.types import Outputs
 
 COORDINATES = "sampling coordinates"
-"""What is not known of the chips: whether DeformableOffsets computes them in float32 or in float16."""
+"""Not known of the chips: whether DeformableOffsets computes them in float32 or in float16."""
 
 
-class EmulatedAscend:
-    """The arithmetic that ATC chooses by default; needs nothing of CANN, and says nothing about speed."""
+class EmulatedAscend(RunnerDevice):
+    """Arithmetic that ATC chooses by default; needs nothing of CANN, and says nothing about speed.
 
-    file: str
-    """Name of the device card."""
+    Args:
+        name: Of the device, which is that of its card.
+    """
 
-    def __init__(self) -> None:
-        self.card = load_device_card(CARDS / self.file)
+    def __init__(self, name: str) -> None:
+        super().__init__(load_device_card(card_file(name)))
 
     def check(self) -> None:
-        """Nothing is missing where this module could be imported."""
+        """Accept every host: nothing is missing where this module could be imported."""
 
     def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
         """Write the chip's arithmetic into a copy of the graph, and open a session on it.
@@ -57,11 +56,7 @@ class EmulatedAscend:
         if precision != "fp16" or not any(is_deformable_conv2d(node) for node in model.graph.node):
             return artifact
         other = self._artifact(exported, model, stated, precision, fp16_coordinates=True)
-        return replace(artifact, readings={f"{COORDINATES} in fp16": other})
-
-    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
-        """Run one batch."""
-        return run_artifact(artifact, images)
+        return replace(artifact, findings=Findings(readings={f"{COORDINATES} in fp16": other}))
 
     def _artifact(
         self, exported: Exported, model: ModelProto, stated: Artifact, precision: str, *, fp16_coordinates: bool
@@ -75,22 +70,5 @@ class EmulatedAscend:
             "inside layers": "float32, summed in float32",
             COORDINATES: "float16" if fp16_coordinates else "float32",
         }
-        return replace(stated, payload=open_unoptimised(emulated), executed=executed)
-
-
-class Ascend310Emulated(EmulatedAscend):
-    """Device `ascend310:emulated`."""
-
-    file = "ascend310-emulated.toml"
-
-
-class Ascend310PEmulated(EmulatedAscend):
-    """Device `ascend310p:emulated`."""
-
-    file = "ascend310p-emulated.toml"
-
-
-class Ascend310BEmulated(EmulatedAscend):
-    """Device `ascend310b:emulated`."""
-
-    file = "ascend310b-emulated.toml"
+        link = self.open(runner, session_spec(stated, emulated.SerializeToString()))
+        return replace(stated, payload=link, executed=executed)

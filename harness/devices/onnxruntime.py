@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from harness.cards import load_device_card
-from harness.cards.device import CARDS
+from harness.cards.device import card_file
 from harness.convert.onnxruntime import PRECISE, quantise
 from harness.devices.artifact import Artifact, Exported, require_batch_size
-from harness.devices.base import require_request
+from harness.devices.base import RunnerDevice, require_request
+from harness.devices.link import InProcess
+from harness.devices.runners import onnxruntime as runner
 from harness.emulation.ascend import runnable_on_host
 from harness.emulation.rounding import rounded_to_fp16
 from harness.errors import HarnessError
@@ -28,18 +30,19 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
 
-class OnnxRuntimeDevice:
-    """ONNX Runtime; what it executes on is verified, never fallen back from.
+class OnnxRuntimeDevice(RunnerDevice):
+    """ONNX Runtime; the provider is verified, and falling back to another is an error.
 
     A float32 model becomes int8 by post-training quantisation (`harness.convert.onnxruntime`). At fp16 it computes in
     float32 and stores float16 between the layers (`harness.emulation.rounding`), as chips do.
 
     Args:
+        name: Of the device, which is that of its card.
         threads: Of an operator; 0 for one on each core.
     """
 
-    def __init__(self, threads: int = 0) -> None:
-        self.card = load_device_card(CARDS / "onnxruntime.toml")
+    def __init__(self, name: str = "onnxruntime", threads: int = 0) -> None:
+        super().__init__(load_device_card(card_file(name)))
         self.threads = threads
 
     def check(self) -> None:
@@ -71,7 +74,7 @@ class OnnxRuntimeDevice:
             "threads": str(self.threads or f"the default of ONNX Runtime on {os.cpu_count()} logical cores"),
             "onnxruntime": ort.__version__,
         }
-        options = _options(provider, self.threads)
+        optimise = True
         runs: Path | bytes = exported.path
         if any(is_deformable_conv2d(node) for node in model.graph.node):
             executed["DeformableConv2D"] = "from standard operators"
@@ -89,7 +92,7 @@ class OnnxRuntimeDevice:
             counts = ", ".join(f"{count} x {kind}" for kind, count in record.operators.items())
             executed |= {"precision": "int8", "int8 operators": counts, "kept in float": f"{len(record.kept)} nodes"}
         elif (found, precision) == ("fp32", "fp16"):
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # lest casts be dropped
+            optimise = False  # lest casts be dropped
             runs = rounded_to_fp16(model).SerializeToString()
             executed["precision"] = "fp16 between the layers, arithmetic in fp32"
         elif found != precision:
@@ -99,65 +102,69 @@ class OnnxRuntimeDevice:
                 field="--precision",
                 remedy=f"give an ONNX exported in {precision}",
             )
-        return replace(stated, payload=_open(runs, exported.path, provider, options), executed=executed)
+        spec = session_spec(stated, runs) | self._options(provider)
+        return replace(stated, payload=self._load(spec | {"optimise": optimise}, exported.path), executed=executed)
 
-    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
-        """Run one batch; C-contiguous images are not copied."""
-        return run_artifact(artifact, images)
+    def _options(self, provider: str) -> dict[str, object]:
+        entries, settings = dict(PRECISE), {}
+        if provider == CUDA:
+            entries["session.disable_cpu_ep_fallback"] = "1"  # no operator of a session on CUDA may run on the CPU
+            settings["use_tf32"] = "0"  # TF32 is no fp32
+        return {"provider": provider, "settings": settings, "threads": self.threads, "entries": entries}
 
-
-def _options(provider: str, threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    for name, value in PRECISE.items():
-        options.add_session_config_entry(name, value)
-    if provider == CUDA:  # operators of a session that says CUDA must not run on the CPU
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return options
-
-
-def _open(model: Path | bytes, path: Path, provider: str, options: ort.SessionOptions) -> ort.InferenceSession:
-    settings = {"use_tf32": "0"} if provider == CUDA else {}  # TF32 is no fp32
-    try:
-        session = ort.InferenceSession(model, options, [(provider, settings)], enable_fallback=0)
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
-        raise HarnessError(
-            f"ONNX Runtime cannot run the model on {provider}: {str(error).splitlines()[0]}",
-            file=path,
-            remedy="check that the installed onnxruntime supports every operator of the model",
-        ) from error
-    executing = session.get_providers()
-    if executing[0] != provider:
-        raise HarnessError(
-            f"{provider} was asked for, and ONNX Runtime fell back to {executing[0]}",
-            file=path,
-            remedy="install what the provider needs (driver, CUDA, cuDNN), or onnxruntime without it",
-        )
-    return session
+    def _load(self, spec: dict[str, Any], path: Path) -> InProcess:
+        provider = spec["provider"]
+        try:
+            link = self.open(runner, spec)
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            raise HarnessError(
+                f"ONNX Runtime cannot run the model on {provider}: {str(error).splitlines()[0]}",
+                file=path,
+                remedy="check that the installed onnxruntime supports every operator of the model",
+            ) from error
+        if link.facts["provider"] != provider:
+            raise HarnessError(
+                f"{provider} was asked for, and ONNX Runtime fell back to {link.facts['provider']}",
+                file=path,
+                remedy="install what the provider needs (driver, CUDA, cuDNN), or onnxruntime without it",
+            )
+        return link
 
 
-def run_artifact(artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
-    """Outputs of a batch by an artifact whose payload is a session, as the artifact calls them."""
-    session: Any = artifact.payload
-    outputs = session.run(None, {artifact.inputs[0].name: images})
-    return {spec.name: output for spec, output in zip(artifact.outputs, outputs, strict=True)}
+def session_spec(stated: Artifact, model: Path | bytes) -> dict[str, Any]:
+    """Return the spec of a session on the CPU that runs every node as it is written.
+
+    Args:
+        stated: Names of the model's input and outputs.
+        model: File or content.
+    """
+    return {
+        "model": str(model) if isinstance(model, Path) else model,
+        "input": stated.inputs[0].name,
+        "outputs": [output.name for output in stated.outputs],
+        "provider": CPU,
+        "settings": {},
+        "threads": 0,
+        "entries": {},
+        "optimise": False,
+    }
 
 
 def run_session(session: ort.InferenceSession, name: str, images: NDArray[np.generic]) -> Outputs:
-    """Every output of a session on a batch, by its own names; `name` is that of the input."""
+    """Return every output of a session on a batch, by its own names; `name` is that of the input."""
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {name: images}), strict=True))
 
 
 def open_unoptimised(model: ModelProto) -> ort.InferenceSession:
-    """A session on the CPU that runs every node as it is written: none fused, none rearranged, no cast dropped."""
+    """Open a session on the CPU that runs every node as it is written: none fused, none rearranged, no cast dropped."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(model.SerializeToString(), options, [CPU])
 
 
 def run_unoptimised(path: Path, name: str, images: NDArray[np.generic]) -> Outputs:
-    """Outputs of an ONNX on the CPU with every node run as it is written: none fused, none rearranged.
+    """Run an ONNX on the CPU with every node as it is written: none fused, none rearranged.
 
     Args:
         path: A file that `OnnxRuntimeDevice.convert` takes.

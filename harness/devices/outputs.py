@@ -1,4 +1,4 @@
-"""Device `outputs`: a folder of outputs that another host made, in place of a chip that this host has not."""
+"""Device `outputs`: a folder of outputs that another host made, in place of a chip that is not on this host."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from harness.cards import DeviceCard, ModelCard
 from harness.cards.device import Limit
 from harness.centernet.heads import input_spec, join_heads, output_specs
 from harness.centernet.networks.macs import card_gmacs
-from harness.devices.artifact import Artifact, Exported, StatedSpeed
+from harness.checks.speed import beside
+from harness.devices.artifact import Artifact, Exported, Findings, StatedSpeed
 from harness.devices.base import require_request
 from harness.errors import HarnessError
 from harness.exchange.output_folder import OutputFolder
-from harness.exchange.tool_speed import beside, read_speeds
+from harness.exchange.tool_speed import read_speeds
 from harness.types import Batch, Outputs
 
 NAME = "outputs"
@@ -25,7 +26,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def outputs_card(folder: Path, chip: DeviceCard | None) -> DeviceCard:
-    """The card of a folder; nothing in it can prove where its files come from, so nothing calls them silicon.
+    """Make the card of a folder; its files cannot prove where they come from, so they are never called silicon.
 
     Args:
         folder: Where the outputs are.
@@ -42,7 +43,8 @@ def outputs_card(folder: Path, chip: DeviceCard | None) -> DeviceCard:
         precisions=PRECISIONS if chip is None else chip.precisions,
         cannot=(Limit(what="perf", reason=reason),),
         published=() if chip is None else chip.published,
-        ascend=None if chip is None else chip.ascend,
+        chips=1 if chip is None else chip.chips,
+        peak=None if chip is None else chip.peak,
     )
 
 
@@ -96,7 +98,7 @@ class OutputsDevice:
         if summary is not None:
             executed["command"] = " ".join(summary.arguments)
         inputs, outputs = (input_spec(self.model, batch_size),), output_specs(self.model, batch_size)
-        return Artifact(self.outputs, inputs, outputs, batch_size, executed, stated=self._stated())
+        return Artifact(self.outputs, inputs, outputs, batch_size, executed, Findings(stated=self._stated()))
 
     def _stated(self) -> tuple[StatedSpeed, ...]:
         gmac = card_gmacs(self.model)
@@ -117,7 +119,7 @@ class OutputsDevice:
         raise HarnessError("outputs made elsewhere are found by the image's id", remedy="call run_batch")
 
     def run_batch(self, artifact: Artifact, batch: Batch) -> Outputs:
-        """The outputs of these images; those of padded slots are zero."""
+        """Return the outputs of these images; those of padded slots are zero."""
         del artifact
         singles = [self.outputs.heads(image_id) for image_id in batch.image_ids]
         padding = len(batch.images) - len(singles)
@@ -126,3 +128,6 @@ class OutputsDevice:
             for head in self.model.output.heads
         }
         return join_heads(self.model, padded)
+
+    def close(self) -> None:
+        """Do nothing: a folder holds nothing open."""

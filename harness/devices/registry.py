@@ -3,48 +3,104 @@
 from __future__ import annotations
 
 import difflib
+import re
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from harness.cards import DeviceCard
-from harness.devices.base import Device
+from harness.devices.base import Device, dialects
+from harness.devices.foreign import ForeignDevice
 from harness.errors import HarnessError
 
 GROUP = "centernet_conformance.devices"
 METHODS = ("check", "convert", "run")
+OWN = "centernet-conformance"
+"""Distribution whose devices run in this process and are told their name."""
+
+_open: dict[str, ForeignDevice] = {}
+"""Devices of other distributions by entry point: each has one process, until it is closed."""
 
 
 def device_names() -> list[str]:
-    """Names of the devices that are installed, sorted."""
+    """Return the names of the devices that are installed, sorted."""
     return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
 def create_device(name: str) -> Device:
-    """The device of this name; whether it can run on this machine is for its `check` to say.
+    """Make the device of this name; its `check` says whether it can run on this machine.
+
+    A device of another distribution lives in a process of its own, which all who ask for it share until it is closed.
 
     Raises:
         HarnessError: No such device; two packages offer it; it cannot be imported; or it is no `Device`.
     """
     entry = _find(name)
+    if entry.dist is None or _normal(entry.dist.name) == OWN:
+        return make_device(name, entry.value, () if entry.dist is None else (name,))
+    key = f"{name}={entry.value}"
+    known = _open.get(key)
+    if known is not None and not known.closed:
+        return known
+    device = ForeignDevice(name, entry.value, entry.dist.name)
+    if device.card.dialect not in dialects() or device.card.dialect == "module":
+        device.close()
+        raise _refused_dialect(device.card, entry.value)
+    _open[key] = device
+    return device
+
+
+def make_device(name: str, value: str, arguments: tuple[str, ...] = ()) -> Device:
+    """Construct a device in this process and hold it to the contract.
+
+    Args:
+        name: Of the device.
+        value: Its entry point, ``module:class``.
+        arguments: Of its constructor.
+
+    Raises:
+        HarnessError: It cannot be imported, lacks a method or a card, or has the card of another device.
+    """
+    module, _, attribute = value.partition(":")
     try:
-        kind = entry.load()
+        kind = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, OSError) as error:
         raise HarnessError(
-            f"device '{name}' cannot be imported: {error}", file=entry.value, remedy="install what it needs"
+            f"device '{name}' cannot be imported: {error}", file=value, remedy="install what it needs"
         ) from error
     lacking = [method for method in METHODS if not callable(getattr(kind, method, None))]
-    device: Device | None = None if lacking else kind()
+    device: Device | None = None if lacking else kind(*arguments)
     card = getattr(device, "card", None)
     if device is None or not isinstance(card, DeviceCard):
         raise HarnessError(
             f"'{name}' is no device: it lacks {', '.join(lacking) or 'a card'}",
-            file=entry.value,
+            file=value,
             remedy="write it as harness/devices/base.py says",
         )
     if card.name != name:
-        raise HarnessError(
-            f"device '{name}' has the card of '{card.name}'", file=entry.value, remedy="give both the same name"
-        )
+        raise HarnessError(f"device '{name}' has the card of '{card.name}'", file=value, remedy="give both one name")
     return device
+
+
+def _refused_dialect(card: DeviceCard, value: str) -> HarnessError:
+    if card.dialect == "module":
+        return HarnessError(
+            f"device '{card.name}' takes the PyTorch network itself, and a device of another distribution runs in a "
+            "process of its own, where no live network can be handed over",
+            file=card.file or value,
+            field="dialect",
+            remedy=f"take one of {', '.join(dialects()[1:-1])}",
+        )
+    near = difflib.get_close_matches(card.dialect, dialects(), n=1)
+    return HarnessError(
+        f"no dialect '{card.dialect}'",
+        file=card.file or value,
+        field="dialect",
+        remedy=f"did you mean '{near[0]}'?" if near else f"use one of {', '.join(dialects())}",
+    )
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _find(name: str) -> EntryPoint:

@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards import load_device_card
-from harness.cards.device import CARDS
+from harness.cards.device import card_file
 from harness.convert.tpu_mlir.bmodel import Stated, StatedTensor, read_bmodel
+from harness.convert.tpu_mlir.chip import SophonChip as ChipOptions
 from harness.convert.tpu_mlir.compile import Conversion, TpuMlirRequest, convert
 from harness.convert.tpu_mlir.environment import VERSION, find_environment
 from harness.convert.tpu_mlir.profile import ddr_floor_ms
 from harness.convert.tpu_mlir.simulate import simulate
-from harness.devices.artifact import Artifact, Estimate, Exported, TensorSpec, require_batch_size
-from harness.devices.base import require_request
+from harness.devices.artifact import (
+    Artifact,
+    CompilerEstimate,
+    Exported,
+    Findings,
+    TensorSpec,
+    require_batch_size,
+)
+from harness.devices.base import RunnerDevice, require_request
+from harness.devices.runners import sail as runner
 from harness.errors import HarnessError
 from harness.types import Outputs
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A bmodel, and how its tensors are called by those who use it.
+class Bmodel:
+    """A bmodel, and its own names of the tensors.
 
     Attributes:
-        bmodel: The file.
+        file: The file.
         input: The bmodel's name of its input.
-        outputs: Of each output of the ONNX, the bmodel's name.
-        engine: The runtime's handle; None for the simulator.
+        outputs: By the name of each output of the ONNX, the bmodel's name.
     """
 
-    bmodel: Path
+    file: Path
     input: str
     outputs: Mapping[str, str]
-    engine: object = None
 
 
 class SophonDevice:
-    """What chip and simulator share: the conversion by tpu_mlir, and the contract of its bmodel."""
+    """Conversion by tpu_mlir and the contract of its bmodel, which chip and simulator share.
 
-    file: str
-    """Name of the device card."""
+    Args:
+        name: Of the device, which is that of its card.
+    """
 
-    def __init__(self) -> None:
-        self.card = load_device_card(CARDS / self.file)
-        assert self.card.tpu_mlir is not None
-        self.chip = self.card.tpu_mlir.chip
+    def __init__(self, name: str) -> None:
+        self.card = load_device_card(card_file(name))
+        self.options = self.card.vendor_table(ChipOptions)
+        self.chip = self.options.chip
 
     def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
         """Compile the exported model for the chip; what was compiled before comes from the cache.
@@ -65,7 +72,7 @@ class SophonDevice:
         return self._artifact(bmodel, stated, record, precision)
 
     def order(self, exported: Exported, batch_size: int, precision: str, *, lowered: bool = False) -> TpuMlirRequest:
-        """What tpu_mlir is asked for.
+        """Make the request to tpu_mlir.
 
         Raises:
             HarnessError: The device does not take the dialect, the precision or the batch size.
@@ -73,15 +80,13 @@ class SophonDevice:
         require_request(self.card, exported, precision)
         require_batch_size(None, batch_size)
         assert exported.path is not None  # the dialect is a file's
-        assert self.card.tpu_mlir is not None
-        chip_float = self.card.tpu_mlir.float_mode
         card, calibration = exported.card, exported.calibration
         return TpuMlirRequest(
             exported.path,
             card.output.names,
             self.chip,
             precision,
-            chip_float,
+            self.options.float_mode,
             calibration,
             lowered,
             card.int8,
@@ -93,9 +98,11 @@ class SophonDevice:
         outputs = tuple(_spec(output, names[output.name], bmodel) for output in stated.outputs if output.name in names)
         (given,) = stated.inputs
         floor = ddr_floor_ms(record.ddr_bytes, self.chip)
-        host = record.host_operators
+        host, estimate = record.host_operators, None
+        if record.latency_ms is not None:
+            estimate = CompilerEstimate(record.latency_ms, floor, record.estimate_note)
         return Artifact(
-            Loaded(bmodel, given.name, {name: bmodel_name for bmodel_name, name in names.items()}),
+            Bmodel(bmodel, given.name, {name: bmodel_name for bmodel_name, name in names.items()}),
             (_spec(given, record.input, bmodel),),
             outputs,
             given.shape[0],
@@ -107,14 +114,12 @@ class SophonDevice:
                 "compiler": f"tpu_mlir {VERSION}",
                 "device memory": f"{stated.device_bytes / 2**20:.0f} MiB",
             },
-            host,
-            None if record.latency_ms is None else Estimate(record.latency_ms, floor, record.estimate_note),
-            record.losses,
+            Findings(host, estimate, record.losses),
         )
 
 
 def own_name(base: str, names: Sequence[str], file: Path) -> str:
-    """What a converted model calls an output; where it casts it, the name says to what.
+    """Return a converted model's name of an output; where it casts the output, the name ends with the type.
 
     Raises:
         HarnessError: It has no such output.
@@ -155,7 +160,7 @@ def _spec(tensor: StatedTensor, name: str, bmodel: Path) -> TensorSpec:
 
 
 def counted(operators: Sequence[str]) -> str:
-    """How often each operator is among them, in words."""
+    """Return each kind of operator with its count, for messages."""
     kinds = sorted(set(operators))
     return ", ".join(f"{operators.count(kind)} x {kind}" for kind in kinds) or "none"
 
@@ -169,83 +174,52 @@ class SimulatedSophon(SophonDevice):
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Simulate one batch: seconds to minutes, or nothing where the same was simulated before."""
-        loaded = cast(Loaded, artifact.payload)
+        loaded = cast(Bmodel, artifact.payload)
         what = f"{self.card.name}, {artifact.executed['precision']}: simulating a batch of {len(images)}"
-        found = simulate(find_environment(), loaded.bmodel, loaded.input, images, what)
+        found = simulate(find_environment(), loaded.file, loaded.input, images, what)
         return by_name(artifact, loaded.outputs, found)
 
+    def close(self) -> None:
+        """Do nothing: the simulator runs only while it computes a batch."""
 
-class SophonChip(SophonDevice):
+
+class SophonChip(RunnerDevice, SophonDevice):
     """A chip through `sophon.sail`, on the first TPU of the host."""
+
+    def __init__(self, name: str) -> None:
+        SophonDevice.__init__(self, name)
+        RunnerDevice.__init__(self, self.card)
 
     def check(self) -> None:
         """Raise HarnessError where there is no `sophon.sail` or no chip."""
         simulated = f"run on a host with the chip and its SDK, or choose --device {self.card.name}:simulated"
         try:
-            sail = _sail()
+            count = runner.chips()
         except ImportError as error:
             raise HarnessError(
                 f"device '{self.card.name}' needs Sophon's runtime, and sophon.sail cannot be imported: {error}",
                 remedy=simulated,
             ) from error
-        count = int(sail.get_available_tpu_num())
         if count < 1:
             raise HarnessError(f"device '{self.card.name}': sophon.sail finds no TPU on this host", remedy=simulated)
 
     def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
         """Compile the exported model and load it into the chip."""
         artifact = super().convert(exported, batch_size, precision)
-        loaded = cast(Loaded, artifact.payload)
-        sail = _sail()
-        engine = sail.Engine(str(loaded.bmodel), 0, sail.IOMode.SYSIO)
-        return replace(artifact, payload=Loaded(loaded.bmodel, loaded.input, loaded.outputs, engine))
-
-    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
-        """Run one batch, host arrays in, host arrays out."""
-        loaded = cast(Loaded, artifact.payload)
-        engine: Any = loaded.engine
-        (network,) = engine.get_graph_names()
-        # sail makes an array that is not contiguous so in place, in the caller's own memory.
-        found = engine.process(network, {loaded.input: np.ascontiguousarray(images)})
-        # A copy: the buffers are the engine's own.
-        return by_name(artifact, loaded.outputs, {name: np.array(output) for name, output in found.items()})
+        loaded = cast(Bmodel, artifact.payload)
+        order = [spec.name for spec in artifact.outputs]
+        outputs = {name: loaded.outputs[name] for name in order}
+        spec = {"bmodel": str(loaded.file), "chip": 0, "input": loaded.input, "outputs": outputs}
+        return replace(artifact, payload=self.open(runner, spec))
 
 
 def by_name(artifact: Artifact, names: Mapping[str, str], found: Outputs) -> Outputs:
-    """Outputs by the model's names, in its order; one that did not come is left out, and the device deviates.
+    """Return outputs by the model's names, in its order; one that did not come is left out, and the device deviates.
 
     Args:
         artifact: Says the order.
-        names: Of each output, what the toolchain calls it.
+        names: By the name of each output, the toolchain's name.
         found: By the toolchain's names, in any order.
     """
     order = [spec.name for spec in artifact.outputs]
     return {name: found[names[name]] for name in order if names[name] in found}
-
-
-def _sail() -> Any:  # noqa: ANN401 - the vendor's module has no types
-    return importlib.import_module("sophon.sail")
-
-
-class BM1684Simulated(SimulatedSophon):
-    """Device `bm1684:simulated`."""
-
-    file = "bm1684-simulated.toml"
-
-
-class BM1684XSimulated(SimulatedSophon):
-    """Device `bm1684x:simulated`."""
-
-    file = "bm1684x-simulated.toml"
-
-
-class BM1684(SophonChip):
-    """Device `bm1684`."""
-
-    file = "bm1684.toml"
-
-
-class BM1684X(SophonChip):
-    """Device `bm1684x`."""
-
-    file = "bm1684x.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,14 +12,14 @@ from numpy.typing import NDArray
 from harness.convert.tpu_mlir.compile import convert
 from harness.convert.tpu_mlir.environment import VERSION, find_environment
 from harness.convert.tpu_mlir.interpreter import Interpreter
-from harness.devices.artifact import Artifact, Exported, TensorSpec
+from harness.devices.artifact import Artifact, Exported, Findings, TensorSpec
 from harness.devices.sophon import SophonDevice, by_name, counted, own_name
 from harness.types import Outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreted:
-    """A lowered model at work, and what it calls each output of the ONNX."""
+    """A lowered model in the interpreter, and its own name of each output of the ONNX."""
 
     interpreter: Interpreter
     outputs: dict[str, str]
@@ -26,6 +27,10 @@ class Interpreted:
 
 class EmulatedSophon(SophonDevice):
     """Hundreds of images in the time that the simulator takes for a few; tests hold it to the simulator."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._interpreters: list[Interpreter] = []
 
     def check(self) -> None:
         """Raise HarnessError, with the command that installs it, where tpu_mlir is not there."""
@@ -40,6 +45,7 @@ class EmulatedSophon(SophonDevice):
         environment, order = find_environment(), self.order(exported, batch_size, precision, lowered=True)
         model, record = convert(environment, order)
         interpreter = Interpreter(environment, model)
+        self._interpreters.append(interpreter)
         # It states nothing about its outputs; what it returns for an empty image does.
         found = interpreter.run(np.zeros(record.shape, np.float32))
         names = {name: own_name(base, list(found), model) for name, base in record.outputs.items()}
@@ -55,8 +61,7 @@ class EmulatedSophon(SophonDevice):
                 "host operators": counted(record.host_operators),
                 "interpreter": f"tpu_mlir {VERSION}",
             },
-            record.host_operators,
-            losses=record.losses,
+            Findings(record.host_operators, losses=record.losses),
         )
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
@@ -64,14 +69,9 @@ class EmulatedSophon(SophonDevice):
         loaded = cast(Interpreted, artifact.payload)
         return by_name(artifact, loaded.outputs, loaded.interpreter.run(images))
 
-
-class BM1684Emulated(EmulatedSophon):
-    """Device `bm1684:emulated`."""
-
-    file = "bm1684-emulated.toml"
-
-
-class BM1684XEmulated(EmulatedSophon):
-    """Device `bm1684x:emulated`."""
-
-    file = "bm1684x-emulated.toml"
+    def close(self) -> None:
+        """End every interpreter that `convert` started."""
+        interpreters, self._interpreters = self._interpreters, []
+        with ExitStack() as stack:
+            for interpreter in interpreters:
+                stack.callback(interpreter.close)

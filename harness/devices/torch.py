@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.cards import load_device_card
-from harness.cards.device import CARDS
+from harness.cards.device import card_file
 from harness.centernet.heads import output_specs
 from harness.centernet.ops import DCNv2
 from harness.devices.artifact import Artifact, Exported, TensorSpec, require_batch_size
-from harness.devices.base import require_request
+from harness.devices.base import RunnerDevice, require_request
+from harness.devices.runners import torch as runner
 from harness.errors import HarnessError
 from harness.export.fold import fold_every_batch_norm
 from harness.export.network import CardNetwork
-from harness.types import Outputs
 
 
-class TorchDevice:
-    """Eager PyTorch; takes any batch size and image size."""
+class TorchDevice(RunnerDevice):
+    """Eager PyTorch; takes any batch size and image size.
 
-    def __init__(self) -> None:
-        self.card = load_device_card(CARDS / "torch.toml")
+    Args:
+        name: Of the device, which is that of its card.
+    """
+
+    def __init__(self, name: str = "torch") -> None:
+        super().__init__(load_device_card(card_file(name)))
 
     def check(self) -> None:
-        """Nothing is missing where this module could be imported."""
+        """Accept every host: nothing is missing where this module could be imported."""
 
     def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
         """Put a copy of the network behind its card.
@@ -57,10 +57,11 @@ class TorchDevice:
             network = Bfloat16(network)
             executed = f"bf16 by autocast, {kept} DCNv2 in fp32" if kept else "bf16 by autocast"
         image = (3, None, None) if card.input.layout == "NCHW" else (None, None, 3)
+        outputs = tuple(TensorSpec(o.name, (None, o.shape[1], None, None), o.dtype) for o in output_specs(card, None))
         return Artifact(
-            network,
+            self.open(runner, {"module": network, "outputs": [output.name for output in outputs]}),
             (TensorSpec(card.input.name, (None, *image), card.input.dtype),),
-            tuple(TensorSpec(o.name, (None, o.shape[1], None, None), o.dtype) for o in output_specs(card, None)),
+            outputs,
             None,
             {
                 "provider": "PyTorch eager, CPU",
@@ -69,13 +70,6 @@ class TorchDevice:
                 "torch": torch.__version__,
             },
         )
-
-    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
-        """Run one batch; arrays are shared with PyTorch, not copied, where they are writable."""
-        network = cast(nn.Module, artifact.payload)
-        with torch.inference_mode():
-            outputs = network(torch.from_numpy(images if images.flags.writeable else images.copy()))
-        return {spec.name: output.numpy() for spec, output in zip(artifact.outputs, outputs, strict=True)}
 
 
 class Bfloat16(nn.Module):

@@ -1,4 +1,4 @@
-"""What a port's own benchmark writes down, and whether the speed that it claims follows from it."""
+"""Log of a port's own benchmark: the time of each batch, and the speed that it claims."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, model_validator
 
 from harness.cards.schema import Record
-from harness.checks.comparison import Comparison
 from harness.errors import HarnessError, not_valid
-
-ALLOWED = 0.01
-"""Of the speed: what rounding of times to tenths of a millisecond and of the speed itself amounts to."""
 
 
 class BatchTime(Record):
@@ -74,14 +70,3 @@ def read_speed_log(file: Path) -> SpeedLog:
     except ValidationError as error:
         remedy = "give batch_size, chips, warm_up, fps, and images, start_ms, enqueued_ms, done_ms of each batch"
         raise not_valid("a speed log", error, file=file, remedy=remedy) from error
-
-
-def judge_speed(log: SpeedLog) -> Comparison:
-    """Whether the claimed speed is what the log's own times give."""
-    measured = log.measured_fps
-    off = abs(log.fps / measured - 1)
-    problem = None
-    if not off <= ALLOWED:
-        counted = sum(batch.images for batch in log.batches[log.warm_up :])
-        problem = f"{log.fps:.2f} fps are claimed; {counted} images in the time of the log are {measured:.2f} fps"
-    return Comparison("fps against the log's own times", off, ALLOWED, len(log.batches), problem)

@@ -1,4 +1,4 @@
-"""How fast a model ran on another host, from what the tools themselves wrote: none of their figures is taken blindly.
+"""Speeds on another host, read from the files of the vendors' tools; no figure of theirs is taken unchecked.
 
 ==================== ===================================================================================================
 ais_bench, summary   every execution's own time: images whose results were written / their sum; padded slots and
@@ -15,12 +15,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.cards import DeviceCard, ModelCard
 from harness.errors import HarnessError
 from harness.exchange.summary import Summary, find_summary
+from harness.run.speed import Speed
 
 NUMBER = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
 PRINTED = re.compile(
@@ -39,54 +38,11 @@ AGREEMENT = 0.01
 """By how much of itself a tool's figure may differ from the quotient that it states."""
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What a tool measured.
-
-    Attributes:
-        fps: Images a second, of one chip unless `chips` says otherwise.
-        batch_size: Of the om, as the tool was told.
-        batch_ms: Of each execution; the mean alone where the tool tells no more.
-        tool: Which tool says so, and where.
-        interval: What lies within the time.
-        chips: On the card whose speed it is.
-    """
-
-    fps: float
-    batch_size: int
-    batch_ms: tuple[float, ...]
-    tool: str
-    interval: str
-    chips: int = 1
-
-    def of_card(self, device: DeviceCard) -> Speed:
-        """The speed of the whole card, where the device's card says that it has several chips: they work side by side.
-
-        This is how the published figure of the Ascend 310 came about; no run on all chips at once is behind it.
-        """
-        chips = device.ascend.chips if device.ascend is not None else 1
-        if chips == 1 or self.chips > 1:
-            return self
-        tool = f"{self.tool}, times the {chips} chips of a card"
-        return replace(self, fps=self.fps * chips, tool=tool, chips=chips)
-
-    def share_of_peak(self, gmac: float, device: DeviceCard) -> float | None:
-        """Share of what the chips can do at most; None where the device's card does not say how much that is.
-
-        Args:
-            gmac: Of one image, as `harness.centernet.networks.macs.gmacs` counts them.
-            device: Card of the chip.
-        """
-        if device.ascend is None:
-            return None
-        return self.fps * 2 * gmac / (1000 * device.ascend.peak.tflops * self.chips)
-
-
 def from_summary(summary: Summary, images: int | None) -> Speed | None:
-    """The speed of a run of ais_bench; None where the summary holds no times.
+    """Read the speed of a run of ais_bench; None where the summary holds no times.
 
     Args:
-        summary: What the tool wrote.
+        summary: Of the tool.
         images: Whose results came back; None for a run without images.
 
     Raises:
@@ -119,7 +75,7 @@ def from_summary(summary: Summary, images: int | None) -> Speed | None:
 
 
 def from_printed(text: str, name: str) -> tuple[Speed, ...]:
-    """The speeds in what ais_bench printed, log lines of CANN and progress among it; that of all devices last.
+    """Read the speeds that ais_bench printed among progress and log lines of CANN; that of all devices comes last.
 
     Raises:
         HarnessError: A figure is not the quotient that its line states.
@@ -142,7 +98,7 @@ def from_printed(text: str, name: str) -> tuple[Speed, ...]:
 
 
 def from_perf_vision(path: Path) -> Speed:
-    """The speed of a run of benchmark.x86_64 over images.
+    """Read the speed of a run of benchmark.x86_64 over images.
 
     Raises:
         HarnessError: The file is none of its.
@@ -156,7 +112,7 @@ def from_perf_vision(path: Path) -> Speed:
 
 
 def from_pure_inference(path: Path) -> Speed:
-    """The speed of a run of benchmark.x86_64 without images; its batch size stands at most in the name of the om.
+    """Read the speed of a run of benchmark.x86_64 without images; its batch size stands at most in the om's name.
 
     Raises:
         HarnessError: The file is none of its.
@@ -171,7 +127,7 @@ def from_pure_inference(path: Path) -> Speed:
 
 
 def read_speeds(folders: Sequence[Path], images: int) -> list[Speed]:
-    """Every speed that the tools left in or beside the folders of a run's results.
+    """Read every speed that the tools left in or beside the folders of a run's results.
 
     Args:
         folders: As `result_folders` gives them.
@@ -191,36 +147,3 @@ def read_speeds(folders: Sequence[Path], images: int) -> list[Speed]:
         for path in sorted(place.glob("*.log")):
             found += from_printed(path.read_text(encoding="utf-8", errors="replace"), path.name)
     return found
-
-
-def describe(speed: Speed, device: DeviceCard | None, model: ModelCard) -> str:
-    """One line: the figure, what it is of, and what stands beside it.
-
-    Args:
-        speed: Of one chip.
-        device: Card of the chip; None where it is not said.
-        model: Card of the network.
-    """
-    whole = speed if device is None else speed.of_card(device)
-    parts = [f"{whole.fps:.4g} images/s at batch size {speed.batch_size}"]
-    if whole.chips != speed.chips:
-        parts.append(f"{speed.fps:.4g} a chip")
-    parts.append(f"{whole.tool}: {speed.interval}")
-    return "; ".join([*parts, *([] if device is None else beside(whole, device, model))])
-
-
-def beside(speed: Speed, device: DeviceCard, model: ModelCard) -> list[str]:
-    """What is published for this network and batch size on this device, and how much of the chip a speed uses."""
-    from harness.centernet.networks.macs import (
-        card_gmacs,  # PyTorch takes longer to load than a folder of outputs to read
-    )
-
-    parts = []
-    published = [device.published_fps(model, precision, speed.batch_size) for precision in device.precisions]
-    parts += [f"published: {fps:g}" for fps in published if fps is not None]
-    gmac = card_gmacs(model)
-    share = None if gmac is None else speed.share_of_peak(gmac, device)
-    if share is not None and device.ascend is not None:
-        peak = device.ascend.peak
-        parts.append(f"{share:.1%} of {peak.tflops:g} TFLOPS a chip ({gmac:.1f} GMAC an image; {peak.source})")
-    return parts

@@ -249,7 +249,7 @@ class Session:
             name: Of the device.
             batch_size: Images given to the device at a time.
             precision: Other than that of the run.
-            reading: Another reading of what is not known about the device, one of `Artifact.readings`.
+            reading: Another reading of what is not known about the device, one of `Findings.readings`.
         """
         key = (name, batch_size, precision or self.options.precision, reading)
         place = "-".join([name.replace(":", "_"), str(batch_size), key[2], *reading.split()])
@@ -258,7 +258,7 @@ class Session:
             if path.exists():
                 return load_results(path), self._timings.get(key)
             device, artifact = self.device(name), self.artifact(*key[:3])
-            artifact = artifact.readings[reading] if reading else artifact
+            artifact = artifact.findings.readings[reading] if reading else artifact
             what = f"{name}, batch size {batch_size}{reading and f', {reading}'}"
             at_once = self._at_once(name)
             with self.progress(what) as progress:
@@ -271,7 +271,7 @@ class Session:
         """AP by every other reading of what is not known about the device, at the first batch size of the run."""
         if batch_size != self.options.batch_sizes[0]:
             return {}
-        readings = self.artifact(name, batch_size).readings
+        readings = self.artifact(name, batch_size).findings.readings
         return {one: self.evaluate(self.detections(name, batch_size, reading=one)[0]).AP for one in readings}
 
     def evaluate(self, results: Results) -> Metrics:

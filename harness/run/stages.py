@@ -33,7 +33,7 @@ def heads(session: Session, name: str, batch_size: int) -> StageResult:
     """Heads: those of the sample images equal the reference's."""
 
     def check() -> StageResult:
-        losses = {} if session.tolerance.derivable else session.artifact(name, batch_size).losses
+        losses = {} if session.tolerance.derivable else session.artifact(name, batch_size).findings.losses
         return check_heads(batch_size, session.pairs(name, batch_size), session.tolerance, losses)
 
     return judged_outputs("heads", batch_size, check)

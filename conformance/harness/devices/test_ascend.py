@@ -17,9 +17,18 @@ from conformance.support.tiny import TinySetup
 from harness.centernet.heads import check_contract
 from harness.convert.ascend.npu_smi import find_npus
 from harness.devices.artifact import Artifact, Exported
-from harness.devices.ascend_runtimes import AisBench, AisBenchCommand, BenchmarkCommand, PyAcl, Runtime, find_runtime
+from harness.devices.ascend import AscendDevice
+from harness.devices.ascend_runtimes import (
+    AIS_BENCH,
+    AIS_BENCH_COMMAND,
+    BENCHMARK_COMMAND,
+    PY_ACL,
+    Runtime,
+    find_runtime,
+)
 from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.devices.registry import create_device
+from harness.devices.runners import acl as acl_runner
 from harness.errors import HarnessError
 from harness.types import Float32, Outputs
 
@@ -38,14 +47,14 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ais_bench.infer.interface", interface)
 
 
-def with_acl(monkeypatch: pytest.MonkeyPatch) -> None:
-    acl = module("acl")
-    for name in ("init", "create_data_buffer", "rt", "mdl"):
-        setattr(acl, name, getattr(FAKE, name))
-    monkeypatch.setitem(sys.modules, "acl", acl)
-
-
 FAKE = Acl()
+
+
+def with_acl(monkeypatch: pytest.MonkeyPatch, fake: Acl = FAKE) -> None:
+    acl = module("acl")
+    for name in ("init", "finalize", "create_data_buffer", "destroy_data_buffer", "rt", "mdl"):
+        setattr(acl, name, getattr(fake, name))
+    monkeypatch.setitem(sys.modules, "acl", acl)
 
 
 def on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +80,10 @@ def assert_same(found: Outputs, wanted: Outputs) -> None:
 @pytest.mark.parametrize(
     ("prepare", "runtime"),
     [
-        (in_process, AisBench),
-        (with_acl, PyAcl),
-        (on_the_command_line, AisBenchCommand),
-        (without_anything, AisBenchCommand),
+        (in_process, AIS_BENCH),
+        (with_acl, PY_ACL),
+        (on_the_command_line, AIS_BENCH_COMMAND),
+        (without_anything, AIS_BENCH_COMMAND),
     ],
     ids=["ais_bench", "pyACL", "python -m ais_bench", "msit"],
 )
@@ -84,7 +93,7 @@ def test_every_runtime_gives_the_outputs_of_the_graph(
     images: Float32,
     monkeypatch: pytest.MonkeyPatch,
     prepare: Callable[[pytest.MonkeyPatch], None],
-    runtime: type[Runtime],
+    runtime: Runtime,
 ) -> None:
     prepare(monkeypatch)
     assert find_runtime() is runtime
@@ -99,7 +108,7 @@ def test_every_runtime_gives_the_outputs_of_the_graph(
 
 def test_benchmark_runs_where_nothing_else_is_there(host: Path, exported: Exported, images: Float32) -> None:
     (host / "stand-ins" / "bin" / "msit").unlink()
-    assert find_runtime() is BenchmarkCommand
+    assert find_runtime() is BENCHMARK_COMMAND
     device = create_device("ascend310p")
     assert_same(device.run(device.convert(exported, 2, "fp16"), images), expected(exported, images))
 
@@ -183,18 +192,43 @@ def test_om_for_another_chip_is_refused_with_the_codes_explained(
     prepare: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
     prepare(monkeypatch)
-    device = create_device("ascend310p")
+    device = AscendDevice("ascend310p")
     artifact = device.convert(exported, 2, "fp16")
-    monkeypatch.setenv(stand_in_cann.CHIP, "310P1")  # the om in the cache is exchanged for that of the other
     om = next((host.parent / "cache" / "om").glob("*/model.om"))
+    monkeypatch.setenv(stand_in_cann.CHIP, "310P1")  # the om in the cache is exchanged for that of the other
 
     def use() -> Artifact | Outputs:
         if prepare is in_process:
-            AisBench(om, 0, artifact.outputs)
+            device.load(AIS_BENCH, om, 0, artifact.outputs)
         return device.run(artifact, images)
 
     with pytest.raises(HarnessError, match=r"500002: the om cannot be loaded: made for another chip"):
         use()
+
+
+def test_closing_the_device_frees_all_that_pyacl_gave_in_reverse(
+    host: Path, exported: Exported, images: Float32, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Acl()
+    with_acl(monkeypatch, fake)
+    monkeypatch.setattr(acl_runner, "_loaded", [])  # of other tests
+    device = create_device("ascend310p")
+    both = [device.convert(exported, size, "fp16") for size in (2, 1)]
+    fake.calls.clear()
+    for artifact, count in zip(both, (2, 1), strict=True):  # each in its own context
+        device.run(artifact, images[:count])
+    assert fake.calls.count("set_context") == 2
+    fake.calls.clear()
+    device.close()
+    device.close()
+    assert fake.memory == {}
+    one = [*["destroy_data_buffer", "free"] * 3, "destroy_dataset", "destroy_data_buffer", "free", "destroy_dataset"]
+    one = ["set_context", *one, "destroy_desc", "unload", "destroy_context", "reset_device"]
+    assert fake.calls == [*one, *one, "finalize"]
+    fake.fails["get_desc"] = 507033
+    with pytest.raises(HarnessError, match=r"acl\.mdl\.get_desc returned 507033: the device cannot be opened"):
+        device.convert(exported, 1, "fp16")
+    assert (fake.memory, fake.calls[-1]) == ({}, "finalize")
 
 
 def test_call_of_pyacl_that_fails_is_named_with_what_its_status_means(

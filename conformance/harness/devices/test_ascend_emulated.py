@@ -74,10 +74,10 @@ def test_chip_is_emulated_in_float16_where_nothing_is_said(exported: Exported, c
 def test_sampling_coordinates_are_read_both_ways_and_each_says_which(exported: Exported) -> None:
     device, images = create_device(P), small_images(2)
     artifact = device.convert(exported, 1, "fp16")
-    assert list(artifact.readings) == [BAND]
+    assert list(artifact.findings.readings) == [BAND]
     assert artifact.executed["sampling coordinates"] == "float32"
-    assert artifact.readings[BAND].executed["sampling coordinates"] == "float16"
-    one, other = (heads_of(device.run(reading, images), 2) for reading in (artifact, artifact.readings[BAND]))
+    assert artifact.findings.readings[BAND].executed["sampling coordinates"] == "float16"
+    one, other = (heads_of(device.run(reading, images), 2) for reading in (artifact, artifact.findings.readings[BAND]))
     reference = golden(images)
     for head, values in one.items():
         coarse = other[head]
@@ -90,7 +90,7 @@ def test_sampling_coordinates_are_read_both_ways_and_each_says_which(exported: E
 def test_float32_is_the_graph_itself_and_nothing_is_left_open(exported: Exported) -> None:
     device, images = create_device(P), small_images(2)
     artifact = device.convert(exported, 1, "fp32")
-    assert artifact.readings == {}
+    assert artifact.findings.readings == {}
     assert artifact.executed["between layers"] == "float32"
     found, expected = heads_of(device.run(artifact, images), 2), golden(images)
     for head, values in found.items():

@@ -19,7 +19,9 @@ from conformance.support.small_model import SHA256, SIDES, small_card, small_ima
 from harness.cards import ModelCard
 from harness.centernet.heads import check_contract, input_spec, output_specs, read_heads
 from harness.devices.artifact import Artifact, Exported, TensorSpec
+from harness.devices.link import InProcess
 from harness.devices.onnxruntime import OnnxRuntimeDevice
+from harness.devices.runners import onnxruntime as runner
 from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
 from harness.export import export_standard
@@ -98,7 +100,7 @@ def test_torch_runs_a_copy_in_evaluation_mode() -> None:
     np.testing.assert_array_equal(device.run(artifact, small_images(1))["hm"], before["hm"])
 
 
-def test_onnxruntime_hands_arrays_through_untouched() -> None:
+def test_onnxruntime_hands_arrays_through_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     images, value = np.zeros((1, 3, 4, 4), np.float32), np.zeros(1, np.float32)
     given_: list[Any] = []
 
@@ -107,7 +109,9 @@ def test_onnxruntime_hands_arrays_through_untouched() -> None:
         return [value]
 
     spec = TensorSpec("pixels", (1, 3, 4, 4), "float32")
-    artifact = Artifact(SimpleNamespace(run=session_run), (spec,), (replace(spec, name="hm"),), 1)
+    session = SimpleNamespace(run=session_run, get_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(runner, "load", lambda spec: runner.Loaded(session, "pixels", ("hm",)))
+    artifact = Artifact(InProcess(runner, {}), (spec,), (replace(spec, name="hm"),), 1)
     outputs = OnnxRuntimeDevice().run(artifact, images)
     assert given_[0] is images
     assert outputs["hm"] is value

@@ -21,6 +21,7 @@ from harness.convert.onnxruntime import float_nodes
 from harness.data.calibration import Calibration
 from harness.data.dataset import Dataset
 from harness.devices.artifact import Exported
+from harness.devices.link import InProcess
 from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.devices.torch import TorchDevice
 from harness.emulation.rounding import to_fp16
@@ -161,7 +162,7 @@ def test_bf16_convolves_in_bfloat16_and_deforms_in_float32() -> None:
 
         parts[name].register_forward_hook(hook)
 
-    parts = dict(cast(nn.Module, artifact.payload).named_modules())
+    parts = dict(cast(InProcess, artifact.payload).handle.module.named_modules())
     for name, part in parts.items():
         if isinstance(part, (nn.Conv2d, DCNv2)):
             note(name)
@@ -179,7 +180,9 @@ def test_bf16_folds_every_batch_norm_behind_a_convolution_and_computes_the_same_
     card, network = small_card(arch), small_network(arch)
     device = TorchDevice()
     artifact = device.convert(Exported(card, "module", network), 1, "bf16")
-    left = [part for part in cast(nn.Module, artifact.payload).modules() if isinstance(part, nn.BatchNorm2d)]
+    left = [
+        part for part in cast(InProcess, artifact.payload).handle.module.modules() if isinstance(part, nn.BatchNorm2d)
+    ]
     assert left == []
     golden = device.run(device.convert(Exported(card, "module", network), 1, "fp32"), small_images(1))
     assert all(share < 0.3 for share in moved(device.run(artifact, small_images(1)), golden).values())

@@ -8,8 +8,12 @@ from importlib.metadata import EntryPoint, EntryPoints
 import pytest
 
 from harness.cards import DeviceCard
+from harness.cards.device import CARDS, card_file
+from harness.cards.schema import Record
+from harness.convert.ascend.chip import AscendChip
+from harness.convert.tpu_mlir.chip import SophonChip
 from harness.devices import registry
-from harness.devices.base import Device
+from harness.devices.base import Device, dialects
 from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
 
@@ -54,6 +58,33 @@ def test_the_devices_of_this_project_are_found() -> None:
         device: Device = registry.create_device(name)
         device.check()
         assert device.card.name == name
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CARDS.glob("*.toml") if "." not in path.stem))
+def test_card_of_every_own_device_is_found_by_its_name_and_has_a_known_dialect(name: str) -> None:
+    device = registry.create_device(name.replace("-", ":"))
+    assert card_file(device.card.name).stem == name
+    assert device.card.dialect in dialects()
+    device.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "field", "message"),
+    [
+        (SophonChip, {"chip": "bm1684", "float_mod": "F16"}, "vendor.float_mod", "did you mean 'float_mode'"),
+        (SophonChip, {"chip": "bm1684", "float_mode": "F8"}, "vendor.float_mode", "it is 'F8'"),
+        (SophonChip, {"float_mode": "F16"}, "vendor.chip", "Field required"),
+        (AscendChip, {"socs": []}, "vendor.socs", "at least 1 item"),
+        (AscendChip, {"socs": ["Ascend310"], "chips": 4}, "vendor.chips", "unknown key"),
+    ],
+)
+def test_table_of_a_vendor_is_open_on_the_card_and_strict_in_its_toolchain(
+    kind: type[Record], table: dict[str, object], field: str, message: str
+) -> None:
+    card = registry.create_device("bm1684").card.model_copy(update={"vendor": table})
+    with pytest.raises(HarnessError, match=message) as caught:
+        card.vendor_table(kind)
+    assert (caught.value.file, caught.value.field) == (str(CARDS / "bm1684.toml"), field)
 
 
 def test_a_device_of_another_package_is_found(offer: Callable[..., None]) -> None:

@@ -53,7 +53,7 @@ def test_interpreted_heads_are_those_of_the_simulator(exported: Exported, images
         np.testing.assert_array_equal(emulated[head], values)
 
 
-def test_interpreter_and_its_folder_go_with_the_artifact(exported: Exported, images: Float32) -> None:
+def test_interpreter_and_its_folder_go_when_the_device_is_closed(exported: Exported, images: Float32) -> None:
     device = create_device("bm1684:emulated")
     artifact = device.convert(exported, 1, "fp32")
     device.run(artifact, images)
@@ -61,7 +61,7 @@ def test_interpreter_and_its_folder_go_with_the_artifact(exported: Exported, ima
     process, folder = artifact.payload.interpreter._process, Path(artifact.payload.interpreter._folder.name)
     assert process.poll() is None
     assert folder.is_dir()
-    del artifact
+    device.close()
     assert process.poll() is not None
     assert not folder.exists()
 
@@ -76,8 +76,8 @@ def test_interpreter_that_dies_is_an_error_with_its_last_lines(exported: Exporte
 @pytest.mark.parametrize("name", ["bm1684x:emulated", "bm1684x:simulated"])
 def test_int8_says_where_most_is_lost(exported: Exported, images: Float32, name: str) -> None:
     device = create_device(name)
-    assert device.convert(exported, 1, "fp32").losses == {}
-    losses = device.convert(exported, 1, "int8").losses
+    assert device.convert(exported, 1, "fp32").findings.losses == {}
+    losses = device.convert(exported, 1, "int8").findings.losses
     assert {tensor.partition("_")[0] for tensor in losses} <= {"hm", "wh", "reg"}
     assert list(losses.values()) == sorted(losses.values(), reverse=True)
     assert 0 < min(losses.values()) < 1

@@ -12,17 +12,17 @@ from harness.cards import load_device_card, load_model_card
 from harness.cards.device import CARDS
 from harness.centernet.networks import create_model
 from harness.centernet.networks.macs import gmacs
+from harness.checks.speed import describe
 from harness.errors import HarnessError
 from harness.exchange.summary import find_summary, read_summary
 from harness.exchange.tool_speed import (
-    Speed,
-    describe,
     from_perf_vision,
     from_printed,
     from_pure_inference,
     from_summary,
     read_speeds,
 )
+from harness.run.speed import Speed
 
 PRINTED = """\
 [INFO] acl init success

@@ -76,29 +76,44 @@ class Acl:
         self.fails = dict(fails or {})
         self.calls: list[str] = []
         self.memory: dict[int, Any] = {}
+        self.models: dict[int, Om] = {}
+        """By the number of the model, and of its description."""
         self.rt = types.SimpleNamespace(
             set_device=lambda number: self._status("set_device"),
             create_context=lambda number: (1, self._status("create_context")),
             malloc=self._malloc,
             memcpy=self._memcpy,
+            set_context=lambda context: self._status("set_context"),
+            free=self._free,
+            destroy_context=lambda context: self._status("destroy_context"),
+            reset_device=lambda number: self._status("reset_device"),
         )
         self.mdl = types.SimpleNamespace(
             load_from_file=self._load,
-            create_desc=lambda: 2,
-            get_desc=lambda description, model: self._status("get_desc"),
+            create_desc=lambda: len(self.models) + 100,
+            get_desc=self._describe,
             get_num_inputs=lambda description: 1,
             get_num_outputs=lambda description: 3,
-            get_input_size_by_index=lambda description, index: self.om.input_bytes,
-            get_output_size_by_index=lambda description, index: 64 + 4 * int(np.prod(self._shape(index))),
+            get_input_size_by_index=lambda description, index: self.models[description].input_bytes,
+            get_output_size_by_index=lambda description, index: 64 + 4 * int(np.prod(self._shape(description, index))),
             get_output_data_type=lambda description, index: 0,
             get_output_dims=self._dims,
             create_dataset=list,
             add_dataset_buffer=lambda dataset, buffer: (dataset.append(buffer), 0),
             execute=self._execute,
+            unload=lambda model: self._status("unload"),
+            destroy_desc=lambda description: self._status("destroy_desc"),
+            destroy_dataset=lambda dataset: self._status("destroy_dataset"),
         )
 
     def init(self) -> int:
         return self._status("init")
+
+    def finalize(self) -> int:
+        return self._status("finalize")
+
+    def destroy_data_buffer(self, buffer: tuple[int, int]) -> int:
+        return self._status("destroy_data_buffer")
 
     def create_data_buffer(self, pointer: int, size: int) -> tuple[int, int]:
         return pointer, size
@@ -108,15 +123,23 @@ class Acl:
         return self.fails.get(call, 0)
 
     def _load(self, path: str) -> tuple[int, int]:
-        status = self._status("load_from_file")
+        status, number = self._status("load_from_file"), len(self.models)
         if not status:
-            self.om = Om(path)
-        return 3, status
+            self.models[number] = Om(path)
+        return number, status
+
+    def _describe(self, description: int, model: int) -> int:
+        self.models[description] = self.models[model]
+        return self._status("get_desc")
 
     def _malloc(self, size: int, policy: int) -> tuple[int, int]:
         memory = ctypes.create_string_buffer(size)
         self.memory[ctypes.addressof(memory)] = memory
         return ctypes.addressof(memory), self._status("malloc")
+
+    def _free(self, pointer: int) -> int:
+        del self.memory[pointer]
+        return self._status("free")
 
     def _memcpy(self, target: int, room: int, source: int, count: int, kind: int) -> int:
         assert count <= room
@@ -124,17 +147,18 @@ class Acl:
         ctypes.memmove(target, source, count)
         return self._status("memcpy")
 
-    def _shape(self, index: int) -> list[int]:
-        return [self.om.batch, 80 if index == 0 else 2, *(side // 4 for side in self.om.shape[2:])]
+    def _shape(self, description: int, index: int) -> list[int]:
+        om = self.models[description]
+        return [om.batch, 80 if index == 0 else 2, *(side // 4 for side in om.shape[2:])]
 
     def _dims(self, description: int, index: int) -> tuple[dict[str, Any], int]:
-        name = f"{self.om.stated['nodes'][index]}:{index}"
-        return {"name": name, "dimCount": 4, "dims": self._shape(index)}, 0
+        name = f"{self.models[description].stated['nodes'][index]}:{index}"
+        return {"name": name, "dimCount": 4, "dims": self._shape(description, index)}, 0
 
     def _execute(self, model: int, inputs: list[tuple[int, int]], outputs: list[tuple[int, int]]) -> int:
         status = self._status("execute")
         if not status:
-            found = self.om.execute(ctypes.string_at(*inputs[0]))
+            found = self.models[model].execute(ctypes.string_at(*inputs[0]))
             for values, (pointer, _) in zip(found, outputs, strict=True):
                 ctypes.memmove(pointer, np.ascontiguousarray(values).ctypes.data, values.nbytes)
         return status

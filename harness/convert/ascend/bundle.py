@@ -13,6 +13,7 @@ from harness.cards import DeviceCard, ModelCard
 from harness.centernet.networks.weights import file_sha256
 from harness.convert.ascend.aipp import aipp_config, pixel_card
 from harness.convert.ascend.atc import AtcRequest, arguments, compile_om, find_atc, out_nodes
+from harness.convert.ascend.chip import TOOLCHAIN, AscendChip
 from harness.errors import HarnessError
 from harness.export.ascend_parser import require_readable
 from harness.export.load import load_onnx_checked, stated_by
@@ -69,19 +70,20 @@ def choose_soc(device: DeviceCard, soc: str | None) -> str:
     Raises:
         HarnessError: The device is no Ascend chip, or the name is not one of its names.
     """
-    if device.ascend is None:
+    if device.toolchain != TOOLCHAIN:
         raise HarnessError(
             f"device '{device.name}' is no chip of Ascend",
             field="--device",
             remedy="use ascend310, ascend310p or ascend310b; other devices convert what they run by themselves",
         )
-    if soc is not None and soc not in device.ascend.socs:
+    socs = device.vendor_table(AscendChip).socs
+    if soc is not None and soc not in socs:
         raise HarnessError(
             f"'{soc}' is no soc of device '{device.name}', and an om runs on no other than its own",
             field="--soc",
-            remedy=f"use one of {', '.join(device.ascend.socs)}, or another device",
+            remedy=f"use one of {', '.join(socs)}, or another device",
         )
-    return soc or device.ascend.socs[0]
+    return soc or socs[0]
 
 
 def write_bundle(

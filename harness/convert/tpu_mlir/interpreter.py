@@ -44,7 +44,7 @@ for line in sys.stdin:
 
 
 class Interpreter:
-    """A lowered model in a process of its own, which ends with this object.
+    """A lowered model in a process of its own, until `close`.
 
     Args:
         environment: The environment with tpu_mlir.
@@ -68,7 +68,8 @@ class Interpreter:
                 stderr=log,
                 text=True,
             )
-        weakref.finalize(self, _end, self._process, self._folder)
+        # Also where nobody closes it: no process outlives this object.
+        self.close = weakref.finalize(self, _end, self._process, self._folder)
         self._expect("ready")
 
     def run(self, images: NDArray[np.generic]) -> Outputs:

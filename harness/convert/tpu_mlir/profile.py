@@ -20,7 +20,7 @@ tpu_perf.
 
 
 @dataclass(frozen=True, slots=True)
-class CompilerEstimate:
+class ProfileEstimate:
     """The compiler's estimate for one batch.
 
     Attributes:
@@ -49,7 +49,7 @@ ASSUMPTIONS = {
 }
 
 
-def read_estimate(folder: Path, chip: str) -> CompilerEstimate:
+def read_estimate(folder: Path, chip: str) -> ProfileEstimate:
     """Read the estimate that model_deploy left in its working folder.
 
     Raises:
@@ -63,7 +63,7 @@ def read_estimate(folder: Path, chip: str) -> CompilerEstimate:
     if not runtimes:
         raise HarnessError("the compiler's profile has no line 'flops: ..., runtime: ...'", file=files[0])
     note = f"compiler's estimate at {ASSUMPTIONS.get(chip, 'its own assumptions')}; data-dependent gathers not modelled"
-    return CompilerEstimate(
+    return ProfileEstimate(
         latency_ms=sum(float(runtime) for _, runtime in runtimes),
         flops=max(int(flops) for flops, _ in runtimes),
         ddr_bytes=sum(int(value or 0) for row in traffic for value in row) if traffic else None,

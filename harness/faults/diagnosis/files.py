@@ -8,10 +8,10 @@ from harness.centernet.preprocess import place, preprocess
 from harness.checks.claim import CLAIM_ALLOWED
 from harness.checks.files import Judged, PortFiles
 from harness.checks.margins import Margins
+from harness.checks.speed import ALLOWED
 from harness.data.dataset import Dataset
 from harness.exchange.heads import read_heads_file
 from harness.exchange.inputs import read_input
-from harness.exchange.speed_log import ALLOWED
 from harness.exchange.stems import file_stems
 from harness.faults import CATALOGUE, AnyFault, PortSpec, Setting
 from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, InputEvidence, RowsEvidence

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.run.timing import time_ratio
+from harness.run.speed import time_ratio
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Clock:
         self.now = 0.0
         self.mood = 1.0
         self.calls: list[str] = []
-        monkeypatch.setattr("harness.run.timing.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("harness.run.speed.time.perf_counter", lambda: self.now)
 
     def call(self, name: str, seconds: float, first: float | None = None) -> Callable[[], None]:
         def take() -> None:
