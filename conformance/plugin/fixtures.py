@@ -13,13 +13,16 @@ import pytest
 
 from conformance.plugin.bench import Bench
 from conformance.plugin.config import CONFIG, SuiteConfig
+from conformance.plugin.entry import is_own
 from conformance.plugin.recorder import Recorder
 
 BENCH = pytest.StashKey[Bench]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each device and batch size that were asked for."""
+    """Make one test of the suite for each device and batch size that were asked for."""
+    if not is_own(metafunc.definition.path):
+        return
     config = metafunc.config.stash[CONFIG]
     if "device_name" in metafunc.fixturenames:
         metafunc.parametrize("device_name", config.devices, scope="session")

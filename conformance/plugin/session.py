@@ -11,6 +11,7 @@ from conformance.plugin.config import CONFIG, SuiteConfig
 from conformance.plugin.expectations import STALE_ENTRIES
 from conformance.plugin.fixtures import make_bench
 from conformance.plugin.recorder import PROPERTY, StageFailure
+from conformance.plugin.selection import check_expression
 from conformance.plugin.summary import print_summary
 from harness.errors import HarnessError
 from harness.report.baseline import check_matches, read_document, regressions
@@ -32,6 +33,7 @@ UNFINISHED = {
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; a wrong one ends the run with exit status 4, and a document that says so."""
     try:
+        check_expression(config)
         config.stash[CONFIG] = SuiteConfig.from_pytest_config(config)
     except HarnessError as error:
         _abort(config, str(error))
