@@ -1,1 +1,4 @@
-"""The conformance tests: one file a stage."""
+"""Tests of devices and of the suite itself.
+
+pytest may find this package imported when it starts, and need not warn of it (PYTEST_DONT_REWRITE).
+"""

@@ -1,4 +1,4 @@
-"""Paths of the data that ship with the suite, and of the cache."""
+"""Locations of the data that comes with the package, and of the cache."""
 
 from __future__ import annotations
 
@@ -7,23 +7,36 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout; of an installed wheel, the folder of all packages."""
+
+
+def in_checkout() -> bool:
+    """Tell whether the package runs from a checkout of its repository, and not from an installed wheel."""
+    return (ROOT / "pytest.ini").is_file() and (ROOT / "fixtures").is_dir()
+
 
 def data_path(*parts: str) -> Path:
-    """Return a file or folder below the checkout, such as ``data_path("fixtures", "golden")``.
+    """Return the path of a file or folder of the package's data, such as ``data_path("fixtures", "golden")``.
+
+    `fixtures` and `reports` lie at the top of a checkout, and in an installed wheel in ``harness/_data``.
 
     Raises:
-        HarnessError: It does not exist (the package was installed without its checkout).
+        HarnessError: There is no such file or folder.
     """
-    path = Path(__file__).resolve().parent.parent.joinpath(*parts)
+    base = ROOT if (ROOT / "fixtures").is_dir() else ROOT / "harness" / "_data"  # a checkout, or an unpacked sdist
+    path = base.joinpath(*parts)
     if not path.exists():
         raise HarnessError(
-            "no such file or folder", file=path, remedy="run from a checkout: git clone, then pip install -e ."
+            "no such file or folder",
+            file=path,
+            remedy="install the package again: pip install centernet-conformance, or pip install -e . in a checkout",
         )
     return path
 
 
 def cache_path() -> Path:
-    """Return the cache folder: $CENTERNET_CONFORMANCE_CACHE, or a folder in the user's own cache."""
+    """Return the cache folder: $CENTERNET_CONFORMANCE_CACHE, or one in the user's cache folder."""
     chosen = os.environ.get("CENTERNET_CONFORMANCE_CACHE")
     if chosen:
         return Path(chosen).absolute()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.plugin import selection
-from conformance.plugin.rooting import TAKE_PATHS, join_values
+from conformance.plugin.entry import TAKE_PATHS, join_values
 from conformance.support.suite import CHECKS, Suite
 
 REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {

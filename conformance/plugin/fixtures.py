@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from conformance.plugin.config import CONFIG
+from conformance.plugin.entry import is_own
 from conformance.plugin.recorder import Recorder
 from harness.run.session import Session
 
@@ -19,7 +20,9 @@ SESSION = pytest.StashKey[Session]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each device and batch size that were asked for."""
+    """Make one test of the suite for each device and batch size that were asked for."""
+    if not is_own(metafunc.definition.path):
+        return
     config = metafunc.config.stash[CONFIG]
     if "device_name" in metafunc.fixturenames:
         metafunc.parametrize("device_name", config.devices, scope="session")

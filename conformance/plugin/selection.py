@@ -1,12 +1,21 @@
-"""Which tests run: speed is not measured while other processes share the machine."""
+"""Selection of tests: by default, where processes share the machine, and without a checkout."""
 
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
 from conformance.plugin.config import CONFIG
+from conformance.plugin.entry import is_own
+from harness.errors import HarnessError
+from harness.paths import in_checkout
+
+BY_NAME_ONLY = {"catalogue", "toolchain", "simulator"}
+"""Markers of tests that are long, or want what few have: they run where ``-m`` says so."""
+GONE = {"numerics": "name the tests: pytest conformance/harness, or pytest --pyargs conformance.harness"}
+"""Markers of earlier versions, and what to do instead."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,18 +43,40 @@ def _take_cores(index: int, workers: int) -> None:
     os.sched_setaffinity(0, cores[start : start + share])
 
 
+def check_expression(config: pytest.Config) -> None:
+    """Check the markers that ``-m`` names.
+
+    Raises:
+        HarnessError: One of them is gone, and the user has none of that name.
+    """
+    declared = {line.partition(":")[0].partition("(")[0] for line in config.getini("markers")}
+    for name in set(re.findall(r"\w+", config.option.markexpr or "")) & (GONE.keys() - declared):
+        raise HarnessError("this marker is gone", field=f"-m {name}", remedy=GONE[name])
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the perf tests out under pytest-xdist."""
-    if not config.stash[CONFIG].workers:
-        return
-    perf = [item for item in items if item.get_closest_marker("perf")]
-    if perf:
-        config.hook.pytest_deselected(items=perf)
-        items[:] = [item for item in items if not item.get_closest_marker("perf")]
+    """Leave out tests of the suite that the run does not ask for or cannot have."""
+    left_out = set() if in_checkout() else {"checkout"}
+    if config.stash[CONFIG].workers:
+        left_out.add("perf")
+    # An empty argument can only be the value of -m: every test is asked for.
+    if not config.option.markexpr and "" not in config.invocation_params.args:
+        left_out |= BY_NAME_ONLY
+    selected: list[pytest.Item] = []
+    deselected: list[pytest.Item] = []
+    for item in items:
+        gone = is_own(item.path) and any(mark.name in left_out for mark in item.iter_markers())
+        (deselected if gone else selected).append(item)
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = selected
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say that the perf tests are left out."""
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which tests are left out, and why."""
+    lines = []
     if config.option.numprocesses:
-        return "perf tests: deselected under -n, run them alone with: pytest -m perf"
-    return None
+        lines.append("perf tests: deselected under -n, run them alone with: pytest -m perf")
+    if not in_checkout():
+        lines.append("tests of the repository itself: deselected, the suite is installed without its checkout")
+    return lines

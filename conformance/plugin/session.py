@@ -11,6 +11,7 @@ from conformance.plugin.config import CONFIG, asks_for_a_device, options_of
 from conformance.plugin.expectations import STALE_ENTRIES
 from conformance.plugin.fixtures import make_session, parameters_of
 from conformance.plugin.recorder import PROPERTY, StageFailure
+from conformance.plugin.selection import check_expression
 from harness.checks.verdict import EXIT_STATUS, Circumstances
 from harness.errors import HarnessError
 from harness.report.records import Document, Message, Reported, Stage, Trouble, pack, unpack
@@ -30,6 +31,7 @@ UNFINISHED = {
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; a wrong one ends the run with exit status 4, and a document that says so."""
     try:
+        check_expression(config)
         config.stash[CONFIG] = options_of(config)
     except HarnessError as error:
         _abort(config, error)
