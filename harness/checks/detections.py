@@ -47,25 +47,26 @@ class CloseCalls:
 def close_calls(card: ModelCard, hm: NDArray[np.floating], margins: Margins) -> CloseCalls:
     """Sort the cells of a heatmap by whether a detection there hangs on a close call.
 
-    A cell is surely a peak if its score tops all neighbours by more than the margin of an order and the threshold by
-    more than that of one score. It may be a peak if it lacks no more than these. A sure peak must be detected if
-    fewer than the top K of the cells that may be peaks can come before it. A possible peak may be detected if fewer
-    than the top K of the sure peaks surely come before it.
+    A cell is surely a peak if its value cannot fall below those of its neighbours, nor its score to the threshold. It
+    may be a peak if its score can come up to both. A sure peak must be detected if fewer than the top K of the cells
+    that may be peaks can come before it. A possible peak may be detected if fewer than the top K of the sure peaks
+    surely come before it.
 
     Args:
         card: The contract of the model.
         hm: (classes, h, w), finite, of the reference.
         margins: What the scores may differ by.
     """
-    scores = scores_of(card, np.ascontiguousarray(hm, np.float32))
-    beside = np.stack([cv2.dilate(plane, NEIGHBOURS) for plane in scores]).ravel().astype(np.float64)
-    flat = scores.ravel().astype(np.float64)
+    planes = np.ascontiguousarray(hm, np.float32)
+    values, around = planes.ravel(), np.stack([cv2.dilate(plane, NEIGHBOURS) for plane in planes]).ravel()
+    scores, scores_around = (scores_of(card, one).astype(np.float64) for one in (values, around))
     threshold, top_k, order = card.decode.score_threshold, card.decode.top_k, margins.order
-    may = np.flatnonzero((flat >= beside - order) & (flat > threshold - margins.score))
-    sure = may[(flat[may] > beside[may] + order) & (flat[may] > threshold + margins.score)]
-    rivals, best = np.sort(flat[may]), np.sort(flat[sure])
-    before = len(rivals) - np.searchsorted(rivals, flat[sure] - order) - 1
-    surely_before = len(best) - np.searchsorted(best, flat[may] + order, side="right")
+    may = np.flatnonzero((scores >= scores_around - order) & (scores > threshold - margins.score))
+    above = values[may].astype(np.float64) - around[may]
+    sure = may[(above >= 2 * margins.value) & (scores[may] > threshold + margins.score)]
+    rivals, best = np.sort(scores[may]), np.sort(scores[sure])
+    before = len(rivals) - np.searchsorted(rivals, scores[sure] - order) - 1
+    surely_before = len(best) - np.searchsorted(best, scores[may] + order, side="right")
     return CloseCalls(sure[before < top_k], may[surely_before < top_k])
 
 

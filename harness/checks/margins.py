@@ -6,8 +6,11 @@ One score
     ``slope x a[hm]``. The slope is 1 where the network gives probabilities. For logits it is the largest slope of
     the sigmoid, 1/4, which is attained at a score of 0.5.
 The order of two scores
-    Twice that: one may rise while the other falls. It decides which cell tops its neighbours and which peaks come
-    first. A score against the card's constant threshold hangs on the difference of one score alone.
+    Twice that: one may rise while the other falls. It decides which peaks come first, where rounding can also make
+    equal what was not. A score against the card's constant threshold hangs on the difference of one score alone.
+The order of two values of the heatmap
+    ``2 x a[hm]``, and nothing for rounding: no sigmoid falls where its argument rises, so that a cell whose value is
+    no lower than its neighbours' is a peak of every port.
 A corner of a box
     ``stride x a[reg] + unit x a[wh] / 2`` for ``wh+reg``, since a corner lies half a side from the centre, and
     ``stride x a[reg] + unit x a[wh]`` for ``ltrb``, where each side has a distance of its own, in pixels of the
@@ -45,10 +48,12 @@ class Margins:
     """Largest differences of right detections.
 
     Attributes:
+        value: Of one value of the heatmap, before any sigmoid.
         score: Of one score.
         corner: Of x or y of one corner, in pixels of the network input (`of_heads`) or of the image (`of_rows`).
     """
 
+    value: float
     score: float
     corner: float
 
@@ -66,7 +71,7 @@ class Margins:
             allowed: Largest absolute difference by head.
         """
         score, corner = _propagated(card, allowed)
-        return cls(score + SCORE_ROUNDED, corner + CORNER_ROUNDED)
+        return cls(allowed.get("hm", 0.0), score + SCORE_ROUNDED, corner + CORNER_ROUNDED)
 
     @classmethod
     def of_rows(cls, card: ModelCard, allowed: Mapping[str, float], placement: Placement) -> Self:
@@ -79,7 +84,7 @@ class Margins:
         """
         score, corner = _propagated(card, allowed)
         factor = float(min(abs(placement.forward[0, 0]), abs(placement.forward[1, 1])))
-        return cls(score + SCORE_ALLOWED, corner / factor + BOX_ALLOWED)
+        return cls(allowed.get("hm", 0.0), score + SCORE_ALLOWED, corner / factor + BOX_ALLOWED)
 
 
 def _propagated(card: ModelCard, allowed: Mapping[str, float]) -> tuple[float, float]:
