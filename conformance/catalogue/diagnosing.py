@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from conformance.catalogue.cases import Case, make_images, rows_of_port
+from harness.cards.schema import read_toml
 from harness.centernet.preprocess import place
 from harness.checks.margins import Margins
-from harness.faults import CATALOGUE, AnyFault, PortSpec, compatible
+from harness.faults import CATALOGUE, AnyFault, PortSpec
 from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence
 from harness.faults.diagnosis.explanation import Explanation
 from harness.faults.diagnosis.predict import Chain
@@ -22,6 +21,7 @@ from harness.faults.stages.results import Rows
 from harness.run.reference import Reference
 
 BATCH = 4
+PAIRS = Path(__file__).parent / "pairs.toml"
 SHOWING = 1.0
 """Mean deviation, in units of what may differ, below which a port of its precision hardly shows a mistake."""
 
@@ -92,10 +92,10 @@ class PortDiagnosis:
         """List the faults that show in heads or results of this model."""
         return [f for f in CATALOGUE if f.stage not in ("evaluate", "speed") and f.applies(self.setting)]
 
-    def pairs(self, count: int, seed: int) -> list[tuple[AnyFault, AnyFault]]:
-        """Draw compatible pairs at random; a new fault in the catalogue leaves the others in their order."""
-        found = [pair for pair in itertools.combinations(self.faults(), 2) if compatible(pair)]
-        return sorted(found, key=lambda pair: sha256(f"{seed} {pair[0].id} {pair[1].id}".encode()).digest())[:count]
+    def pairs(self) -> list[tuple[AnyFault, AnyFault]]:
+        """Read the pairs of faults that were drawn for this precision."""
+        known = {fault.id: fault for fault in CATALOGUE}
+        return [(known[one], known[other]) for one, other in read_toml(PAIRS)[self.precision]]
 
 
 def named(found: Sequence[Explanation]) -> list[frozenset[str]]:
