@@ -14,6 +14,8 @@ from harness.cli import app
 from harness.devices.registry import METHODS
 from harness.report.measured import check_measured
 
+pytestmark = pytest.mark.checkout
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = sorted(
     path
