@@ -134,6 +134,6 @@ def test_accuracy_run_spends_its_time_in_the_device(
     if reason is not None:
         recorder.not_applicable("pipeline", reason)
         return
-    artifact, some = session.artifact(device_name, batch_size), session.first_images(24)
+    artifact, some = session.artifact(device_name, batch_size), session.dataset.first(24)
     shares = [detect(device, artifact, session.card, some, batch_size)[1].device_share for _ in range(3)]
     recorder.stage("pipeline", [judge_device_share(shares, len(some))])

@@ -50,6 +50,7 @@ def make_session(config: pytest.Config) -> Session:
     """The session of this process, made on the first call."""
     if SESSION not in config.stash:
         config.stash[SESSION] = Session(config.stash[CONFIG], _shared(config), lambda text: _say(config, text))
+        config.add_cleanup(config.stash[SESSION].close)
     return config.stash[SESSION]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -56,7 +57,7 @@ def diagnose(
     if image is not None and image not in images.image_ids:
         raise HarnessError(f"no image has the id {image}", field="--image", remedy=f"such as {images.image_ids[0]}")
     pixels, _ = preprocess(card, images.read_image(images.image_ids[0] if image is None else image))
-    with TemporaryDirectory() as folder, deviations_end_with_1(), signs_of_life():
+    with TemporaryDirectory() as folder, deviations_end_with_1(), signs_of_life(), closing(runner):
         port = LayerSearch(subject, runner, precision, pixels, Path(folder))
         located, runs = port.locate(whole=with_model)
         where = f"{device} ({runner.card.execution}), {precision}"

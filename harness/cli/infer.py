@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -49,6 +50,7 @@ def infer(
         TemporaryDirectory() as folder,
         deviations_end_with_1(),
         signs_of_life(),
+        closing(runner),
         progress(f"running on {device}") as report,
     ):
         calibration = Calibration(card, chosen_dataset(coco), calibration_images) if precision == "int8" else None

@@ -144,6 +144,9 @@ class PortDevice:
         inputs = (TensorSpec(card.input.name, (None, None, None, None), card.input.dtype),)
         return Artifact((runner, card), inputs, output_specs(card, None), None)
 
+    def close(self) -> None:
+        """Do nothing: a network holds nothing open."""
+
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch; stale samples are those of the call before."""
         payload: Any = artifact.payload

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,8 +64,8 @@ class Interrupted(KeyboardInterrupt):
 
 def run_check(options: CheckOptions, say: Callable[[str], None], progress: ShowProgress | None) -> Document:
     """Run the check that `harness.run.check` describes."""
-    with TemporaryDirectory(prefix="centernet-conformance-") as folder:
-        session = Session(options, Path(folder), say, progress)
+    with TemporaryDirectory(prefix="centernet-conformance-") as folder, ExitStack() as ending:
+        session = ending.enter_context(closing(Session(options, Path(folder), say, progress)))
         try:
             prepare(session)
         except HarnessError as error:

@@ -21,7 +21,7 @@ from harness.data.calibration import Calibration
 from harness.data.dataset import Dataset
 from harness.data.detections import Results, load_results, save_results
 from harness.devices.artifact import Artifact
-from harness.devices.base import Device
+from harness.devices.base import Device, close_devices
 from harness.devices.outputs import OutputsDevice
 from harness.devices.registry import create_device
 from harness.errors import HarnessError
@@ -112,9 +112,9 @@ class Session:
         """The images."""
         return load_images(self.options.coco, self.options.limit)
 
-    def first_images(self, count: int) -> Dataset:
-        """The first `count` images of the data set."""
-        return self.dataset.first(count)
+    def close(self) -> None:
+        """Release everything that the devices hold."""
+        close_devices(self._devices.values())
 
     @cached_property
     def data(self) -> Data:
