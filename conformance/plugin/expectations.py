@@ -1,7 +1,5 @@
 """Holds what tests do to the expectations of their device, see `harness.checks.expectations`."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -13,14 +11,7 @@ from conformance.plugin.config import CONFIG
 from conformance.plugin.fixtures import make_session, parameters_of
 from conformance.plugin.recorder import PROPERTY, StageFailure
 from harness.cards.expectations import Expectation
-from harness.checks.expectations import (
-    CONVERSION,
-    contradiction,
-    entry_for,
-    excused,
-    excused_conversion,
-    stale_entries,
-)
+from harness.checks.expectations import CONVERSION, contradiction, entry_for, excused, excused_conversion, stale_entries
 from harness.errors import HarnessError
 from harness.report.records import Reported, Stage, pack, unpack
 
