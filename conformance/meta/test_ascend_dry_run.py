@@ -24,10 +24,7 @@ from harness.devices.registry import create_device
 from harness.exchange.output_folder import detect_outputs, open_outputs
 from harness.run.pipeline import detect
 
-STEMS = [
-    "000000000139", "000000000176", "000000000213", "000000000250", "000000000287", "000000000324", "000000000361",
-    "000000000398", "000000000435", "000000000472", "000000000509",
-]  # fmt: skip
+STEMS = [f"{image_id:012}" for image_id in range(139, 510, 37)]
 INPUT_BYTES, HM_BYTES, BOX_BYTES = 49152, 81920, 2048
 """3 x 64 x 64, 80 x 16 x 16 and 2 x 16 x 16 values of float32."""
 ONE_BY_ONE, BY_FOUR = "tiny-310p3-bs1", "tiny-310p3-bs4"

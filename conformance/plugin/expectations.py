@@ -103,7 +103,7 @@ class ForXdist:
     """Brings what pytest-xdist's processes found to the controller."""
 
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ANN401 - pytest-xdist has no types
-        """Called by pytest-xdist when a process has ended."""
+        """Take what a process found when it has ended; pytest-xdist calls this."""
         del error
         node.config.stash[STALE_ENTRIES] = node.workeroutput.get(STALE, []) if hasattr(node, "workeroutput") else []
 

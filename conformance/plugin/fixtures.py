@@ -1,7 +1,5 @@
 """Fixtures of the device tests, and their parameters."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -67,7 +65,7 @@ class ForXdist:
     """Tells pytest-xdist's processes where the shared folder is."""
 
     def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
-        """Called by pytest-xdist for each process before it starts."""
+        """Tell a process before it starts; pytest-xdist calls this."""
         node.workerinput["shared"] = str(make_session(node.config).shared)
 
 
@@ -89,7 +87,7 @@ class SignsOfLife(logging.Handler):
         self.config = config
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging."""
+        """Show one of them; logging calls this."""
         _say(self.config, record.getMessage())
 
 
