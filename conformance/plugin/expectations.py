@@ -99,16 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[STALE_ENTRIES] = stale
 
 
-class ForXdist:
-    """Brings what pytest-xdist's processes found to the controller."""
-
-    def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ANN401 - pytest-xdist has no types
-        """Take what a process found when it has ended; pytest-xdist calls this."""
-        del error
-        node.config.stash[STALE_ENTRIES] = node.workeroutput.get(STALE, []) if hasattr(node, "workeroutput") else []
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register with pytest-xdist where it is in use."""
-    if config.option.numprocesses:
-        config.pluginmanager.register(ForXdist())
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
+    """Take the entries that a process of pytest-xdist found, when it has ended."""
+    node.config.stash[STALE_ENTRIES] = node.workeroutput.get(STALE, []) if hasattr(node, "workeroutput") else []
