@@ -1,1 +1,1 @@
-"""What the suite catches: every known mistake, made by ports, must be found and named."""
+"""Tests of what the suite catches: every known mistake, made by ports, must be found and named."""

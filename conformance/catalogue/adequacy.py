@@ -1,7 +1,5 @@
 """Judges faulty ports as the suite judges devices and files, and says in which stages they are found wrong."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -113,13 +111,8 @@ class Adequacy:
         write_inputs_folder(folder / "inputs", stems.values(), (array for array, _ in port.inputs(images)))
         write_heads_folder(folder / "heads", stems.values(), port.heads(images))
         rows = rows_of_port(port, dataset)
-        files = PortFiles(
-            folder / "inputs",
-            folder / "heads",
-            rows,
-            evaluate_as(spec.evaluate, dataset.instances, rows) if _known(rows, dataset) else None,
-            claim(example_log(), spec.speed),
-        )
+        metrics = evaluate_as(spec.evaluate, dataset.instances, rows) if _known(rows, dataset) else None
+        files = PortFiles(folder / "inputs", folder / "heads", rows, metrics, claim(example_log(), spec.speed))
         judged = judge_files(self.reference, dataset, files)
         failed = {stage for stage, found in judged.items() if any(one.problem for one in found)}
         return Found(frozenset(failed), frozenset(judged.keys() - failed))
@@ -144,14 +137,14 @@ def example_log() -> SpeedLog:
 
 
 def invisible(suite: Adequacy, fault: AnyFault, params: Params) -> bool:
-    """Whether a port with this mistake gives, on these images, to the bit what a right one gives."""
+    """Tell whether a port with this mistake gives, on these images, to the bit what a right one gives."""
     right, wrong = (suite.case.port(spec) for spec in (PortSpec(), fault.apply(PortSpec(), params)))
     dataset = suite.dataset
     images = [dataset.read_image(image_id) for image_id in dataset.image_ids]
     if fault.stage == "preprocess":
         pairs = zip(right.inputs(images), wrong.inputs(images), strict=True)
         return all(np.array_equal(a, b) for (a, _), (b, _) in pairs)
-    if fault.stage in ("network", "heads", "numeric", "batch"):
+    if fault.stage in DEVICE_STAGES:
         heads = zip(right.heads(images), wrong.heads(images), strict=True)
         return all(np.array_equal(a[name], b[name]) for a, b in heads for name in a)
     if fault.stage in ("decode", "results"):
@@ -159,9 +152,5 @@ def invisible(suite: Adequacy, fault: AnyFault, params: Params) -> bool:
     if fault.stage == "speed":
         return claim(example_log(), wrong.spec.speed) == claim(example_log(), SpeedSpec())
     rows = rows_of_port(right, dataset)
-    return evaluate_as(wrong.spec.evaluate, dataset.instances, rows) == evaluate_as(
-        EvaluateSpec(), dataset.instances, rows
-    )
-
-
-__all__ = ["BATCHES", "FOUND_IN", "Adequacy", "Found", "example_log", "invisible"]
+    wanted = evaluate_as(EvaluateSpec(), dataset.instances, rows)
+    return evaluate_as(wrong.spec.evaluate, dataset.instances, rows) == wanted

@@ -1,7 +1,5 @@
 """Ports spoilt by hand: edited weights, ONNX files, arrays and results, without the catalogue's code."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +53,6 @@ def _pixels(edit: Callable[[PortDiagnosis, UInt8], NDArray[Any]]) -> Edit:
     """Edit the pixels; the network input is (64, 96, 3) float64."""
 
     def made(ports: PortDiagnosis, folder: Path) -> Evidence:
-        del folder
         arrays = [np.ascontiguousarray(edit(ports, i).transpose(2, 0, 1), dtype=np.float32) for i in ports.images]
         return ports.of_heads(_run(ports, arrays))
 
@@ -109,11 +106,9 @@ def _rows(edit: Callable[[dict[str, Any]], None]) -> Edit:
     """Edit each row of the right results file."""
 
     def made(ports: PortDiagnosis, folder: Path) -> Evidence:
-        del folder
         results, card = Results(), ports.case.card
-        for image_id, heads, image in zip(
-            ports.dataset.image_ids, _run(ports, _inputs(ports)), ports.images, strict=True
-        ):
+        of_images = zip(ports.dataset.image_ids, _run(ports, _inputs(ports)), ports.images, strict=True)
+        for image_id, heads, image in of_images:
             found = decode(card, heads)[0]
             results.add(image_id, to_image_space(card, found, place(card, (image.shape[1], image.shape[0]))))
         rows = to_coco_json(results, card.category_ids)

@@ -1,8 +1,7 @@
 """Narrow networks, small images and their truth, on which every known mistake shows."""
 
-from __future__ import annotations
-
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -136,20 +135,16 @@ def annotate(root: Path, rows: Rows) -> Dataset:
     file = root / "annotations" / "instances_val2017.json"
     content = json.loads(file.read_text())
     annotations: list[dict[str, Any]] = []
-    by_image: dict[int, int] = {}
+    by_image = Counter[int]()
     for row in rows:
-        by_image[row["image_id"]] = by_image.get(row["image_id"], 0) + 1
+        by_image[row["image_id"]] += 1
         place = by_image[row["image_id"]]
         if place > 30 or place % 3 == 0:
             continue
         x, y, width, height = row["bbox"]
         box = [x + 0.05 * width * (place % 4), y, 1.5 * max(width, 1.0), max(height, 1.0)]
-        annotations.append(
-            {
-                "id": len(annotations) + 1, "image_id": row["image_id"], "category_id": row["category_id"],
-                "bbox": box, "area": 0.6 * box[2] * box[3], "iscrowd": int(place % 7 == 1),
-            }
-        )  # fmt: skip
+        entry = {"id": len(annotations) + 1, "image_id": row["image_id"], "category_id": row["category_id"]}
+        annotations.append({**entry, "bbox": box, "area": 0.6 * box[2] * box[3], "iscrowd": int(place % 7 == 1)})
     last = {"id": len(annotations) + 1, "image_id": len(content["images"]), "category_id": 1}
     annotations.append({**last, "bbox": [5, 5, 20, 20], "area": 300, "iscrowd": 0})
     _write(root, {**content, "annotations": annotations})

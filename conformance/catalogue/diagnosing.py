@@ -1,7 +1,5 @@
 """Diagnosis of ports as the suite makes it where heads or detections deviate."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +63,7 @@ class PortDiagnosis:
         return HeadsEvidence(list(heads), self.allowed)
 
     def of_rows(self, rows: Rows) -> Evidence:
-        """A results file that any program wrote."""
+        """Take a results file that any program wrote."""
         card, sizes = self.case.card, [self.dataset.size(image_id) for image_id in self.dataset.image_ids]
         of_image = [Margins.of_rows(card, a, place(card, s)) for a, s in zip(self.allowed, sizes, strict=True)]
         by_image = [[row for row in rows if row["image_id"] == image_id] for image_id in self.dataset.image_ids]
@@ -73,8 +71,8 @@ class PortDiagnosis:
 
     def search(self, evidence: Evidence, without: Sequence[AnyFault] = ()) -> Search:
         """Make a search over the catalogue."""
-        chain = Chain(self.case.card, TorchRunner(self.case.card, self.case.module), self.images,
-                      self.dataset.image_ids, BATCH)  # fmt: skip
+        card, runner = self.case.card, TorchRunner(self.case.card, self.case.module)
+        chain = Chain(card, runner, self.images, self.dataset.image_ids, BATCH)
         known = [fault for fault in CATALOGUE if fault not in without]
         return Search(chain, evidence, self.setting, known)
 

@@ -1,7 +1,5 @@
 """Score of the catalogue, collected from all processes and printed at the end of the run."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections import defaultdict
@@ -54,9 +52,8 @@ def _adequacy(entries: list[Entry]) -> Table:
 
 
 def _alarms(entries: list[Entry]) -> list[str]:
-    if not entries:
-        return []
-    return [f"right ports: {sum(e['alarm'] for e in entries)} false alarms in {len(entries)}"]
+    alarms = sum(entry["alarm"] for entry in entries)
+    return [f"right ports: {alarms} false alarms in {len(entries)}"] if entries else []
 
 
 def _diagnosis(kinds: dict[str, list[Entry]]) -> list[str]:
@@ -74,8 +71,8 @@ def _diagnosis(kinds: dict[str, list[Entry]]) -> list[str]:
     answers = [e for kind in titles for e in kinds[kind] if e.get("confidence", 0) >= 0.9]
     if answers:
         right = sum(bool(e["true_answer"]) for e in answers)
-        share = right / len(answers)
-        lines.append(f"of {len(answers)} answers given at a confidence of 0.9 or more, {right} are right ({share:.1%})")
+        said = f"of {len(answers)} answers given at a confidence of 0.9 or more, {right} are right"
+        lines.append(f"{said} ({right / len(answers):.1%})")
     return lines
 
 

@@ -1,7 +1,5 @@
 """Every known mistake is caught in the stage where it was made."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Callable
@@ -99,10 +97,7 @@ def test_a_fault_upstream_is_not_blamed_on_what_follows(suites: Suites, fault_id
 @pytest.mark.parametrize("name", cases())
 def test_right_ports_are_not_accused(suites: Suites, tmp_path: Path, name: str, record_property: Note) -> None:
     suite, of_half = suites[name], Adequacy(cases()[name], tmp_path, "fp16")
-    for verdict in (
-        suite.judge_port(PortSpec()),
-        of_half.judge_port(PortSpec(), half=True),
-        suite.judge_files(PortSpec()),
-    ):
+    devices = [suite.judge_port(PortSpec()), of_half.judge_port(PortSpec(), half=True)]
+    for verdict in (*devices, suite.judge_files(PortSpec())):
         record_property(KEY, json.dumps({"kind": "right", "alarm": bool(verdict.failed)}))
         assert not verdict.failed

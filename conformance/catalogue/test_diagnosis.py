@@ -1,7 +1,5 @@
 """The diagnosis names the mistake that was made, and none if it is not in the catalogue."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -45,7 +43,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> PortDiagnosis:
 def test_a_mistake_is_named(official: PortDiagnosis, fault_id: str) -> None:
     [first, *_] = official.explain(official.evidence(BY_ID[fault_id].apply(PortSpec())))
     assert [fault.id for fault in first.faults] == [fault_id]
-    assert first.confidence >= 0.9
+    assert first.confidence >= SURE
     assert first.residual < 1e-3
 
 

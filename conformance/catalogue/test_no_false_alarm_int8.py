@@ -1,7 +1,5 @@
 """A correct port at int8 is not said to deviate: 20 sets of weights and of images, judged by AP as the suite does."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -29,15 +27,13 @@ from harness.run.subject import load_subject
 
 pytestmark = pytest.mark.catalogue
 
-SIDE = 256
-IMAGES = 16
-CALIBRATION = 4
+SIDE, IMAGES, CALIBRATION = 256, 16, 4
 SPREAD = 0.002
-"""Of the weights about the trained ones, in shares of each."""
+"""Spread of the weights about the trained ones, as a share of each."""
 
 
 def card() -> ModelCard:
-    """That of the embedded network, at a quarter of the area."""
+    """Make the card of the embedded network at a quarter of the area."""
     own = load_model_card("embedded")
     return own.model_copy(update={"input": own.input.model_copy(update={"height": SIDE, "width": SIDE})})
 

@@ -1,7 +1,5 @@
 """A dry run over three hosts without the chip, by stand-ins for Ascend's tools: the AP arrives unchanged."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -26,10 +24,7 @@ from harness.devices.registry import create_device
 from harness.exchange.output_folder import detect_outputs, open_outputs
 from harness.run.pipeline import detect
 
-STEMS = [
-    "000000000139", "000000000176", "000000000213", "000000000250", "000000000287", "000000000324", "000000000361",
-    "000000000398", "000000000435", "000000000472", "000000000509",
-]  # fmt: skip
+STEMS = [f"{image_id:012}" for image_id in range(139, 510, 37)]
 INPUT_BYTES, HM_BYTES, BOX_BYTES = 49152, 81920, 2048
 """3 x 64 x 64, 80 x 16 x 16 and 2 x 16 x 16 values of float32."""
 ONE_BY_ONE, BY_FOUR = "tiny-310p3-bs1", "tiny-310p3-bs4"
@@ -37,7 +32,7 @@ ONE_BY_ONE, BY_FOUR = "tiny-310p3-bs1", "tiny-310p3-bs4"
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """Where the hosts' folders are.
+    """Folders of the hosts.
 
     Attributes:
         tiny: Model and data.
@@ -61,11 +56,9 @@ class DryRun:
 
     def on_npu(self, folder: Path, command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a line of a README in a folder of the host with the chip."""
-        environment = {**self.environment, **variables}
+        own = {**self.environment, **variables}
         words = [sys.executable if word == "python3" else word for word in shlex.split(command)]
-        return subprocess.run(
-            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        return subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +77,14 @@ def dry_run(tiny: TinySetup, tmp_path_factory: pytest.TempPathFactory) -> DryRun
 
 
 def readme_commands(folder: Path) -> list[str]:
-    """What the README of a carried folder says to run there, without what sets the vendor's environment."""
+    """Commands that the README of a carried folder gives, without those that set the vendor's environment."""
     lines = (folder / "README.md").read_text().splitlines()
     return [line.strip() for line in lines if re.match(r"    (sh|python3) ", line)]
 
 
 @pytest.fixture(scope="module")
 def returned(dry_run: DryRun) -> Path:
-    """What came back after the commands of both READMEs were run; the om of batch size 4 has the chip's arithmetic."""
+    """Run the commands of both READMEs; the om of batch size 4 has the chip's arithmetic."""
     for size, emulates in ((1, {}), (4, {stand_in_cann.EMULATED: "1"})):
         for command in readme_commands(dry_run.npu / f"bs{size}"):
             ended = dry_run.on_npu(dry_run.npu / f"bs{size}", command, **emulates)
@@ -122,9 +115,8 @@ def test_folder_to_carry_holds_model_command_and_instructions(dry_run: DryRun) -
     folder = dry_run.npu / "bs4"
     files = {f"{BY_FOUR}.onnx", "README.md", "card.toml", "convert.sh"}
     assert {path.name for path in folder.iterdir()} >= files | {"manifest.json"}
-    nodes = [
-        node.name for node in onnx.load(folder / f"{BY_FOUR}.onnx").graph.node if set(node.output) & {"hm", "wh", "reg"}
-    ]
+    graph = onnx.load(folder / f"{BY_FOUR}.onnx").graph
+    nodes = [node.name for node in graph.node if set(node.output) & {"hm", "wh", "reg"}]
     command = (
         f"atc --framework=5 --model={BY_FOUR}.onnx --output={BY_FOUR} --input_format=NCHW "
         f"--input_shape=input:4,3,64,64 '--out_nodes={':0;'.join(nodes)}:0' --log=info --soc_version=Ascend310P3"

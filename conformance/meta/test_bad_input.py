@@ -1,7 +1,5 @@
 """Whatever a user gives that is damaged, missing or of something else is named: file, field, cause and remedy."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -117,13 +115,8 @@ def missing_images(tiny: TinySetup, folder: Path) -> Made:
     gone = sorted((root / "val2017").iterdir())[3:]
     for image in gone:
         image.unlink()
-    shown = ", ".join(image.name for image in gone[:5])
-    return (
-        f"--coco={root}",
-        root / "val2017",
-        f"8 of 11 images are not there: {shown}, ...",
-        "or give --limit to use fewer",
-    )
+    said = f"8 of 11 images are not there: {', '.join(image.name for image in gone[:5])}, ..."
+    return f"--coco={root}", root / "val2017", said, "or give --limit to use fewer"
 
 
 def results_folder_that_is_a_file(tiny: TinySetup, folder: Path) -> Made:
@@ -178,10 +171,8 @@ def test_truncated_image_is_named_and_is_no_deviation(suite: Suite, tiny: TinySe
     annotations.write_text(json.dumps(text))
     ended = suite.run("--device=right", f"--coco={root}", "--batch-sizes=4", *CHECKS)
     assert (ended.status, ended.result.verdict, ended.run_of("right").verdict) == (4, "error", "error")
-    size = len(encoded) // 2
-    assert ended.result.problems == (
-        f"{bad}: not a whole image ({size} bytes)\n  remedy: download it again, or restore the file",
-    )
+    said = f"not a whole image ({len(encoded) // 2} bytes)\n  remedy: download it again, or restore the file"
+    assert ended.result.problems == (f"{bad}: {said}",)
     assert not any(word in ended.output for word in ("Traceback", "INTERNALERROR"))
     assert set(ended.outcomes("right", 4).values()) == {"passed"}
 
@@ -210,10 +201,7 @@ def test_card_without_network_needs_an_onnx(suite: Suite, tiny: TinySetup, tmp_p
     options = ["-p", "no:cacheprovider", f"--model={card}", f"--coco={tiny.coco}", "--device=right"]
     for given, said in (
         ([], "model 'tiny' ships without weights"),
-        (
-            [f"--weights={tiny.weights}"],
-            "model 'tiny' has no [network] that weights could be loaded into",
-        ),
+        ([f"--weights={tiny.weights}"], "model 'tiny' has no [network] that weights could be loaded into"),
     ):
         ended = suite.run(*given, *CHECKS, options=options)
         assert ended.status == 4

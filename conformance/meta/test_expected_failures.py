@@ -1,7 +1,5 @@
 """An expectation excuses exactly what it states: its truth table, row by row."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from harness.cards.expectations import load_expectations
 from harness.errors import HarnessError
 
 ONLY_HEADS = "conformance/device/test_heads.py::test_device_heads_equal_reference"
+ONE = ENTRY.format(test=HEADS, stage="heads", until=NEVER)
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +32,8 @@ def test_known_failure_in_the_stated_stage_is_no_failure(suite: Suite) -> None:
     assert (ended.status, ended.result.verdict, ended.result.problems) == (0, "conforms", ())
     for size in (1, 4):
         outcomes = ended.outcomes("excused", size)
-        assert {stage for stage, outcome in outcomes.items() if outcome == "expected-failure"} == {
-            "heads",
-            "detections",
-            "accuracy",
-        }
+        expected = {stage for stage, outcome in outcomes.items() if outcome == "expected-failure"}
+        assert expected == {"heads", "detections", "accuracy"}
         assert "failed" not in outcomes.values()
         assert ended.stage("excused", "heads", size).detail == "the vendor's compiler exchanges width and height"
     assert "6 xfailed" in ended.output
@@ -104,18 +100,16 @@ def test_part_of_a_module_calls_no_entry_stale(suite: Suite) -> None:
     ],
 )
 def test_wrong_entry_is_named(tmp_path: Path, change: tuple[str, str], field: str, remedy: str) -> None:
-    entry = ENTRY.format(test=HEADS, stage="heads", until=NEVER)
     file = tmp_path / "chip.expectations.toml"
-    file.write_text(entry + entry.replace(*change))
+    file.write_text(ONE + ONE.replace(*change))
     with pytest.raises(HarnessError) as caught:
         load_expectations(tmp_path / "chip.toml")
     assert (caught.value.file, caught.value.field, caught.value.remedy) == (str(file), field, remedy)
 
 
 def test_entries_know_their_lines(tmp_path: Path) -> None:
-    entry = ENTRY.format(test=HEADS, stage="heads", until=NEVER)
     file = tmp_path / "chip.expectations.toml"
-    file.write_text(f"# [[expectation]]\n\n{entry}   {entry}")
+    file.write_text(f"# [[expectation]]\n\n{ONE}   {ONE}")
     entries = load_expectations(tmp_path / "chip.toml")
     lines = file.read_text().splitlines()
     assert [lines[entry.line - 1].strip() for entry in entries] == ["[[expectation]]"] * 2

@@ -1,7 +1,5 @@
 """Installed beside the tests of others, the suite's plug-in changes nothing for them."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -135,13 +133,13 @@ def test_existing_path_after_an_option_is_no_place_of_tests(suite: Suite, tmp_pa
     data = tmp_path / "my data"
     data.mkdir()
     (data / "pytest.ini").write_text("[pytest]\naddopts = -k nothing\n")
-    values = {"--coco": suite.world.coco, "--weights": suite.world.weights, "--results": data / "results.json"}
+    values = {"--coco": suite.tiny.coco, "--weights": suite.tiny.weights, "--results": data / "results.json"}
     data.joinpath("results.json").write_text("")
     apart = [part for name, value in values.items() for part in (name, str(value))]
     tests = ["--pyargs", "conformance.device"] if where == "elsewhere" else [CHECKS[0]]
     lines = []
     for options in (apart, [f"{name}={value}" for name, value in values.items()]):
-        ended = suite.run("--collect-only", *tests, f"--model={suite.world.card}", options=options)
+        ended = suite.run("--collect-only", *tests, f"--model={suite.tiny.card}", options=options)
         assert ended.status == 0, ended.output
         lines.append(re.findall(r"rootdir: .*|configfile: .*|collected \d+ .*", ended.output))
     assert lines[0] == lines[1]
@@ -162,9 +160,8 @@ def test_only_tests_of_the_suite_are_left_out(
     options: dict[str, Any], left_out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def item(path: Path, mark: str) -> pytest.Item:
-        return cast(
-            pytest.Item, SimpleNamespace(path=path, name=mark, iter_markers=lambda: [getattr(pytest.mark, mark)])
-        )
+        made = SimpleNamespace(path=path, name=mark, iter_markers=lambda: [getattr(pytest.mark, mark)])
+        return cast(pytest.Item, made)
 
     gone: list[pytest.Item] = []
     config = SimpleNamespace(

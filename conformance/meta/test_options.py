@@ -1,7 +1,5 @@
 """A request that cannot be met ends with status 4, a message that helps, and a document that says so."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -23,10 +21,7 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "misspelt device": (["--device=onxruntime"], ["did you mean 'onnxruntime'?"]),
     "device twice": (["--device=right,right"], ["--device: 'right,right' is no list of different device names"]),
-    "absent device": (
-        ["--device=right,absent"],
-        ["--device absent: no chip answers on the bus", "remedy: seat the card"],
-    ),
+    "absent": (["--device=right,absent"], ["--device absent: no chip answers on the bus", "remedy: seat the card"]),
     "chip without its toolkit": (
         ["--device=ascend310p"],
         ["device 'ascend310p' cannot run here", "no atc on the PATH", "ASCEND_TOOLKIT_HOME is not set", ":emulated"],

@@ -1,7 +1,5 @@
 """Declares the options of the suite, and converts them once into `CheckOptions`."""
 
-from __future__ import annotations
-
 import os
 
 import pytest
@@ -25,9 +23,8 @@ def options_of(config: pytest.Config) -> CheckOptions:
     """
     option = config.option
     if option.numprocesses and (option.markexpr or "").strip() == "perf":
-        raise HarnessError(
-            "processes that share the machine spoil each other's times", field="-m perf -n", remedy="leave -n out"
-        )
+        cause = "processes that share the machine spoil each other's times"
+        raise HarnessError(cause, field="-m perf -n", remedy="leave -n out")
     return parse_options(
         device=option.device,
         model=option.model,
@@ -39,40 +36,27 @@ def options_of(config: pytest.Config) -> CheckOptions:
 
 
 def asks_for_a_device(config: pytest.Config) -> bool:
-    """Whether anything about a device was asked for on the command line."""
+    """Tell whether anything about a device was asked for on the command line."""
     asked = {"device": DEFAULT_DEVICE, "model": DEFAULT_MODEL} | dict.fromkeys(OPTIONAL)
     return any(getattr(config.option, name) != default for name, default in asked.items())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of the suite."""
-    group = parser.getgroup("centernet", "CenterNet conformance")
-    add = group.addoption
-    add(
-        "--device",
-        default=DEFAULT_DEVICE,
-        metavar="NAME[,NAME]",
-        help=f"devices to check (known: {', '.join(device_names())}; default: %(default)s)",
-    )
-    add(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="CARD",
-        help=f"model card: a .toml, or one of {', '.join(model_card_names())} (default: %(default)s)",
-    )
+    add = parser.getgroup("centernet", "CenterNet conformance").addoption
+    devices, models = ", ".join(device_names()), ", ".join(model_card_names())
+    text = f"devices to check (known: {devices}; default: %(default)s)"
+    add("--device", default=DEFAULT_DEVICE, metavar="NAME[,NAME]", help=text)
+    text = f"model card: a .toml, or one of {models} (default: %(default)s)"
+    add("--model", default=DEFAULT_MODEL, metavar="CARD", help=text)
     add("--weights", metavar="FILE", help="PyTorch weights (.pth) of the card's network")
     add("--onnx", metavar="FILE", help="an ONNX of the model, run as it is instead of an export")
     add("--coco", metavar="ROOT", help="data set: ROOT/annotations/instances_val2017.json and ROOT/val2017/")
     add("--limit", type=int, metavar="N", help="only the first N images")
     add("--batch-sizes", metavar="N[,N]", help="batch sizes to check, each with its AP (default: the card's)")
     add("--precision", metavar="NAME", help="precision to run at (default: the first on the device's card)")
-    add(
-        "--calibration-images",
-        type=int,
-        default=DEFAULT_IMAGES,
-        metavar="N",
-        help="images that int8 takes its ranges from, spread over the data set (default: %(default)s)",
-    )
+    text = "images that int8 takes its ranges from, spread over the data set (default: %(default)s)"
+    add("--calibration-images", type=int, default=DEFAULT_IMAGES, metavar="N", help=text)
     add("--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run")
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")

@@ -4,8 +4,6 @@ Every pytest in an environment where this package is installed loads this module
 suite's tests, it declares no option, no marker and no hook, and imports nothing but pytest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -55,7 +53,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file or folder is the package of the suite's tests or lies in it."""
+    """Tell whether a file or folder is the package of the suite's tests or lies in it."""
     path = path.resolve()
     return path == PACKAGE or PACKAGE in path.parents
 
@@ -104,7 +102,7 @@ def _holds_suite_by_default(config: pytest.Config) -> bool:
 
 
 def _holds_suite(path: Path) -> bool:
-    """Whether pytest finds tests of the suite below `path`: it does not look into virtual environments."""
+    """Tell whether pytest finds tests of the suite below `path`: it does not look into virtual environments."""
     path = path.resolve()
     below = PACKAGE.parts[len(path.parts) :] if path in PACKAGE.parents else ()
     return is_own(path) or (bool(below) and INSTALLED.isdisjoint(below))

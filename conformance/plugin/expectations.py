@@ -1,7 +1,5 @@
 """Holds what tests do to the expectations of their device, see `harness.checks.expectations`."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -13,14 +11,7 @@ from conformance.plugin.config import CONFIG
 from conformance.plugin.fixtures import make_session, parameters_of
 from conformance.plugin.recorder import PROPERTY, StageFailure
 from harness.cards.expectations import Expectation
-from harness.checks.expectations import (
-    CONVERSION,
-    contradiction,
-    entry_for,
-    excused,
-    excused_conversion,
-    stale_entries,
-)
+from harness.checks.expectations import CONVERSION, contradiction, entry_for, excused, excused_conversion, stale_entries
 from harness.errors import HarnessError
 from harness.report.records import Reported, Stage, pack, unpack
 
@@ -108,16 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[STALE_ENTRIES] = stale
 
 
-class ForXdist:
-    """Brings what pytest-xdist's processes found to the controller."""
-
-    def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ANN401 - pytest-xdist has no types
-        """Called by pytest-xdist when a process has ended."""
-        del error
-        node.config.stash[STALE_ENTRIES] = node.workeroutput.get(STALE, []) if hasattr(node, "workeroutput") else []
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register with pytest-xdist where it is in use."""
-    if config.option.numprocesses:
-        config.pluginmanager.register(ForXdist())
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
+    """Take the entries that a process of pytest-xdist found, when it has ended."""
+    node.config.stash[STALE_ENTRIES] = node.workeroutput.get(STALE, []) if hasattr(node, "workeroutput") else []

@@ -1,7 +1,5 @@
 """Fixtures of the device tests, and their parameters."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -64,22 +62,18 @@ def _shared(config: pytest.Config) -> Path:
     return Path(folder.name)
 
 
-class ForXdist:
-    """Tells pytest-xdist's processes where the shared folder is."""
-
-    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
-        """Called by pytest-xdist for each process before it starts."""
-        node.workerinput["shared"] = str(make_session(node.config).shared)
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
+    """Tell a process of pytest-xdist, before it starts, where the shared folder is."""
+    node.workerinput["shared"] = str(make_session(node.config).shared)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Show how the toolchains get on; register with pytest-xdist where it is in use."""
+    """Show how the toolchains get on."""
     logger, handler = logging.getLogger("harness.convert"), SignsOfLife(config)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     config.add_cleanup(lambda: logger.removeHandler(handler))
-    if config.pluginmanager.hasplugin("dsession") or config.option.numprocesses:
-        config.pluginmanager.register(ForXdist())
 
 
 class SignsOfLife(logging.Handler):
@@ -90,7 +84,7 @@ class SignsOfLife(logging.Handler):
         self.config = config
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging."""
+        """Show one of them; logging calls this."""
         _say(self.config, record.getMessage())
 
 

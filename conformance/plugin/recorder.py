@@ -1,7 +1,5 @@
 """Writes down what a check found, so that the document holds failures too, and fails the test where it is not green."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -9,18 +7,7 @@ import pytest
 from harness.checks.comparison import Comparison
 from harness.checks.outcome import StageResult, judge, not_applicable
 from harness.devices.artifact import Artifact, CompilerEstimate
-from harness.report.records import (
-    ESTIMATED,
-    Accuracy,
-    Diagnosis,
-    Executed,
-    Latency,
-    Message,
-    Perf,
-    Reported,
-    Stage,
-    pack,
-)
+from harness.report import records
 from harness.run.diagnose import failure_text
 
 PROPERTY = "centernet_conformance"
@@ -54,12 +41,9 @@ class Recorder:
     """
 
     def __init__(self, item: pytest.Item, device: str, precision: str, batch_size: int) -> None:
-        self.item = item
-        self.device = device
-        self.precision = precision
-        self.batch_size = batch_size
+        self.item, self.device, self.precision, self.batch_size = item, device, precision, batch_size
 
-    def settle(self, result: StageResult, diagnose: Callable[[], Sequence[Diagnosis]] | None = None) -> None:
+    def settle(self, result: StageResult, diagnose: Callable[[], Sequence[records.Diagnosis]] | None = None) -> None:
         """Note the outcome of a stage, and fail where it is not green.
 
         Args:
@@ -88,21 +72,21 @@ class Recorder:
 
     def executed(self, artifact: Artifact) -> None:
         """Note what the device really runs."""
-        self._emit(Executed(device=self.device, precision=self.precision, executed=artifact.executed))
+        self._emit(records.Executed(device=self.device, precision=self.precision, executed=artifact.executed))
 
     def perf(self, fps: float, latency_ms: Sequence[float], interval: str) -> None:
         """Note a speed."""
-        latency = Latency.of(latency_ms)
-        self._report(Perf(batch_size=self.batch_size, fps=fps, latency_ms=latency, interval=interval))
+        latency = records.Latency.of(latency_ms)
+        self._report(records.Perf(batch_size=self.batch_size, fps=fps, latency_ms=latency, interval=interval))
 
     def estimate(self, estimate: CompilerEstimate, published: float | None) -> None:
         """Note a compiler's estimate of the speed, beside what the vendor publishes (fps)."""
         latency = estimate.latency_ms
         beside = "" if published is None else f"; published: {published:g} fps"
-        self.perf(1000 * self.batch_size / latency, [latency], f"{ESTIMATED}: {estimate.note}{beside}")
+        self.perf(1000 * self.batch_size / latency, [latency], f"{records.ESTIMATED}: {estimate.note}{beside}")
 
-    def _report(self, record: Stage | Accuracy | Perf | Diagnosis) -> None:
-        self._emit(Reported(device=self.device, precision=self.precision, record=record))
+    def _report(self, record: records.Stage | records.Accuracy | records.Perf | records.Diagnosis) -> None:
+        self._emit(records.Reported(device=self.device, precision=self.precision, record=record))
 
-    def _emit(self, message: Message) -> None:
-        self.item.user_properties.append((PROPERTY, pack(message)))
+    def _emit(self, message: records.Message) -> None:
+        self.item.user_properties.append((PROPERTY, records.pack(message)))

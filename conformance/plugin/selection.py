@@ -1,7 +1,5 @@
 """Selection of tests: by default, where processes share the machine, and without a checkout."""
 
-from __future__ import annotations
-
 import os
 import re
 
@@ -35,7 +33,7 @@ def _share(workers: int) -> int:
 
 
 def _take_cores(index: int, workers: int) -> None:
-    """Runtimes start one thread a core they may use; with all cores in every process they would fight for them."""
+    """Keep this process to its own cores: runtimes start a thread a core, and would fight for those of all."""
     if not hasattr(os, "sched_setaffinity"):
         return
     cores, share = sorted(os.sched_getaffinity(0)), _share(workers)
@@ -62,8 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # An empty argument can only be the value of -m: every test is asked for.
     if not config.option.markexpr and "" not in config.invocation_params.args:
         left_out |= BY_NAME_ONLY
-    selected: list[pytest.Item] = []
-    deselected: list[pytest.Item] = []
+    selected, deselected = list[pytest.Item](), list[pytest.Item]()
     for item in items:
         gone = is_own(item.path) and any(mark.name in left_out for mark in item.iter_markers())
         (deselected if gone else selected).append(item)

@@ -1,7 +1,5 @@
 """The run as a whole: header, verdict, results document, gate, exit status."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from pathlib import Path
 
@@ -73,9 +71,7 @@ def pytest_runtest_makereport(
 
 def _place(item: pytest.Item) -> str:
     """Name of a test in the document: of one that judges a device the same wherever the suite lies."""
-    if "device_name" not in parameters_of(item):
-        return item.nodeid
-    return f"{item.path.name}::{item.name}"
+    return f"{item.path.name}::{item.name}" if "device_name" in parameters_of(item) else item.nodeid
 
 
 class RunReport:
@@ -131,11 +127,8 @@ class RunReport:
             session.exitstatus = EXIT_STATUS[document.verdict]
 
     def _document(self, exitstatus: int) -> Document:
-        around = Circumstances(
-            error=exitstatus in (4, 5),
-            failed=self.failed,
-            interrupted=exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR),
-        )
+        interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        around = Circumstances(error=exitstatus in (4, 5), failed=self.failed, interrupted=interrupted)
         unfinished = UNFINISHED[pytest.ExitCode(exitstatus)] if exitstatus in UNFINISHED else None
         stale = self.config.stash[STALE_ENTRIES]
         return conclude(make_session(self.config), self.messages, stale, unfinished, around)
@@ -152,5 +145,5 @@ class RunReport:
 
 
 def _is_undecided(message: Message) -> bool:
-    """Whether a test failed for want of evidence, not because something deviates."""
+    """Tell whether a test failed for want of evidence, not because something deviates."""
     return isinstance(message, Reported) and isinstance(message.record, Stage) and message.record.outcome == "undecided"

@@ -3,8 +3,6 @@
 Plain NumPy, slow, and shares nothing with the evaluators that it is the reference for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
@@ -28,11 +26,9 @@ Float64 = NDArray[np.float64]
 
 def instances_of(annotations: Sequence[Annotation], images: int = 1) -> Instances:
     """The truth of images 0, 1, ... with the categories of the model and one, 17, that it does not know."""
-    return Instances(
-        images=tuple(ImageEntry(image_id, f"{image_id}.jpg", 640, 480) for image_id in range(images)),
-        annotations=tuple(annotations),
-        categories=tuple(Category(category_id, str(category_id)) for category_id in (*CATEGORY_IDS, 17)),
-    )
+    entries = tuple(ImageEntry(image_id, f"{image_id}.jpg", 640, 480) for image_id in range(images))
+    categories = tuple(Category(category_id, str(category_id)) for category_id in (*CATEGORY_IDS, 17))
+    return Instances(entries, tuple(annotations), categories)
 
 
 def results_of(rows_by_image: Mapping[int, Sequence[Sequence[float]]]) -> Results:
@@ -61,9 +57,8 @@ def synthetic(seed: int, *, ties: bool = True) -> tuple[Instances, Results]:
         for (x, y), (w, h), index in zip(corners.tolist(), sides.tolist(), classes.tolist(), strict=True):
             area = float(rng.uniform(0.4, 1.0)) * w * h
             crowd = bool(annotations) and rng.random() < 0.15
-            annotations.append(
-                Annotation(len(annotations), image_id, CATEGORY_IDS[index], (x, y, w, h), area, 1 if crowd else 0)
-            )
+            place = (len(annotations), image_id, CATEGORY_IDS[index], (x, y, w, h))
+            annotations.append(Annotation(*place, area, int(crowd)))
         results.add(image_id, _detections(rng, corners, sides, classes, ties=ties))
     return instances_of(annotations, images), results
 

@@ -1,7 +1,5 @@
 """Deformable convolutions of every geometry, and the definition of DCNv2 written out as loops."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,21 +67,18 @@ class Case:
 
     def native(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Compute the result by torchvision."""
-        x, offset, weight, bias, mask = self._tensors(dtype)
+        x, offset, weight, bias, mask = (tensor.to(dtype) for tensor in self.leaves())
         result: Tensor = deform_conv2d(x, offset, weight, bias, *self.geometry, mask)
         return result
 
     def decomposed(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Compute the result by bilinear sampling."""
-        x, offset, weight, bias, mask = self._tensors(dtype)
+        x, offset, weight, bias, mask = (tensor.to(dtype) for tensor in self.leaves())
         return deform_conv2d_decomposed(x, offset, weight, bias, *self.geometry, mask)
 
     def leaves(self) -> tuple[Tensor, ...]:
         """Return the tensors with gradients."""
         return self.x, self.offset, self.weight, self.bias, self.mask
-
-    def _tensors(self, dtype: torch.dtype) -> list[Tensor]:
-        return [tensor.to(dtype) for tensor in self.leaves()]
 
 
 @st.composite

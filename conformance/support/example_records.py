@@ -1,7 +1,5 @@
 """Records of invented runs."""
 
-from __future__ import annotations
-
 from harness.report.records import Accuracy, Data, Document, Outcome, Run, Stage
 
 
@@ -17,14 +15,9 @@ def stage(outcome: Outcome, name: str = "heads", batch_size: int = 1) -> Stage:
 
 
 def run(*records: Stage | Accuracy, device: str = "chip", precision: str = "fp32") -> Run:
-    return Run(
-        device=device,
-        execution="silicon",
-        precision=precision,
-        verdict="conforms",
-        stages=tuple(record for record in records if isinstance(record, Stage)),
-        accuracy=tuple(record for record in records if isinstance(record, Accuracy)),
-    )
+    of_run = {"device": device, "execution": "silicon", "precision": precision, "verdict": "conforms"}
+    stages = tuple(record for record in records if isinstance(record, Stage))
+    return Run(**of_run, stages=stages, accuracy=tuple(record for record in records if isinstance(record, Accuracy)))
 
 
 def document(*runs: Run, model: str = "tiny", sha256: str = "ab" * 32) -> Document:

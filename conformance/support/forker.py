@@ -9,8 +9,6 @@ A line is a JSON object: ``module``, ``arguments``, ``environment``, ``path`` (f
 write none: pytest would compile the suite anew in every run). The answer is a line with the exit status.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os
@@ -30,7 +28,7 @@ from pycocotools import cocoeval  # noqa: F401
 
 
 def start(request: dict[str, Any]) -> int:
-    """Become the run that was asked for; its exit status."""
+    """Become the run that was asked for, and return its exit status."""
     null, output = os.open(os.devnull, os.O_RDONLY), os.open(request["output"], os.O_WRONLY | os.O_CREAT)
     for target, source in ((0, null), (1, output), (2, output)):
         os.dup2(source, target)

@@ -1,7 +1,5 @@
 """Heads for tests."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,6 +8,6 @@ from harness.types import Heads
 
 
 def make_heads(hm: NDArray[Any], wh: NDArray[Any], reg: NDArray[Any] | None = None) -> Heads:
-    """Heads by name; without reg where there is none."""
+    """Collect heads by name; without reg where there is none."""
     heads = {"hm": hm, "wh": wh}
     return heads if reg is None else {**heads, "reg": reg}

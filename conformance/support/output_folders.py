@@ -1,7 +1,5 @@
 """Folders of outputs in the form of Ascend's tools, written without code of the readers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,17 +43,17 @@ def heads_of(seed: int, card: ModelCard = CARD) -> Heads:
 
 
 def write_bin(array: Array, path: Path) -> None:
-    """The values alone, little-endian on every machine that these tests run on."""
+    """Write the values alone, little-endian on every machine that these tests run on."""
     path.write_bytes(np.ascontiguousarray(array).tobytes())
 
 
 def write_npy(array: Array, path: Path) -> None:
-    """With shape and dtype, the batch dimension 1."""
+    """Write them with shape and dtype, the batch dimension 1."""
     np.save(path, array)
 
 
 def write_txt(array: Array, path: Path) -> None:
-    """One row for each vector of the last axis, six decimals."""
+    """Write one row for each vector of the last axis, six decimals."""
     rows = array.reshape(-1, array.shape[-1])
     path.write_text("\n".join(" ".join(f"{value:f}" for value in row) for row in rows) + "\n")
 
@@ -74,15 +72,14 @@ def write_image(
     mark: str = "",
     dtype: str = "float32",
 ) -> None:
-    """The files of one image, such as ``STEM_0.bin``."""
+    """Write the files of one image, such as ``STEM_0.bin``."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, head in enumerate(order, start=first):
-        values = heads[head].astype(dtype)
-        WRITERS[kind](values, folder / f"{stem}{mark}_{index}.{kind}")
+        WRITERS[kind](heads[head].astype(dtype), folder / f"{stem}{mark}_{index}.{kind}")
 
 
 def fill(folder: Path, **how: Any) -> Path:  # noqa: ANN401
-    """Outputs of every image, as ais_bench writes them unless said otherwise."""
+    """Write outputs of every image, as ais_bench writes them unless said otherwise."""
     for seed, stem in enumerate(STEMS):
         write_image(folder, stem, heads_of(seed), **how)
     return folder

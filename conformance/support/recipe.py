@@ -4,8 +4,6 @@ A network whose state dict has the official names and shapes gets the same weigh
 needed. Offsets and masks of DCNv2 are far from zero: at zero every mistake of their layout stays hidden.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 
@@ -18,7 +16,7 @@ from harness.types import Float32
 
 
 def recipe_weight(name: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """The entry `name` of a state dict, float32 but for the int64 counters; seeded by the CRC-32 of the name."""
+    """Make the entry `name` of a state dict, float32 but for the int64 counters; seeded by the CRC-32 of the name."""
     random = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     kind = name.rpartition(".")[2]
     if kind == "num_batches_tracked":
@@ -33,13 +31,13 @@ def recipe_weight(name: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
 
 
 def recipe_input(seed: int = 7, height: int = 256, width: int = 384) -> Float32:
-    """A normalised network input, (1, 3, height, width)."""
+    """Make a normalised network input, (1, 3, height, width)."""
     random = np.random.Generator(np.random.PCG64(seed))
     return random.standard_normal((1, 3, height, width)).astype(np.float32)
 
 
 def recipe_network(arch: str, width: float = 1.0) -> HeadedNetwork:
-    """The network with these weights, in evaluation mode."""
+    """Make the network with these weights, in evaluation mode."""
     model = create_model(arch, width=width)
     state = {name: torch.from_numpy(recipe_weight(name, tuple(t.shape))) for name, t in model.state_dict().items()}
     model.load_state_dict(state)

@@ -1,7 +1,5 @@
 """Models on images of 64x96 that are exported within seconds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +43,7 @@ def tiny_network() -> HeadedNetwork:
 
 
 def small_network(arch: str) -> HeadedNetwork:
-    """The network at a quarter of its width, offsets and batch norm statistics far from trivial."""
+    """Make the network at a quarter of its width, offsets and batch norm statistics far from trivial."""
     return recipe_network(arch, WIDTH)
 
 
@@ -55,15 +53,11 @@ def small_card(
     """A card of COCO's 80 classes with changes to its input, its output or itself."""
     height, width = SIDES
     raw: Changes = {"height": height, "width": width, "channel_order": "BGR", "scale": 1.0, "geometry": "affine"}
-    fields: Changes = {
-        "name": "small",
-        "description": "d",
-        "source": "s",
-        "network": None if arch is None else Network(arch=arch, width=WIDTH),
-        "input": Input(**{**raw, "mean": (0.0,) * 3, "std": (1.0,) * 3, **(image or {})}),
-        "output": OutputHeads(**{"names": ("hm", "wh", "reg"), "hm": "logits", **(output or {})}),
-    }
-    return ModelCard(**{**fields, **changes})
+    given_input = Input(**{**raw, "mean": (0.0,) * 3, "std": (1.0,) * 3, **(image or {})})
+    heads = OutputHeads(**{"names": ("hm", "wh", "reg"), "hm": "logits", **(output or {})})
+    network = None if arch is None else Network(arch=arch, width=WIDTH)
+    fields: Changes = {"name": "small", "description": "d", "source": "s", "network": network}
+    return ModelCard(**{**fields, "input": given_input, "output": heads, **changes})
 
 
 def small_images(count: int) -> Float32:

@@ -1,7 +1,5 @@
 """A small network and a few images for the tests of training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.cards import ModelCard, load_model_card
@@ -10,7 +8,7 @@ from harness.data.synthetic import load_spec, materialise
 
 
 def small_card(arch: str = "res_18", categories: tuple[int, ...] | None = None, **changes: object) -> ModelCard:
-    """The embedded card with a network of an eighth of the width; `changes` are of its input."""
+    """Make the embedded card with a network of an eighth of the width; `changes` are of its input."""
     card = load_model_card("embedded")
     assert card.network is not None
     network = card.network.model_copy(update={"arch": arch, "width": 0.125})
@@ -19,5 +17,5 @@ def small_card(arch: str = "res_18", categories: tuple[int, ...] | None = None, 
 
 
 def six_images(folder: Path) -> Dataset:
-    """The first images of the embedded training half."""
+    """Write and load the first images of the embedded training half."""
     return load_coco(materialise(load_spec(), "train", folder, limit=6), split="train2017")

@@ -1,7 +1,5 @@
 """Runs the suite and the verb `check` as a user does."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle
@@ -11,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock
@@ -68,21 +65,13 @@ class Suite:
     def __init__(self, tiny: TinySetup) -> None:
         self.tiny = tiny
         self._folder = TemporaryDirectory(prefix="suite-runs-")
-        self._forker = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("forker.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=self.environment,
-        )
+        command, pipe = [sys.executable, str(Path(__file__).with_name("forker.py"))], subprocess.PIPE
+        self._forker = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=self.environment)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._forker.communicate()
         self._folder.cleanup()
 
@@ -105,11 +94,7 @@ class Suite:
         return self.run(*arguments, options=("check", *self.options[2:]), module="harness")
 
     def run(
-        self,
-        *arguments: str,
-        results: Path | None = None,
-        options: Sequence[str] | None = None,
-        module: str = "pytest",
+        self, *arguments: str, results: Path | None = None, options: Sequence[str] | None = None, module: str = "pytest"
     ) -> Ended:
         """``pytest`` with `options` (those of the tiny setup) and `arguments`, of which the last of a name counts."""
         folder = Path(self._folder.name)

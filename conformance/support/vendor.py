@@ -1,7 +1,5 @@
 """Installation of the stand-ins as a vendor's package: a folder with an entry point and a card for each."""
 
-from __future__ import annotations
-
 import inspect
 import shutil
 from pathlib import Path
@@ -68,5 +66,5 @@ def install(folder: Path) -> None:
 
 
 def line_of(name: str) -> str:
-    """FILE:LINE, as messages give it, of the first entry of a device."""
+    """Give FILE:LINE of the first entry of a device, as messages do."""
     return f"{name}.expectations.toml:1"

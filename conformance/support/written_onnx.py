@@ -1,7 +1,5 @@
 """Checks of written ONNX files: their outputs, and the absence of paths of the machine."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -83,7 +81,7 @@ def unchanged(network: HeadedNetwork) -> Iterator[None]:
 
 
 def assert_names_no_path(model: ModelProto) -> None:
-    """Find no path of the exporting machine in a model."""
+    """Require that a model holds no path of the exporting machine."""
     bare = copied(model)
     for tensor in bare.graph.initializer:
         tensor.ClearField("raw_data")  # weights hold any bytes by chance

@@ -1,7 +1,5 @@
 """Files and texts of the drivers of Ascend's tools: tables, codes, configurations, command lines."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path
@@ -166,16 +164,10 @@ def model(path: Path, names: tuple[str, ...] = ("Conv_949", "Conv_952", "Conv_95
 def test_command_line_of_atc_is_the_recipes_with_the_names_of_this_very_file(tmp_path: Path) -> None:
     order = AtcRequest(model(tmp_path / "CenterNet.onnx"), Path("CenterNet_bs4"), "Ascend310P3", 4, Path("aipp.cfg"))
     assert arguments(order) == [
-        "--framework=5",
-        f"--model={tmp_path}/CenterNet.onnx",
-        "--output=CenterNet_bs4",
-        "--input_format=NCHW",
-        "--input_shape=actual_input:4,3,64,96",
-        "--out_nodes=Conv_949:0;Conv_952:0;Conv_955:0",
-        "--log=info",
-        "--soc_version=Ascend310P3",
-        "--insert_op_conf=aipp.cfg",
-    ]
+        "--framework=5", f"--model={tmp_path}/CenterNet.onnx", "--output=CenterNet_bs4", "--input_format=NCHW",
+        "--input_shape=actual_input:4,3,64,96", "--out_nodes=Conv_949:0;Conv_952:0;Conv_955:0",
+        "--log=info", "--soc_version=Ascend310P3", "--insert_op_conf=aipp.cfg",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("names", [("", "", ""), ("/hm/a", "/wh:b", "/reg/c")])

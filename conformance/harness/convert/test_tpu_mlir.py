@@ -1,7 +1,5 @@
 """Reading of tpu_mlir's own files: graphs, lowered graphs, profiles, statements of a bmodel."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -152,8 +150,7 @@ def test_names_are_those_of_the_locations_fused_or_not(tmp_path: Path) -> None:
     text = mlir(OFFSETS, ["dcn"]).replace('loc("offset_mask")', 'loc(fused["offset_mask", "relu"])')
     text = text.replace("loc(#loc5)", 'loc("in place")')
     found = table(tmp_path, text, "INT8")
-    assert found["offset_mask"] == "F16"
-    assert found["in place"] == "F32"
+    assert (found["offset_mask"], found["in place"]) == ("F16", "F32")
 
 
 @pytest.mark.parametrize(
@@ -239,13 +236,12 @@ host mem size: 0 (weight: 0, runtime: 0)
 
 def test_statement_of_a_bmodel_is_read_whole() -> None:
     found = parse_info(INFO, Path("m.bmodel"))
-    assert found.chip == "bm1684x"
+    assert (found.chip, found.device_bytes) == ("bm1684x", 48242048)
     assert found.inputs == (StatedTensor("input", (4, 3, 64, 96), "float32", 1.0, 0),)
     assert found.outputs == (
         StatedTensor("hm_Conv_f32", (4, 80, 16, 24), "float32", 1.0, 0),
         StatedTensor("my, head [0]", (4, 2, 16, 24), "int8", 0.015, -3),
     )
-    assert found.device_bytes == 48242048
 
 
 @pytest.mark.parametrize("missing", ["chip: ", "input: ", "output: "])

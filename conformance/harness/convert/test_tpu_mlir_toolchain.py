@@ -1,7 +1,5 @@
 """Sophon's own compiler and simulators on a small network: inputs arrive, and outputs come back right."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -47,18 +45,13 @@ def compiled(tmp_path: Path) -> Compile:
     """Compile the tiny network for a chip."""
 
     def once(
-        chip: str,
-        precision: str,
-        card: ModelCard | None = None,
-        batch_size: int = 1,
-        calibration: Calibration | None = None,
+        chip: str, precision: str, card: ModelCard | None = None, size: int = 1, calibration: Calibration | None = None
     ) -> tuple[SimulatedSophon, Artifact]:
         device = create_device(f"{chip}:simulated")
         assert isinstance(device, SimulatedSophon)
-        exported = export_decomposed(
-            tiny_network(), card or small_card(), tmp_path / "tiny.onnx", batch_size=batch_size, weights_sha256=SHA256
-        )
-        return device, device.convert(replace(exported, calibration=calibration), batch_size, precision)
+        path, card = tmp_path / "tiny.onnx", card or small_card()
+        exported = export_decomposed(tiny_network(), card, path, batch_size=size, weights_sha256=SHA256)
+        return device, device.convert(replace(exported, calibration=calibration), size, precision)
 
     return once
 
@@ -85,7 +78,7 @@ def test_offsets_of_the_small_network_really_move() -> None:
 @pytest.mark.parametrize("slots", [1, 2])
 @pytest.mark.parametrize(("chip", "precision"), CHIPS)
 def test_simulated_heads_equal_the_network(compiled: Compile, chip: str, precision: str, slots: int) -> None:
-    device, artifact = compiled(chip, precision, batch_size=slots)
+    device, artifact = compiled(chip, precision, size=slots)
     images = small_images(slots)
     check_contract(small_card(), artifact, slots)
     heads = read_heads(small_card(), device.run(artifact, images), slots)

@@ -1,7 +1,5 @@
 """Ascend's chips through stand-ins for atc and the runtimes: found or said to be missing, fed and read right."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable
@@ -16,27 +14,23 @@ from conformance.support.stand_ins.ascend_runtimes import Acl, InferSession, mod
 from conformance.support.tiny import TinySetup
 from harness.centernet.heads import check_contract
 from harness.convert.ascend.npu_smi import find_npus
+from harness.devices import ascend_runtimes as runtimes
 from harness.devices.artifact import Artifact, Exported
 from harness.devices.ascend import AscendDevice
-from harness.devices.ascend_runtimes import (
-    AIS_BENCH,
-    AIS_BENCH_COMMAND,
-    BENCHMARK_COMMAND,
-    PY_ACL,
-    Runtime,
-    find_runtime,
-)
+from harness.devices.ascend_runtimes import Runtime, find_runtime
 from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.devices.registry import create_device
 from harness.devices.runners import acl as acl_runner
 from harness.errors import HarnessError
 from harness.types import Float32, Outputs
 
+Prepare = Callable[[pytest.MonkeyPatch], None]
+"""Puts one runtime on the host."""
+
 
 @pytest.fixture
 def images(tiny: TinySetup) -> Float32:
-    random = np.random.default_rng(3)
-    return random.standard_normal((2, 3, 64, 64)).astype(np.float32)
+    return np.random.default_rng(3).standard_normal((2, 3, 64, 64)).astype(np.float32)
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +52,7 @@ def with_acl(monkeypatch: pytest.MonkeyPatch, fake: Acl = FAKE) -> None:
 
 
 def on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    packages = os.environ["PYTHONPATH"]
-    monkeypatch.syspath_prepend(packages)
+    monkeypatch.syspath_prepend(os.environ["PYTHONPATH"])
 
 
 def without_anything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,20 +73,15 @@ def assert_same(found: Outputs, wanted: Outputs) -> None:
 @pytest.mark.parametrize(
     ("prepare", "runtime"),
     [
-        (in_process, AIS_BENCH),
-        (with_acl, PY_ACL),
-        (on_the_command_line, AIS_BENCH_COMMAND),
-        (without_anything, AIS_BENCH_COMMAND),
+        (in_process, runtimes.AIS_BENCH),
+        (with_acl, runtimes.PY_ACL),
+        (on_the_command_line, runtimes.AIS_BENCH_COMMAND),
+        (without_anything, runtimes.AIS_BENCH_COMMAND),
     ],
     ids=["ais_bench", "pyACL", "python -m ais_bench", "msit"],
 )
 def test_every_runtime_gives_the_outputs_of_the_graph(
-    host: Path,
-    exported: Exported,
-    images: Float32,
-    monkeypatch: pytest.MonkeyPatch,
-    prepare: Callable[[pytest.MonkeyPatch], None],
-    runtime: Runtime,
+    host: Path, exported: Exported, images: Float32, monkeypatch: pytest.MonkeyPatch, prepare: Prepare, runtime: Runtime
 ) -> None:
     prepare(monkeypatch)
     assert find_runtime() is runtime
@@ -108,7 +96,7 @@ def test_every_runtime_gives_the_outputs_of_the_graph(
 
 def test_benchmark_runs_where_nothing_else_is_there(host: Path, exported: Exported, images: Float32) -> None:
     (host / "stand-ins" / "bin" / "msit").unlink()
-    assert find_runtime() is BENCHMARK_COMMAND
+    assert find_runtime() is runtimes.BENCHMARK_COMMAND
     device = create_device("ascend310p")
     assert_same(device.run(device.convert(exported, 2, "fp16"), images), expected(exported, images))
 
@@ -126,16 +114,11 @@ def test_arrays_that_are_not_contiguous_arrive_as_they_are_indexed(
     assert_same(device.run(artifact, view), expected(exported, images))
 
 
+@pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("prepare", [in_process, with_acl])
 @pytest.mark.parametrize(("dtype", "slots"), [("float16", 2), ("uint8", 2), ("float32", 1)])
 def test_batch_of_other_bytes_than_the_oms_is_refused(
-    host: Path,
-    exported: Exported,
-    images: Float32,
-    monkeypatch: pytest.MonkeyPatch,
-    prepare: Callable[[pytest.MonkeyPatch], None],
-    dtype: str,
-    slots: int,
+    exported: Exported, images: Float32, monkeypatch: pytest.MonkeyPatch, prepare: Prepare, dtype: str, slots: int
 ) -> None:
     prepare(monkeypatch)
     device = create_device("ascend310p")
@@ -185,11 +168,7 @@ def test_host_with_another_chip_is_told_so(
 
 @pytest.mark.parametrize("prepare", [in_process, on_the_command_line])
 def test_om_for_another_chip_is_refused_with_the_codes_explained(
-    host: Path,
-    exported: Exported,
-    images: Float32,
-    monkeypatch: pytest.MonkeyPatch,
-    prepare: Callable[[pytest.MonkeyPatch], None],
+    host: Path, exported: Exported, images: Float32, monkeypatch: pytest.MonkeyPatch, prepare: Prepare
 ) -> None:
     prepare(monkeypatch)
     device = AscendDevice("ascend310p")
@@ -199,7 +178,7 @@ def test_om_for_another_chip_is_refused_with_the_codes_explained(
 
     def use() -> Artifact | Outputs:
         if prepare is in_process:
-            device.load(AIS_BENCH, om, 0, artifact.outputs)
+            device.load(runtimes.AIS_BENCH, om, 0, artifact.outputs)
         return device.run(artifact, images)
 
     with pytest.raises(HarnessError, match=r"500002: the om cannot be loaded: made for another chip"):
@@ -242,8 +221,6 @@ def test_call_of_pyacl_that_fails_is_named_with_what_its_status_means(
 
 def test_conversion_is_cached_by_its_content(host: Path, exported: Exported) -> None:
     device = create_device("ascend310p")
-    device.convert(exported, 2, "fp16")
-    device.convert(exported, 2, "fp16")
-    assert len(list((host.parent / "cache" / "om").glob("*/model.om"))) == 1
-    device.convert(exported, 1, "fp16")
-    assert len(list((host.parent / "cache" / "om").glob("*/model.om"))) == 2
+    for size, kept in ((2, 1), (2, 1), (1, 2)):
+        device.convert(exported, size, "fp16")
+        assert len(list((host.parent / "cache" / "om").glob("*/model.om"))) == kept

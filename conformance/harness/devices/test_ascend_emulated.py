@@ -1,7 +1,5 @@
 """Emulated Ascend chips: what they compute and refuse, and how the suite speaks of them."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Iterator
@@ -143,17 +141,12 @@ def with_deformable_layer(model: ModelProto) -> ModelProto:
         "moved/offset": np.float32([0.001, 0.001, 1]).reshape(1, 3, 1, 1),
     }
     model.graph.initializer.extend(numpy_helper.from_array(values, key) for key, values in constants.items())
+    taken = [name, "moved/weight", "moved/offsets", "moved/bias"]
     attributes = {"strides": [1, 1], "pads": [0, 0], "dilations": [1, 1], "groups": 1, "deformable_groups": 1}
     nodes = [
         helper.make_node("Mul", [name, "moved/none"], ["moved/zero"], name="zero"),
         helper.make_node("Add", ["moved/zero", "moved/offset"], ["moved/offsets"], name="offsets"),
-        helper.make_node(
-            "DeformableConv2D",
-            [name, "moved/weight", "moved/offsets", "moved/bias"],
-            [entered],
-            name="move",
-            **attributes,
-        ),
+        helper.make_node("DeformableConv2D", taken, [entered], name="move", **attributes),
     ]
     rest = list(model.graph.node)
     model.graph.ClearField("node")
@@ -209,13 +202,8 @@ def test_graph_with_its_heads_exchanged_deviates(suite_of_ascend: Suite, tmp_pat
     for node in model.graph.node:
         node.output[:] = [names.get(name, name) for name in node.output]
     onnx.save(model, tmp_path / "exchanged.onnx")
-    options = [
-        f"--onnx={tmp_path / 'exchanged.onnx'}",
-        "--batch-sizes=1",
-        "--limit=2",
-        "conformance/device/test_heads.py",
-    ]
-    ended = suite_of_ascend.run(f"--device={P}", *options)
+    options = ["--batch-sizes=1", "--limit=2", "conformance/device/test_heads.py"]
+    ended = suite_of_ascend.run(f"--device={P}", f"--onnx={tmp_path / 'exchanged.onnx'}", *options)
     assert (ended.status, ended.run_of(P).verdict) == (1, "deviates")
     assert "head wh" in ended.output
 

@@ -1,7 +1,5 @@
 """Devices: executing what they say, refusing what they cannot do."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,8 +89,7 @@ def test_torch_takes_any_size_and_read_only_images() -> None:
 
 
 def test_torch_runs_a_copy_in_evaluation_mode() -> None:
-    network = tiny_network().train()
-    device = TorchDevice()
+    network, device = tiny_network().train(), TorchDevice()
     artifact = device.convert(Exported(CARD, "module", network), 1, "fp32")
     before = device.run(artifact, small_images(1))
     torch.nn.init.zeros_(next(network.parameters()))
@@ -102,10 +99,10 @@ def test_torch_runs_a_copy_in_evaluation_mode() -> None:
 
 def test_onnxruntime_hands_arrays_through_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     images, value = np.zeros((1, 3, 4, 4), np.float32), np.zeros(1, np.float32)
-    given_: list[Any] = []
+    fed: list[Any] = []
 
     def session_run(names: object, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        given_.append(feed["pixels"])
+        fed.append(feed["pixels"])
         return [value]
 
     spec = TensorSpec("pixels", (1, 3, 4, 4), "float32")
@@ -113,7 +110,7 @@ def test_onnxruntime_hands_arrays_through_untouched(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(runner, "load", lambda spec: runner.Loaded(session, "pixels", ("hm",)))
     artifact = Artifact(InProcess(runner, {}), (spec,), (replace(spec, name="hm"),), 1)
     outputs = OnnxRuntimeDevice().run(artifact, images)
-    assert given_[0] is images
+    assert fed[0] is images
     assert outputs["hm"] is value
 
 
@@ -124,12 +121,10 @@ def test_an_artifact_says_what_it_executes(static: Exported, dynamic: Exported) 
     assert artifact.inputs == (input_spec(CARD, 4),)
     assert artifact.outputs == output_specs(CARD, 4)
     assert device.convert(dynamic, 7, "fp32").outputs == output_specs(CARD, None)
-    assert artifact.executed["provider"] == "CPUExecutionProvider"
-    assert artifact.executed["precision"] == "fp32"
-    assert artifact.executed["onnxruntime"] == ort.__version__
+    stated = {"provider": "CPUExecutionProvider", "precision": "fp32", "onnxruntime": ort.__version__}
+    assert artifact.executed.items() >= stated.items()
     executed = TorchDevice().convert(module(), 1, "fp32").executed
-    assert executed["precision"] == "fp32"
-    assert executed["threads"] == str(torch.get_num_threads())
+    assert executed.items() >= {"precision": "fp32", "threads": str(torch.get_num_threads())}.items()
 
 
 def test_a_static_model_says_which_batch_it_takes(static: Exported) -> None:
@@ -167,8 +162,7 @@ def test_an_operator_that_the_runtime_lacks_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_falling_back_to_the_cpu_is_an_error(dynamic: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As where onnxruntime-gpu is installed and CUDA is not.
-    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]  # as with onnxruntime-gpu, and without CUDA
     monkeypatch.setattr(ort, "get_available_providers", lambda: offered)
     with pytest.raises(HarnessError, match="CUDAExecutionProvider"):
         OnnxRuntimeDevice().convert(dynamic, 1, "fp32")

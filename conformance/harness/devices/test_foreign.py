@@ -1,13 +1,12 @@
 """Devices of other distributions: forty lines do, and nothing that their code does ends, skips or greens a run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conformance.support import vendor
 from conformance.support.small_model import SHA256, small_card, small_images, tiny_network
 from harness.centernet.heads import DeviceOutputError, check_contract
 from harness.devices import registry
@@ -18,14 +17,7 @@ from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.errors import HarnessError
 from harness.export import export_standard
 
-CARD = """\
-name = "mine"
-description = "My chip"
-execution = "silicon"
-toolchain = "mine"
-dialect = "standard"
-precisions = ["fp32"]
-"""
+CARD = vendor.CARD.format(name="mine", description="My chip", precision="fp32").replace("stand-in", "silicon")
 
 DEVICE = """\
 from pathlib import Path
@@ -55,17 +47,6 @@ class Mine:
     def run(self, artifact, images):
         outputs = artifact.payload.run(None, {artifact.inputs[0].name: images})
         return {spec.name: values for spec, values in zip(artifact.outputs, outputs)}
-"""
-
-EXPECTED = """\
-[[expectation]]
-test = "test_heads.py::test_device_heads_equal_reference"
-stage = "heads"
-precision = "fp32"
-reason = "rounds wh"
-source = "ticket 17"
-since = "0.1.0"
-until = "9999-12-31"
 """
 
 Installed = Callable[..., Device]
@@ -100,7 +81,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 def test_a_device_of_forty_five_lines_is_one(installed: Installed, exported: Exported, tmp_path: Path) -> None:
     assert len(f"{CARD}{DEVICE}".splitlines()) <= 45
-    (tmp_path / "mine.expectations.toml").write_text(EXPECTED)
+    (tmp_path / "mine.expectations.toml").write_text(
+        vendor.ENTRY.format(test=vendor.HEADS, stage="heads", until=vendor.NEVER)
+    )
     device, own = installed(), OnnxRuntimeDevice()
     assert (device.card.name, device.card.file) == ("mine", tmp_path / "mine.toml")
     assert [entry.source for entry in device.card.expectations] == ["ticket 17"]

@@ -1,7 +1,5 @@
 """Links: a runner gives the same in this process and in a child, and its errors, crashes and end are known."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import sys
@@ -64,7 +62,7 @@ def test_child_gives_the_bits_of_this_process_and_times_beside_the_runner(spec: 
 
 
 def runner(path: Path, body: str) -> ModuleType:
-    """A runner that loads anything and runs `body`."""
+    """Write and import a runner that loads anything and runs `body`."""
     lines = ["import os, signal, sys", "class Handle: facts = {}", "def load(spec): return Handle()"]
     lines += ["def close(handle): pass", "def run(handle, images):", f"    {body}", ""]
     path.write_text("\n".join(lines))

@@ -3,8 +3,6 @@
 Both take arrays by their address alone, as the real ones do: what is not contiguous is read as it lies in memory.
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib.machinery
 import types
@@ -66,14 +64,11 @@ class InferSession:
 
 
 class Acl:
-    """pyACL: numbers for handles, a status with every answer, memory at addresses.
+    """pyACL: numbers for handles, a status with every answer, memory at addresses."""
 
-    Args:
-        fails: The call that fails, and its status.
-    """
-
-    def __init__(self, fails: Mapping[str, int] | None = None) -> None:
-        self.fails = dict(fails or {})
+    def __init__(self) -> None:
+        self.fails: dict[str, int] = {}
+        """The calls that fail, and their status."""
         self.calls: list[str] = []
         self.memory: dict[int, Any] = {}
         self.models: dict[int, Om] = {}

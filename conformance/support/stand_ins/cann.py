@@ -5,8 +5,6 @@ no chip: every time they state is made up, and every command that they leave beh
 mistakes that the variable `MISTAKES` names.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -31,6 +29,9 @@ TOOLS = ("atc", "npu-smi", "msit", "benchmark.x86_64")
 FOLDER = "stand-ins"
 SOCS = ("Ascend310", "Ascend310P1", "Ascend310P3", "Ascend310B1", "Ascend310B4")
 NEWEST_OPSET = 16
+Array = np.ndarray[Any, Any]
+Samples = dict[str, dict[str, list[str]]]
+"""By number: the input files and the output files of an image."""
 STARTED = "ATC start working now, please wait for a moment."
 SUCCESS = "ATC run success, welcome to the next use."
 FAILURE = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
@@ -92,7 +93,8 @@ def atc(given: Sequence[str]) -> None:
     if name != model.graph.input[0].name:
         refuse("E10001", "Value [-1] for parameter [x] is invalid. Reason: maybe you should set input_shape to specify")
     nodes = {f"{node.name}:{i}": output for node in model.graph.node for i, output in enumerate(node.output)}
-    for node in options["out_nodes"].split(";"):
+    asked = options["out_nodes"].split(";")
+    for node in asked:
         if node not in nodes:
             refuse("E10016", f"Opname [{node}] specified in [--out_nodes] is not found in the model")
     if makes("success without om"):
@@ -103,21 +105,18 @@ def atc(given: Sequence[str]) -> None:
         "soc": options["soc_version"],
         "shape": [int(side) for side in shape.split(",")],
         "aipp": None if aipp is None else dict(re.findall(r"(\w+): (\S+)", aipp)),
-        "nodes": options["out_nodes"].split(";"),
-        "outputs": [nodes[node] for node in options["out_nodes"].split(";")],
+        "nodes": asked,
+        "outputs": [nodes[node] for node in asked],
         "made by": "a stand-in for atc",
     }
+    if EMULATED in os.environ:
+        from harness.emulation.ascend import runnable
+
+        model = runnable(model, fp16=True)  # float16 between the layers, as ATC compiles by default
     with zipfile.ZipFile(f"{options['output']}.om", "w") as om:
-        om.writestr("model.onnx", (emulated(model) if EMULATED in os.environ else model).SerializeToString())
+        om.writestr("model.onnx", model.SerializeToString())
         om.writestr("stated.json", json.dumps(stated))
     print("failed to print" if makes("no success word") else SUCCESS)
-
-
-def emulated(model: Any) -> Any:  # noqa: ANN401 - of ONNX, which is imported late
-    """The graph with float16 between its layers, as ATC compiles by default."""
-    from harness.emulation.ascend import runnable
-
-    return runnable(model, fp16=True)
 
 
 def check_domains(model: Any) -> None:  # noqa: ANN401 - of ONNX, which is imported late
@@ -128,9 +127,8 @@ def check_domains(model: Any) -> None:  # noqa: ANN401 - of ONNX, which is impor
     for node in model.graph.node:
         unknown = node.op_type == "DeformConv" or not 9 <= opset <= NEWEST_OPSET
         if unknown and not makes("any opset"):
-            refuse(
-                "EZ9010", f"No parser is registered for Op [{node.name}, optype [ai.onnx::{opset}::{node.op_type}]]."
-            )
+            kind = f"ai.onnx::{opset}::{node.op_type}"
+            refuse("EZ9010", f"No parser is registered for Op [{node.name}, optype [{kind}]].")
 
 
 class Om:
@@ -156,20 +154,19 @@ class Om:
         """Bytes of a whole batch: float32, or with AIPP uint8."""
         return math.prod(self.shape) * (1 if self.stated["aipp"] else 4)
 
-    def execute(self, raw: bytes) -> list[np.ndarray[Any, Any]]:
+    def execute(self, raw: bytes) -> list[Array]:
         """Run the graph on raw bytes, read as the input without any check."""
         images = self._normalised(raw) if self.stated["aipp"] else np.frombuffer(raw, "<f4").reshape(self.shape)
         return list(self.session.run(self.stated["outputs"], {self.session.get_inputs()[0].name: images}))
 
-    def _normalised(self, raw: bytes) -> np.ndarray[Any, Any]:
+    def _normalised(self, raw: bytes) -> Array:
         """``(pixel - min_chn) * var_reci_chn`` after the exchange of red and blue."""
         batch, channels, height, width = self.shape
         pixels = np.frombuffer(raw, np.uint8).reshape(batch, height, width, channels).astype(np.float64)
         aipp = self.stated["aipp"]
         if aipp["rbuv_swap_switch"] == "true":
             pixels = pixels[..., ::-1]
-        low = [float(aipp[f"min_chn_{i}"]) for i in range(3)]
-        factor = [float(aipp[f"var_reci_chn_{i}"]) for i in range(3)]
+        low, factor = ([float(aipp[f"{name}_chn_{i}"]) for i in range(3)] for name in ("min", "var_reci"))
         return np.ascontiguousarray(((pixels - low) * factor).transpose(0, 3, 1, 2).astype(np.float32))
 
     def milliseconds(self) -> float:
@@ -201,7 +198,7 @@ def ais_bench(given: Sequence[str]) -> None:
     parser.add_argument("--model", "-m", "--om-model", "-om", required=True)
     parser.add_argument("--input", "-i")
     parser.add_argument("--output", "-o")
-    parser.add_argument("--output_dirname", "--output-dirname", "-od")
+    parser.add_argument("--output_dirname", "--output-dirname", "-od", default="2026_11_21-16_00_00")
     parser.add_argument("--outfmt", default="BIN")
     parser.add_argument("--loop", "-l", type=int, default=1)
     parser.add_argument("--device", "-d", default="0")
@@ -209,14 +206,11 @@ def ais_bench(given: Sequence[str]) -> None:
     options = parser.parse_args(given)
     om = Om(options.model)
     print(CANN_LOG)
-    folder = (
-        None if options.output is None else Path(options.output) / (options.output_dirname or "2026_11_21-16_00_00")
-    )
-    samples: dict[str, dict[str, list[str]]] = {}
+    folder = None if options.output is None else Path(options.output) / options.output_dirname
+    samples: Samples = {}
     times: list[float] = []
-    files = sorted((p for p in Path(options.input).iterdir() if p.suffix in (".bin", ".npy")), key=natural) if (
-        options.input
-    ) else []  # fmt: skip
+    given_files = Path(options.input).iterdir() if options.input else ()
+    files = sorted((path for path in given_files if path.suffix in (".bin", ".npy")), key=natural)
     for some, raw in batches_of(files, om) if files else [([Path("pure_infer_data")], bytes(om.input_bytes))]:
         outputs = om.execute(raw)
         times += [om.milliseconds()] * options.loop
@@ -227,13 +221,7 @@ def ais_bench(given: Sequence[str]) -> None:
     report(options, times, om, samples, folder)
 
 
-def save(
-    outputs: Sequence[np.ndarray[Any, Any]],
-    files: Sequence[Path],
-    folder: Path,
-    kind: str,
-    samples: dict[str, dict[str, list[str]]],
-) -> None:
+def save(outputs: Sequence[Array], files: Sequence[Path], folder: Path, kind: str, samples: Samples) -> None:
     """A file an image and output, named after the image up to its first dot; padded slots have none."""
     for slot, file in enumerate(files):
         written = []
@@ -275,8 +263,7 @@ def report(options: argparse.Namespace, times: list[float], om: Om, samples: obj
 def benchmark(given: Sequence[str]) -> None:
     """Run the files of a list; results count from 1."""
     options = dict(argument.removeprefix("-").split("=", 1) for argument in given)
-    om, device = Om(options["om_path"]), options["device_id"]
-    batch = int(options["batch_size"])
+    om, device, batch = Om(options["om_path"]), options["device_id"], int(options["batch_size"])
     files = [Path(line.split()[1]) for line in Path(options["input_text_path"]).read_text().splitlines()]
     folder = Path("result") / f"dumpOutput_device{device}"
     folder.mkdir(parents=True, exist_ok=True)

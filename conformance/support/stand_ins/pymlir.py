@@ -1,7 +1,5 @@
 """A stand-in for pymlir, tpu_mlir's interpreter, on the models that the stand-ins of its other tools leave."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path
@@ -12,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 ROUNDED = 1 / 256
-"""To what an int8 model rounds its outputs."""
+"""Step to which an int8 model rounds its outputs."""
 
 
 def set_mem_mode(mode: str) -> None:

@@ -3,8 +3,6 @@
 This file is copied out of the tree, beside the cards of its devices, and found there as a vendor's package would be.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -42,7 +40,6 @@ class Right:
 
     def convert(self, exported: Exported, batch_size: int, precision: str) -> Artifact:
         """Open a session."""
-        del batch_size
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(exported.path, options, providers=["CPUExecutionProvider"])
@@ -57,7 +54,6 @@ class Right:
 
     def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
         """The mistake of this device."""
-        del images
         return outputs
 
 
@@ -65,7 +61,6 @@ class Swapped(Right):
     """Width and height are exchanged."""
 
     def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
-        del images
         return {**outputs, "wh": outputs["wh"][:, ::-1].copy()}
 
 
@@ -73,7 +68,6 @@ class Permuted(Right):
     """The samples of a batch come back in another order."""
 
     def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
-        del images
         return {name: output[::-1].copy() for name, output in outputs.items()}
 
 
@@ -96,7 +90,6 @@ class NaN(Right):
     """One value of one sample is not a number."""
 
     def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
-        del images
         outputs["hm"][-1, 7, 3, 5] = np.nan
         return outputs
 
@@ -105,7 +98,6 @@ class Transposed(Right):
     """The heatmap comes back as NHWC."""
 
     def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
-        del images
         return {**outputs, "hm": np.ascontiguousarray(outputs["hm"].transpose(0, 2, 3, 1))}
 
 
@@ -113,7 +105,7 @@ class Fewer(Right):
     """One output does not come back."""
 
     def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
-        del images, outputs["reg"]
+        del outputs["reg"]
         return outputs
 
 
