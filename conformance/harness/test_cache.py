@@ -1,7 +1,5 @@
 """Entries of the cache are named by their inputs, and are complete or absent."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.support.full_disk import small_disk
 from harness.cache import cached_folder, content_key, locked
 from harness.errors import HarnessError
 
@@ -64,9 +63,7 @@ def test_what_was_built_is_found_again_by_its_key_and_kind(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, HarnessError("no"), RuntimeError])
-def test_build_that_does_not_end_well_leaves_no_entry_and_is_made_anew(
-    cache: Path, end: type[BaseException] | BaseException
-) -> None:
+def test_failed_build_leaves_no_entry_and_is_made_anew(cache: Path, end: type[BaseException] | BaseException) -> None:
     def fail(folder: Path) -> None:
         (folder / "content").write_text("half")
         raise end
@@ -80,6 +77,7 @@ def test_build_that_does_not_end_well_leaves_no_entry_and_is_made_anew(
 BUILDER = """
 import sys, time
 from pathlib import Path
+from conformance.support.full_disk import small_disk
 from harness.cache import cached_folder
 
 def build(folder: Path) -> None:
@@ -148,32 +146,27 @@ def test_cache_that_cannot_be_written_is_an_error_that_names_its_variable(tmp_pa
 
 
 @pytest.fixture
-def small_disk(cache: Path) -> Iterator[Path]:
+def full(cache: Path) -> Iterator[Path]:
     """The cache lies on a file system of 64 KiB and 5 files."""
-    cache.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=64k,nr_inodes=6"]
-    mounted = subprocess.run(["mount", *options, "tmpfs", cache], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no right to mount a file system: {mounted.stderr.decode().strip()}")
-    yield cache
-    subprocess.run(["umount", cache], check=True)
+    with small_disk(cache, "size=64k,nr_inodes=6") as disk:
+        yield disk
 
 
-def test_disk_that_fills_up_during_a_build_is_an_error_and_leaves_no_entry(small_disk: Path) -> None:
+def test_disk_that_fills_up_during_a_build_is_an_error_and_leaves_no_entry(full: Path) -> None:
     def too_much(folder: Path) -> None:
         (folder / "content").write_bytes(bytes(100_000))
 
     with pytest.raises(HarnessError, match="No space left on device") as caught:
         cached_folder("a", "k", too_much)
     assert caught.value.file is not None
-    assert caught.value.file.startswith(str(small_disk / "a"))
-    assert entries(small_disk / "a") == []
+    assert caught.value.file.startswith(str(full / "a"))
+    assert entries(full / "a") == []
     assert (cached_folder("a", "k", write("less", [])) / "content").read_text() == "less"
 
 
-def test_disk_without_room_for_a_lock_is_an_error_that_names_the_variable(small_disk: Path) -> None:
+def test_disk_without_room_for_a_lock_is_an_error_that_names_the_variable(full: Path) -> None:
     for number in range(4):
-        (small_disk / str(number)).touch()
+        (full / str(number)).touch()
     with pytest.raises(HarnessError, match="the cache cannot be written: No space left on device") as caught:
         cached_folder("a", "k", write("1", []))
     assert caught.value.remedy is not None

@@ -1,1 +1,1 @@
-"""What passes between hosts as files: inputs, heads, results, and what tools wrote about them."""
+"""Files that pass between hosts: inputs, heads, results, and records that tools write about them."""

@@ -1,7 +1,5 @@
 """Decoding: heads become the detections of the official code, in a defined order, whatever the heatmap."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np
@@ -94,9 +92,7 @@ def test_boxes_in_the_image_equal_the_official_code(sample: int, image_size: tup
     golden = np.load(data_path("fixtures", "golden", "pipeline.npz"))["decode/image_space"]
     expected = golden[golden[:, 0] == sample][:, 1:]
     card = card_with()
-
     found = to_image_space(card, decode(card, oracle_heads())[sample], place(card, image_size))
-
     rows = np.column_stack([found.classes + 1, found.boxes, found.scores])
     by_class = [part[np.lexsort((-part[:, 5], part[:, 0]))] for part in (rows, expected)]
     np.testing.assert_allclose(*by_class, rtol=0, atol=1e-4)
@@ -108,25 +104,22 @@ def test_boxes_in_the_image_equal_the_official_code(sample: int, image_size: tup
     box=st.sampled_from(VARIANTS),
     classes=st.integers(1, 4),
     top_k=st.integers(1, 40),
-    threshold=st.sampled_from([0.0, 0.05, 0.5]),
+    least=st.sampled_from([0.0, 0.05, 0.5]),
     seed=st.integers(0, 2**16),
 )
 @settings(deadline=None, max_examples=300)
 def test_detections_equal_a_plain_reading_of_the_standard(
-    kind: str, activation: str, box: tuple[str, bool, str], classes: int, top_k: int, threshold: float, seed: int
+    kind: str, activation: str, box: tuple[str, bool, str], classes: int, top_k: int, least: float, seed: int
 ) -> None:
-    card = card_with(
-        classes=classes, size=(32, 64), activation=activation, box=box, top_k=top_k, score_threshold=threshold
-    )
+    card = card_with(classes=classes, size=(32, 64), activation=activation, box=box, top_k=top_k, score_threshold=least)
     rng = np.random.default_rng(seed)
     logits = heatmap(kind, rng, (2, classes, 8, 16))
     wh = rng.uniform(0, 20, (2, card.head_channels["wh"], 8, 16)).astype(np.float32)
     reg = rng.random((2, 2, 8, 16)).astype(np.float32) if box[1] else None
     score = official_sigmoid(logits)
     heads = make_heads(logits if activation == "logits" else score, wh, reg)
-
     for sample, found in enumerate(decode(card, heads)):
-        (expected, rows, columns), scores = peaks_of(score[sample], top_k, threshold)
+        (expected, rows, columns), scores = peaks_of(score[sample], top_k, least)
         boxes = [box_at(card, heads, sample, row, column) for row, column in zip(rows, columns, strict=True)]
         assert (found.boxes.dtype, found.scores.dtype, found.classes.dtype) == (np.float32, np.float32, np.int64)
         np.testing.assert_array_equal(found.classes, expected)
@@ -137,9 +130,7 @@ def test_detections_equal_a_plain_reading_of_the_standard(
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_heatmap_of_full_size_is_decoded_wrongly(kind: str) -> None:
     logits = heatmap(kind, np.random.default_rng(1), (80, 128, 128))
-
     found, cells = points_of(logits)
-
     (classes, rows, columns), scores = peaks_of(official_sigmoid(logits), 100, 0)
     np.testing.assert_array_equal(found.classes, classes)
     np.testing.assert_array_equal(cells, np.column_stack([rows, columns]))
@@ -156,19 +147,14 @@ def test_no_heatmap_of_full_size_is_decoded_wrongly(kind: str) -> None:
 def test_heads_drawn_from_boxes_give_the_boxes_back(
     box: tuple[str, bool, str], geometry: str, image_size: tuple[int, int], corners: list[tuple[float, ...]]
 ) -> None:
-    keep_res = geometry == "keep_res"
-    geometry = "affine" if keep_res else geometry
-    card = card_with(
-        classes=len(corners), size=(64, 64), box=box, geometry=geometry, keep_res=keep_res, score_threshold=0.5
-    )
+    placed = {"geometry": "affine", "keep_res": True} if geometry == "keep_res" else {"geometry": geometry}
+    card = card_with(classes=len(corners), size=(64, 64), box=box, score_threshold=0.5, **placed)
     placement = place(card, image_size)
     points = np.sort(np.array(corners).reshape(-1, 2, 2), axis=1) * image_size
     on_grid = (points @ placement.forward[:, :2].T + placement.forward[:, 2]) / 4
     cells = np.floor(on_grid.mean(axis=1)).astype(int)
     assume(len(np.unique(cells, axis=0)) == len(cells))
-
     heads = drawn(card, on_grid, cells, (placement.input_size[1] // 4, placement.input_size[0] // 4))
     found = to_image_space(card, decode(card, heads)[0], placement)
-
     np.testing.assert_array_equal(found.classes, np.arange(len(corners)))
     np.testing.assert_allclose(found.boxes, points.reshape(-1, 4), rtol=0, atol=2e-3)

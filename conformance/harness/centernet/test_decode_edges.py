@@ -1,7 +1,5 @@
 """Decoding in cases that the official code leaves open: ties, borders, few peaks, invalid values and shapes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -23,9 +21,7 @@ def test_scores_are_the_sigmoid_to_float32() -> None:
     logits = np.linspace(-87, 20, 128 * 64).astype(np.float32)
     hm = np.full((128, 16, 16), -100, np.float32)
     hm[:, ::2, ::2] = logits.reshape(128, 8, 8)
-
     found, _ = points_of(hm, top_k=len(logits))
-
     np.testing.assert_allclose(found.scores, 1 / (1 + np.exp(-logits[::-1].astype(np.float64))), rtol=2e-7)
 
 
@@ -34,9 +30,7 @@ def test_equal_scores_come_by_class_then_row_then_column() -> None:
     for peak in ((1, 0, 0), (0, 4, 2), (0, 2, 6), (0, 2, 4), (1, 7, 7)):
         hm[peak] = 1
     hm[1, 4, 4] = 2
-
     found, cells = points_of(hm, top_k=5)
-
     assert found.classes.tolist() == [1, 0, 0, 0, 1]
     assert cells == [(4, 4), (2, 4), (2, 6), (4, 2), (0, 0)]
 
@@ -88,9 +82,7 @@ def test_heads_of_other_precision_are_decoded_in_float32_and_left_alone(dtype: t
     card, rng = card_with(classes=2, size=(32, 32)), np.random.default_rng(3)
     heads = make_heads(*(rng.normal(0, 1, (2, 2, 8, 8)).astype(np.float16).astype(dtype) for _ in range(3)))
     before = [head.copy() for head in heads.values()]
-
     found = decode(card, heads)
-
     single = {name: head.astype(np.float32) for name, head in heads.items()}
     for one, other in zip(found, decode(card, single), strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)

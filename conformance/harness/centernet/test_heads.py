@@ -1,7 +1,5 @@
 """The contract of a model: the statements of an artifact before it runs, and the outputs of a device."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from dataclasses import replace
@@ -80,9 +78,7 @@ def outputs_of(card: ModelCard, batch: int) -> dict[str, NDArray[Any]]:
 
 @given(st.integers(1, 5), st.permutations(["hm", "wh", "reg"]), st.booleans(), st.sampled_from(["f2", "f4", "f8"]))
 @settings(deadline=None, max_examples=30)
-def test_heads_are_found_in_any_order_and_concatenation(
-    batch: int, order: list[str], concatenated: bool, dtype: str
-) -> None:
+def test_heads_are_found_in_any_order_and_joined(batch: int, order: list[str], concatenated: bool, dtype: str) -> None:
     random = np.random.default_rng(batch)
     made = {h: random.random((batch, 80 if h == "hm" else 2, *GRID)).astype(dtype) for h in ("hm", "wh", "reg")}
     names = ("all",) if concatenated else tuple(f"out_{head}" for head in order)
@@ -126,9 +122,7 @@ def test_heads_of_any_grid_are_read_for_a_keep_res_card_if_they_share_it() -> No
         ((), "expected shape (4, 2, 16, 24), got ()"),
     ],
 )
-def test_a_head_of_another_shape_is_a_deviation_that_says_what_it_looks_like(
-    shape: tuple[int, ...], message: str
-) -> None:
+def test_a_head_of_another_shape_deviates_and_says_what_it_looks_like(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(DeviceOutputError, match=re.escape(message)) as caught:
         read_heads(CARD, {**outputs_of(CARD, 4), "wh": np.zeros(shape, np.float32)}, 4)
     assert (caught.value.stage, caught.value.head) == ("heads", "wh")

@@ -1,7 +1,5 @@
 """Reference networks: every name, shape and raw head is that of the official CenterNet."""
 
-from __future__ import annotations
-
 import copy
 import tomllib
 from functools import cache
@@ -53,7 +51,6 @@ def test_raw_heads_equal_the_official_ones(arch: str) -> None:
     golden = np.load(data_path("fixtures", "golden", "heads.npz"))
     with torch.inference_mode():
         heads = recipe_network(arch)(torch.from_numpy(recipe_input()))
-
     assert list(heads) == ["hm", "wh", "reg"]
     for name, head in heads.items():
         assert head.shape == (1, DETECTION_HEADS[name], 64, 96)
@@ -88,18 +85,15 @@ def test_samples_of_a_batch_do_not_touch_each_other(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_heads_lie_on_a_grid_of_stride_4(arch: str) -> None:
     heads = create_model(arch, width=0.125).eval()(torch.zeros(2, 3, 64, 96))
-    assert {name: tuple(head.shape) for name, head in heads.items()} == {
-        name: (2, channels, 16, 24) for name, channels in DETECTION_HEADS.items()
-    }
+    expected = {name: (2, channels, 16, 24) for name, channels in DETECTION_HEADS.items()}
+    assert {name: tuple(head.shape) for name, head in heads.items()} == expected
 
 
 @pytest.mark.parametrize("arch", ["dla_34", "dlav0_34", "res_18", "resdcn_18"])
 @pytest.mark.parametrize("head_conv", [0, 8])
 def test_heads_of_another_kind_have_the_channels_asked_for(arch: str, head_conv: int) -> None:
     model = create_model(arch, {"hm": 1, "hps": 34, "rank": 3}, head_conv, width=0.25).eval()
-
     heads = model(torch.zeros(1, 3, 64, 64))
-
     assert [(name, head.shape[1]) for name, head in heads.items()] == [("hm", 1), ("hps", 34), ("rank", 3)]
     state = shapes_of(model)
     assert {name for name in state if name.startswith(("wh.", "reg."))} == set()
@@ -137,9 +131,7 @@ def test_every_place_starts_as_a_centre_with_probability_one_tenth(head_conv: in
 def test_upsampling_starts_as_bilinear_interpolation(factor: int) -> None:
     rows, columns = np.mgrid[0:6, 0:7].astype(np.float32)
     plane: Float32 = np.stack([2 * rows - 3 * columns + 1, 5 * columns])
-
     upsampled = bilinear_upsampling(2, factor)(torch.from_numpy(plane[None])).detach().numpy()[0]
-
     assert upsampled.shape == (2, 6 * factor, 7 * factor)
     # A plane interpolated linearly is the same plane, sampled at pixel centres; the border fades to zero.
     y, x = ((np.arange(n * factor) + 0.5) / factor - 0.5 for n in (6, 7))

@@ -1,7 +1,5 @@
 """Checkpoints: nothing in them is executed, every name and shape must match, and a refusal has a reason."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle
@@ -54,14 +52,10 @@ LAYOUTS: dict[str, Callable[[State], object]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before PyTorch 1.6"])
-def test_checkpoint_in_every_layout_gives_the_network_exactly_its_tensors(
-    tmp_path: Path, layout: str, zipped: bool
-) -> None:
+def test_checkpoint_of_every_layout_gives_exactly_its_tensors(tmp_path: Path, layout: str, zipped: bool) -> None:
     state, model = trained_state(), network()
     torch.save(LAYOUTS[layout](state), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-
     load_weights(model, tmp_path / "w.pth")
-
     torch.testing.assert_close(dict(model.state_dict()), state, rtol=0, atol=0)
 
 
@@ -77,9 +71,7 @@ def test_counters_of_batch_norm_may_be_absent(tmp_path: Path) -> None:
     state, model = trained_state(), network()
     old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     assert len(old) < len(state)
-
     load_weights(model, saved(tmp_path, old))
-
     loaded = model.state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in old.items())
     assert int(loaded["bn1.num_batches_tracked"]) == 0
@@ -157,9 +149,7 @@ def test_checkpoint_without_tensors_by_name_is_refused(tmp_path: Path, content: 
 
 @given(share=st.floats(0, 1, exclude_max=True), zipped=st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_truncated_checkpoint_is_an_error_wherever_it_ends(
-    tmp_path_factory: pytest.TempPathFactory, share: float, zipped: bool
-) -> None:
+def test_truncated_checkpoint_is_an_error(tmp_path_factory: pytest.TempPathFactory, share: float, zipped: bool) -> None:
     whole = io.BytesIO()
     torch.save({"a.weight": torch.ones(5, 7), "a.bias": torch.ones(5)}, whole, _use_new_zipfile_serialization=zipped)
     path = tmp_path_factory.mktemp("cut") / "weights.pth"
@@ -184,9 +174,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path, pickle
     content = {"state_dict": trained_state(), "epoch": Code(mark)}
     with path.open("wb") as file:
         torch.save(content, file) if pickler == "torch" else pickle.dump(content, file, protocol=2)
-
     refused(path, "more than tensors")
-
     assert not mark.exists()
     with path.open("rb") as file:  # the mark does appear where the file is trusted
         torch.load(file, weights_only=False) if pickler == "torch" else pickle.load(file)

@@ -1,7 +1,5 @@
 """Training samples: images and targets agree, and samples do not depend on the order of drawing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Literal
 
@@ -87,14 +85,10 @@ def test_crowds_and_scraps_are_not_asked_for_nor_held_against_the_network(
     """The crop begins at the image's left border; of a box, only `visible` lies within."""
     assert visible < MIN_VISIBLE or iscrowd
     annotation = replace(rectangle.instances.annotations[0], bbox=(64 - 100 * visible, 8.0, 100.0, 40.0))
-    crowd = Instances(
-        rectangle.instances.images, (replace(annotation, iscrowd=iscrowd),), rectangle.instances.categories
-    )
+    crowd = replace(rectangle.instances, annotations=(replace(annotation, iscrowd=iscrowd),))
     samples = Samples(Dataset(rectangle.folder, crowd), small_card(categories=(7,)), 64, seed=0)
     monkeypatch.setattr(Samples, "_crop", lambda self, random, width, height: np.eye(2, 3))
-
     targets = samples[0].targets
-
     assert not targets.hm.any()
     assert len(targets.index) == 0
     left = int((64 - 100 * visible) // 4)

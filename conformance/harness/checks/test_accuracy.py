@@ -1,7 +1,5 @@
 """The published AP is a floor on exactly its own images, at the tenth of a point to which such figures are rounded."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,11 +42,10 @@ def five_thousand(last: int, images: int = 5000) -> tuple[Instances, Results]:
     found = (count, count, 4 * count // 100 + 1, (last - 1) * count // 100 + 1)
     annotations, results = [], Results()
     x1, y1, x2, y2 = BOX
+    box = (x1, y1, x2 - x1, y2 - y1)
     for image_id in range(images):
         kind, place = image_id % 4, image_id // 4
-        annotations.append(
-            Annotation(image_id, image_id, CATEGORIES[kind], (x1, y1, x2 - x1, y2 - y1), (x2 - x1) * (y2 - y1), 0)
-        )
+        annotations.append(Annotation(image_id, image_id, CATEGORIES[kind], box, box[2] * box[3], 0))
         rows = [(*detection((1.0, 0.67, 1.0, 0.52)[kind]), 0.9)] if place < found[kind] else []
         boxes = results_of({0: rows})[0]
         results.add(image_id, Detections(boxes.boxes, boxes.scores, boxes.classes + kind))

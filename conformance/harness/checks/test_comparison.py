@@ -1,7 +1,5 @@
 """Heads and decisions are compared one by one: what is beyond its limit is found and named, and nothing else is."""
 
-from __future__ import annotations
-
 import math
 import re
 
@@ -10,8 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from conformance.support.decode_cases import card_with
 from conformance.support.heads import make_heads
-from harness.cards import ModelCard, load_model_card
+from harness.cards import ModelCard
 from harness.cards.tolerances import load_tolerance
 from harness.checks.comparison import Comparison
 from harness.checks.detections import compare_decisions
@@ -20,22 +19,17 @@ from harness.checks.limits import head_scales
 from harness.errors import HarnessError
 from harness.types import Heads
 
+Place = tuple[int, ...]
+
 CLASSES, SIDE = 3, 8
 ALLOWED = {"hm": 1e-3, "wh": 2e-3, "reg": 5e-4}
 NAMES = st.sampled_from(["hm", "wh", "reg"])
+PLACES = st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(0, SIDE - 1), st.integers(0, SIDE - 1))
+"""(sample, channel, y, x) in every head."""
 
 
-def card(hm: str = "logits", top_k: int = 100) -> ModelCard:
-    base = load_model_card("embedded")
-    sides = base.input.model_copy(update={"height": 4 * SIDE, "width": 4 * SIDE})
-    return base.model_copy(
-        update={
-            "category_ids": (1, 2, 3),
-            "input": sides,
-            "output": base.output.model_copy(update={"hm": hm}),
-            "decode": base.decode.model_copy(update={"top_k": top_k}),
-        }
-    )
+def card(top_k: int = 100) -> ModelCard:
+    return card_with(classes=CLASSES, size=(4 * SIDE, 4 * SIDE), top_k=top_k)
 
 
 def heads(samples: int = 2, seed: int = 0) -> Heads:
@@ -44,7 +38,7 @@ def heads(samples: int = 2, seed: int = 0) -> Heads:
     return make_heads(*(random.normal(0, 1, shape).astype(np.float32) for shape in shapes))
 
 
-def changed(of: Heads, name: str, place: tuple[int, ...], by: float) -> Heads:
+def changed(of: Heads, name: str, place: Place, by: float) -> Heads:
     head = of[name].astype(np.float64)
     head[place] += by
     return {**of, name: head}
@@ -54,22 +48,11 @@ def problems(comparisons: list[Comparison]) -> list[Comparison]:
     return [comparison for comparison in comparisons if comparison.problem is not None]
 
 
-@given(
-    name=NAMES,
-    sample=st.integers(0, 1),
-    channel=st.integers(0, 1),
-    y=st.integers(0, SIDE - 1),
-    x=st.integers(0, SIDE - 1),
-    share=st.floats(-3, 3),
-)
-def test_one_value_beyond_what_its_head_is_allowed_is_found(
-    name: str, sample: int, channel: int, y: int, x: int, share: float
-) -> None:
+@given(name=NAMES, place=PLACES, share=st.floats(-3, 3))
+def test_one_value_beyond_what_its_head_is_allowed_is_found(name: str, place: Place, share: float) -> None:
     assume(abs(abs(share) - 1) > 1e-6)
     golden = heads()
-    found = compare_heads(
-        changed(golden, name, (sample, channel, y, x), share * ALLOWED[name]), golden, ALLOWED, "here"
-    )
+    found = compare_heads(changed(golden, name, place, share * ALLOWED[name]), golden, ALLOWED, "here")
     assert [comparison.what for comparison in found] == [
         f"here, head {head}, sample {number}" for head in ("hm", "wh", "reg") for number in (0, 1)
     ]
@@ -79,9 +62,9 @@ def test_one_value_beyond_what_its_head_is_allowed_is_found(
         assert wrong == []
         return
     [only] = wrong
-    assert only.what == f"here, head {name}, sample {sample}"
+    assert only.what == f"here, head {name}, sample {place[0]}"
     assert only.measured == pytest.approx(abs(share) * ALLOWED[name])
-    assert f"worst at (channel, y, x) {(channel, y, x)}: expected " in str(only)
+    assert f"worst at (channel, y, x) {place[1:]}: expected " in str(only)
     assert re.search(r"measured \S+, allowed \S+, \d+ values", str(only))
 
 
@@ -125,18 +108,16 @@ def test_missing_head_fails() -> None:
         assert str(only) == "here, heads: only one side has: reg"
 
 
-@given(
-    length=st.integers(1, 10**5), scale=st.floats(1e-3, 1e3), magnitude=st.floats(0.1, 100), error=st.floats(0, 1e-2)
-)
-def test_allowance_follows_its_formula(length: int, scale: float, magnitude: float, error: float) -> None:
+@given(length=st.integers(1, 10**5), scale=st.floats(1e-3, 1e3), size=st.floats(0.1, 100), error=st.floats(0, 1e-2))
+def test_allowance_follows_its_formula(length: int, scale: float, size: float, error: float) -> None:
     tolerance = load_tolerance("fp32")
     unit = tolerance.unit_roundoff * math.sqrt(length)
     assert tolerance.unit_roundoff == 2**-24
     assert tolerance.allowed(length, scale) == pytest.approx(tolerance.factor * unit * scale)
-    exact = np.full((1, 1, 2, 2), magnitude)
+    exact = np.full((1, 1, 2, 2), size)
     rounded = exact + np.array([[error, -error], [0, 0]])
     scales = head_scales(make_heads(rounded, rounded, None), make_heads(exact, exact, None), tolerance, length)
-    assert scales == {name: pytest.approx(max(magnitude, error / unit), rel=1e-6) for name in ("hm", "wh")}
+    assert scales == {name: pytest.approx(max(size, error / unit), rel=1e-6) for name in ("hm", "wh")}
 
 
 def test_precision_without_a_tolerance_is_refused_by_name() -> None:

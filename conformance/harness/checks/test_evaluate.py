@@ -1,7 +1,5 @@
 """Detections are evaluated as COCO defines it, over exactly the images that were asked for."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Sequence
@@ -60,7 +58,7 @@ def test_more_than_hundred_detections_equal_definition(evaluator: Evaluator) -> 
 
 @every_evaluator
 @pytest.mark.parametrize(
-    ("annotations", "rows", "expected"),
+    ("annotations", "rows", "wanted"),
     [
         pytest.param([ONE], [(*HIT, 0.9)], {"AP": 1, "APm": 1, "APs": None, "ARl": None}, id="found"),
         pytest.param([ONE, OTHER], [(*HIT, 0.9)], {"AP": 51 / 101, "AR100": 0.5}, id="one of two found"),
@@ -76,13 +74,10 @@ def test_more_than_hundred_detections_equal_definition(evaluator: Evaluator) -> 
     ],
 )
 def test_cases_worked_by_hand(
-    evaluator: Evaluator,
-    annotations: list[Annotation],
-    rows: list[tuple[float, ...]],
-    expected: dict[str, float | None],
+    evaluator: Evaluator, annotations: list[Annotation], rows: list[tuple[float, ...]], wanted: dict[str, float | None]
 ) -> None:
     metrics = evaluate(instances_of(annotations), results_of({0: rows}), CATEGORY_IDS, evaluator=evaluator)
-    assert {name: getattr(metrics, name) for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert {name: getattr(metrics, name) for name in wanted} == pytest.approx(wanted, abs=1e-12)
 
 
 @pytest.mark.skipif(
@@ -123,12 +118,9 @@ def test_order_of_images_and_detections_does_not_matter(seed: int, order: random
 @given(seed=seeds)
 def test_perfect_detections_reach_ap_1(seed: int) -> None:
     instances, _ = synthetic(seed)
-    records = [
-        {"image_id": a.image_id, "category_id": a.category_id, "bbox": list(a.bbox), "score": 0.5}
-        for a in instances.annotations
-        if not a.iscrowd
-    ]
-    metrics = evaluate_records(instances, records)
+    truth = [a for a in instances.annotations if not a.iscrowd]
+    rows = [{"image_id": a.image_id, "category_id": a.category_id, "bbox": list(a.bbox), "score": 0.5} for a in truth]
+    metrics = evaluate_records(instances, rows)
     # AR1 alone stays lower where an image has two objects of a category.
     assert {round(value, 9) for value in numbers(replace(metrics, AR1=1.0)) if value is not None} == {1.0}
 

@@ -1,7 +1,5 @@
 """An expectation excuses a failure in its own stage; an entry that does not hold is told with its place."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Sequence
 
@@ -59,9 +57,7 @@ def test_first_entry_that_speaks_of_a_test_holds() -> None:
         (entry(until="2025-12-31"), None, ["expired on 2025-12-31: check it, then renew 'until' or remove the entry"]),
     ],
 )
-def test_entries_that_do_not_hold_are_told(
-    one: Expectation, modules: Sequence[str] | None, expected: list[str]
-) -> None:
+def test_entry_that_does_not_hold_is_told(one: Expectation, modules: Sequence[str] | None, expected: list[str]) -> None:
     """Of tests of heads at batch size 4 in a run at 1 and 4; those of speed were not collected."""
     found = stale_entries([one], [(HEADS, 4)], modules, "fp32", (1, 4), TODAY)
     assert found == [f"chip.expectations.toml:3: {text}" for text in expected]

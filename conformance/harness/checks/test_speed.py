@@ -1,18 +1,10 @@
 """Judgements of speed: each limit holds on its own side, and what cannot be judged is measured with its reason."""
 
-from __future__ import annotations
-
 import pytest
 
 from harness.cards import DeviceCard, load_device_card
 from harness.cards.device import card_file
-from harness.checks.speed import (
-    judge_device_share,
-    judge_estimate,
-    judge_overhead,
-    judge_stated,
-    reason_against_peak,
-)
+from harness.checks.speed import judge_device_share, judge_estimate, judge_overhead, judge_stated, reason_against_peak
 from harness.devices.artifact import CompilerEstimate, StatedSpeed
 from harness.run.speed import Ratio, Speed
 

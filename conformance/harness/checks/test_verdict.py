@@ -1,8 +1,5 @@
 """The verdict: accuracy alone can conform, speed alone is measured, and the worst of all devices counts."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from typing import get_args
 
 import pytest
@@ -16,7 +13,7 @@ FINE = Circumstances()
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "perf", "around", "expected"),
+    ("outcomes", "perf", "around", "wanted"),
     [
         ({"estimate": "passed"}, [], FINE, "measured"),
         ({"perf": "not-applicable"}, [SPEED], FINE, "measured"),
@@ -31,12 +28,10 @@ FINE = Circumstances()
         ({"heads": "failed"}, [], Circumstances(error=True, interrupted=True), "error"),
     ],
 )
-def test_verdict_of_a_device(
-    outcomes: dict[str, Outcome], perf: Sequence[Perf], around: Circumstances, expected: Verdict
-) -> None:
+def test_verdict_of_run(outcomes: dict[str, Outcome], perf: list[Perf], around: Circumstances, wanted: Verdict) -> None:
     stages = [stage(outcome, name) for name, outcome in outcomes.items()]
     stages = [one if one.outcome == "passed" else one.model_copy(update={"comparisons": 0}) for one in stages]
-    assert verdict_of_run(stages, [], perf, around) == expected
+    assert verdict_of_run(stages, [], perf, around) == wanted
 
 
 def test_speed_beside_an_ap_that_was_not_compared_decides_nothing() -> None:

@@ -1,7 +1,5 @@
 """`compare`: the files of a port that runs elsewhere are judged by stage, and what is wrong is named."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -131,9 +129,8 @@ def test_figures_that_the_results_do_not_read_deviate(tiny: TinySetup, files: Fi
     ],
 )
 def test_files_that_are_none_are_refused(
-    tiny: TinySetup, files: Files, tmp_path: Path,
-    name: str, text: str | None, message: str,
-) -> None:  # fmt: skip
+    tiny: TinySetup, files: Files, tmp_path: Path, name: str, text: str | None, message: str
+) -> None:
     file = tmp_path / "given"
     if text is not None:
         file.write_text(text)

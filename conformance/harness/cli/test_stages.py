@@ -1,7 +1,5 @@
 """The command line: its verbs do what the library does, and leave nothing half done."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re
@@ -17,6 +15,7 @@ import torch
 import harness.cli.progress
 from conformance.support.command_line import run
 from conformance.support.small_training import six_images, small_card
+from conformance.support.tiny import CARD as TINY_CARD
 from harness.centernet.networks import create_model
 from harness.centernet.networks.weights import load_weights, read_state_dict
 from harness.cli import train as training
@@ -28,26 +27,8 @@ from harness.run.pipeline import batches, detect
 from harness.training.loop import Settings, save_weights
 from harness.types import Batch
 
-CARD = """
-name = "small"
-description = "res_18 at an eighth of its width"
-source = "a test"
-batch_sizes = [2]
-[network]
-arch = "res_18"
-width = 0.125
-[input]
-height = 64
-width = 64
-channel_order = "BGR"
-scale = 0.00392156862745098
-mean = [0.408, 0.447, 0.470]
-std = [0.289, 0.274, 0.278]
-geometry = "affine"
-[output]
-names = ["hm", "wh", "reg"]
-hm = "logits"
-"""
+CARD = TINY_CARD.replace('"tiny"', '"small"').replace("width = 0.0625", "width = 0.125").replace("[1, 4]", "[2]")
+"""The network of `small_card`, for batches of two images of 64x64 pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +73,9 @@ def detected(weights: Path, images: Dataset) -> list[dict[str, Any]]:
 def test_stages_in_a_row_give_what_the_suite_gives(card: Path, weights: Path, coco: Path, tmp_path: Path) -> None:
     heads, results = tmp_path / "heads", tmp_path / "results.json"
     data = ("--model", card, "--coco", coco)
-
     status, out, _ = run("infer", *data, "--device", "torch", "--weights", weights, "--output", heads)
     assert (status, out) == (0, f"6 images on torch (silicon), fp32, batch size 2: {heads}\n")
     status, out, _ = run("decode", *data, "--heads", heads, "--output", results)
-
     expected, found = detected(weights, load_coco(coco)), json.loads(results.read_text())
     assert (status, out) == (0, f"{len(expected)} detections in 6 images: {results}\n")
     for key in ("image_id", "category_id"):
@@ -110,9 +89,7 @@ def test_score_prints_twelve_numbers_and_what_they_are_of(coco: Path, tmp_path: 
     records = [{**asdict(entry), "score": 1.0} for entry in truth]
     keys = ("image_id", "category_id", "bbox", "score")
     (tmp_path / "r.json").write_text(json.dumps([{key: record[key] for key in keys} for record in records]))
-
     status, out, _ = run("score", "--coco", coco, "--detections", tmp_path / "r.json")
-
     assert status == 0
     *numbers, last = out.splitlines()
     printed = dict(line.split() for line in numbers)
@@ -140,7 +117,6 @@ def test_exported_file_runs_as_the_weights_do(card: Path, weights: Path, coco: P
     onnx = tmp_path / "small.onnx"
     status, out, _ = run("export", "--model", card, "--weights", weights, "--batch-size", 2, "--output", onnx)
     assert (status, out) == (0, f"{onnx}\n")
-
     data = ("--model", card, "--coco", coco, "--limit", 3)
     run("infer", *data, "--device", "torch", "--weights", weights, "--output", tmp_path / "torch")
     assert run("infer", *data, "--device", "onnxruntime", "--onnx", onnx, "--output", tmp_path / "onnx")[0] == 0
@@ -150,7 +126,6 @@ def test_exported_file_runs_as_the_weights_do(card: Path, weights: Path, coco: P
         with np.load(tmp_path / "torch" / name) as expected, np.load(tmp_path / "onnx" / name) as found:
             for head in ("hm", "wh", "reg"):
                 np.testing.assert_allclose(found[head], expected[head], atol=1e-4)
-
     card.write_text(CARD.replace("width = 64", "width = 96"))
     for option, message in ((("--batch-size", 3), "batches of exactly 2"), ((), "the card says (2, 3, 64, 96)")):
         status, _, err = run("infer", *data, "--onnx", onnx, *option, "--output", tmp_path / "other")
@@ -186,11 +161,7 @@ def test_device_that_deviates_ends_with_1(
 
 
 def test_heads_that_are_not_finite_end_with_1_and_name_the_file(card: Path, coco: Path, tmp_path: Path) -> None:
-    heads: dict[str, Any] = {
-        "hm": np.full((80, 16, 16), np.nan),
-        "wh": np.zeros((2, 16, 16)),
-        "reg": np.zeros((2, 16, 16)),
-    }
+    heads = {"hm": np.full((80, 16, 16), np.nan), "wh": np.zeros((2, 16, 16)), "reg": np.zeros((2, 16, 16))}
     stem = Path(load_coco(coco, limit=1).instances.images[0].file_name).stem
     np.savez(tmp_path / f"{stem}.npz", **heads)
     out = tmp_path / "results.json"

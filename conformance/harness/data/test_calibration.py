@@ -1,7 +1,5 @@
 """The ranges of int8 come from the requested images, preprocessed as for the model, and from nothing else."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -47,9 +45,7 @@ def test_as_many_images_as_asked_are_spread_from_the_first_to_the_last(available
 
 
 @pytest.mark.parametrize("size", [1, 4])
-def test_inputs_are_the_preprocessed_images_and_the_last_batch_is_filled_with_images(
-    tiny: TinySetup, size: int
-) -> None:
+def test_inputs_are_the_preprocessed_images_and_fill_the_last_batch(tiny: TinySetup, size: int) -> None:
     card, dataset = tiny.model_card, tiny.dataset
     calibration = Calibration(card, dataset, 6)
     fed = [image for batch in calibration.inputs(size) for image in batch]
@@ -103,9 +99,7 @@ def with_images(order: Exported, dataset: Dataset, count: int) -> Exported:
     return Exported(order.card, order.dialect, None, order.path, Calibration(order.card, dataset, count))
 
 
-def test_tool_gets_the_samples_under_the_models_input_and_they_are_not_kept(
-    tiny: TinySetup, order: Exported, tmp_path: Path
-) -> None:
+def test_tool_gets_the_samples_by_input_name_and_keeps_none(tiny: TinySetup, order: Exported, tmp_path: Path) -> None:
     root = fake_tpu_mlir.install(tmp_path / "cache")
     create_device("bm1684x:simulated").convert(with_images(order, tiny.dataset, 5), 2, "int8")
     given = sorted((root / fake_tpu_mlir.DATASET).iterdir())

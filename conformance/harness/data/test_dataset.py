@@ -1,7 +1,5 @@
 """A data set is read completely and unchanged, or the error names file, field and remedy."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable
@@ -71,15 +69,13 @@ def test_annotations_are_those_of_the_file_in_its_order(root: Path) -> None:
     assert [category.id for category in instances.categories] == [1, 90]
 
 
-@pytest.mark.parametrize(
-    ("limit", "images", "annotations"), [(1, [4], [0]), (2, [4, 25], [0]), (9, [4, 25, 30], [7, 0, 8])]
-)
-def test_limit_takes_the_lowest_ids_and_their_annotations(
-    root: Path, limit: int, images: list[int], annotations: list[int]
+@pytest.mark.parametrize(("limit", "images", "boxes"), [(1, [4], [0]), (2, [4, 25], [0]), (9, [4, 25, 30], [7, 0, 8])])
+def test_limit_takes_the_lowest_ids_and_their_boxes(
+    root: Path, limit: int, images: list[int], boxes: list[int]
 ) -> None:
     dataset = load_coco(root, limit=limit)
     assert list(dataset.image_ids) == images
-    assert [annotation.id for annotation in dataset.instances.annotations] == annotations
+    assert [annotation.id for annotation in dataset.instances.annotations] == boxes
 
 
 @pytest.mark.parametrize("limit", [0, -1])

@@ -1,7 +1,5 @@
 """The outlines of the generated data set have their geometric areas."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -16,13 +14,9 @@ from harness.data.synthetic.spec import Outline
 SPEC = load_spec()
 
 FILL: dict[Outline, float] = {
-    "rectangle": 1.0,
-    "ellipse": math.pi / 4,
-    "triangle_up": 1 / 2,
-    "triangle_down": 1 / 2,
-    "ring": math.pi / 4 * (1 - 0.55**2),
-    "cross": 5 / 9,
-}
+    "rectangle": 1.0, "cross": 5 / 9, "triangle_up": 1 / 2, "triangle_down": 1 / 2,
+    "ellipse": math.pi / 4, "ring": math.pi / 4 * (1 - 0.55**2),
+}  # fmt: skip
 """Mask / box of the outlines, from geometry."""
 
 

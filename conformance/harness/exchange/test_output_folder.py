@@ -1,7 +1,5 @@
 """Outputs made elsewhere: every tool's layout gives the same detections, and what is not of the run is refused."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import tracemalloc
@@ -29,7 +27,7 @@ def images(tmp_path: Path) -> Dataset:
 
 
 def expected(images: Dataset, dtype: str = "float32") -> Results:
-    """What the library makes of the same heads without any file."""
+    """Decode the same heads without any file."""
     results = Results()
     for seed, image_id in enumerate(images.image_ids):
         heads = {name: values.astype(dtype) for name, values in heads_of(seed).items()}
@@ -43,9 +41,8 @@ def assert_same(found: Results, wanted: Results, atol: float = 0, best: int = 10
     for image_id in wanted:
         assert len(wanted[image_id]) > 10
         for name in ("boxes", "scores", "classes"):
-            np.testing.assert_allclose(
-                getattr(found[image_id], name)[:best], getattr(wanted[image_id], name)[:best], rtol=0, atol=atol
-            )
+            one, other = (getattr(results[image_id], name)[:best] for results in (found, wanted))
+            np.testing.assert_allclose(one, other, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(

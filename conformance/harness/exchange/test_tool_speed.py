@@ -1,7 +1,5 @@
 """Speeds that tools state are read from their own output, and what they count wrongly is put right."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,7 @@ from harness.centernet.networks.macs import gmacs
 from harness.checks.speed import describe
 from harness.errors import HarnessError
 from harness.exchange.summary import find_summary, read_summary
-from harness.exchange.tool_speed import (
-    from_perf_vision,
-    from_printed,
-    from_pure_inference,
-    from_summary,
-    read_speeds,
-)
+from harness.exchange.tool_speed import from_perf_vision, from_printed, from_pure_inference, from_summary, read_speeds
 from harness.run.speed import Speed
 
 PRINTED = """\

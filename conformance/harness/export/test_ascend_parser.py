@@ -1,7 +1,5 @@
 """Graphs of other exporters in the Ascend dialect: read as by ATC, or refused with its reason."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -75,26 +73,17 @@ class BySymbol(torch.autograd.Function):
     [(None, ("output1", "output2", "output3")), (1, ("hm", "wh", "reg"))],
     ids=["contrib", "built-in"],
 )
-def test_model_that_was_made_by_a_published_recipe_runs_here(
-    tmp_path: Path, batch: int | None, names: tuple[str, ...]
-) -> None:
+def test_model_made_by_a_published_recipe_runs_here(tmp_path: Path, batch: int | None, names: tuple[str, ...]) -> None:
     """The recipes use PyTorch's older exporter at opset 11: batch norm and shapes are computed in the graph."""
     network, path = tiny_network(), tmp_path / "theirs.onnx"
     traced = CardNetwork(network, small_card())
     traced.network.stages[1] = RecipeDCN(traced.network.stages[1], batch)  # type: ignore[index, operator, union-attr]
     axes = None if batch else {"actual_input": {0: "-1"}}
+    named: dict[str, Any] = {"input_names": ["actual_input"], "output_names": list(names), "dynamic_axes": axes}
+    images = torch.from_numpy(small_images(1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            traced.eval(),
-            (torch.from_numpy(small_images(1)),),
-            path,
-            dynamo=False,
-            opset_version=11,
-            input_names=["actual_input"],
-            output_names=list(names),
-            dynamic_axes=axes,
-        )
+        torch.onnx.export(traced.eval(), (images,), path, dynamo=False, opset_version=11, **named)
     model = load_onnx_checked(path)
     assert {"Reshape", "BatchNormalization"} <= {node.op_type for node in model.graph.node}
     card = small_card(image={"name": "actual_input"}, output={"names": names})

@@ -1,7 +1,5 @@
 """The dialects of the toolchains: each computes the network's outputs, in the form that old compilers read."""
 
-from __future__ import annotations
-
 import warnings
 import zipfile
 from collections import Counter
@@ -135,9 +133,7 @@ def test_decomposed_without_a_batch_size_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dialect", DCN_AS)
-def test_exporting_leaves_a_network_in_training_as_it_was_and_writes_the_dialects_dcn(
-    tmp_path: Path, dialect: str
-) -> None:
+def test_export_leaves_a_network_in_training_as_is_and_writes_the_dialects_dcn(tmp_path: Path, dialect: str) -> None:
     network = tiny_network().train()
     for part in network.modules():
         if isinstance(part, DCNv2):

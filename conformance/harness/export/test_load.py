@@ -1,7 +1,5 @@
 """ONNX files of users: read completely or refused by name, and their statements about themselves."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,11 +47,9 @@ def test_precision_is_that_of_weights_and_values() -> None:
     assert precision_of(convolution(TensorProto.DOUBLE)) == "fp64"
     inner = convolution()
     node = inner.graph.node[0]
-    node.input[0], node.input[1] = "half", "half_kernel"
-    casts = [
-        helper.make_node("Cast", [name], [half], to=TensorProto.FLOAT16)
-        for name, half in (("pixels", "half"), ("kernel", "half_kernel"))
-    ]
+    halves = {"pixels": "half", "kernel": "half_kernel"}
+    node.input[:] = halves.values()
+    casts = [helper.make_node("Cast", [name], [half], to=TensorProto.FLOAT16) for name, half in halves.items()]
     node.output[0] = "half_hm"
     back = helper.make_node("Cast", ["half_hm"], ["hm"], to=TensorProto.FLOAT)
     inner.graph.ClearField("node")

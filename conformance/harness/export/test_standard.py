@@ -1,11 +1,7 @@
 """The standard dialect computes the network's outputs; the file states its origin and names no path."""
 
-from __future__ import annotations
-
-import resource
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import harness
+from conformance.support.full_disk import file_size_limit
 from conformance.support.small_model import SHA256, SIDES, WIDTH, small_card, small_images, small_network, tiny_network
 from conformance.support.written_onnx import assert_computes, assert_equal, assert_names_no_path, run_onnx
 from harness.cards import ModelCard
@@ -134,6 +131,17 @@ def test_the_metadata_say_what_was_exported_and_by_what(export: Export) -> None:
     }
 
 
+def test_another_export_is_the_same_to_the_byte_and_silent(
+    export: Export, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = export("res_18").read_bytes()
+    capfd.readouterr()
+    again = write(small_network("res_18"), small_card("res_18"), tmp_path / "again.onnx", None)
+    assert capfd.readouterr() == ("", "")
+    assert again.read_bytes() == first
+    assert list(tmp_path.iterdir()) == [again]
+
+
 @pytest.mark.parametrize("arch", ["dla_34", "res_18"])
 def test_no_path_of_the_exporting_machine_is_in_the_file(arch: str, export: Export) -> None:
     assert_names_no_path(load_onnx_checked(export(arch)))
@@ -176,17 +184,6 @@ def test_an_exporter_that_writes_another_opset_is_caught(tmp_path: Path, monkeyp
     with pytest.raises(HarnessError, match="'': 18"):
         write(tiny_network(), small_card(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
-
-
-@contextmanager
-def file_size_limit(limit: int) -> Iterator[None]:
-    """Writing beyond `limit` bytes fails, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:

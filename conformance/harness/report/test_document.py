@@ -1,15 +1,11 @@
 """The results document is made of what the tests report, in whatever order, and is written whole or not at all."""
 
-from __future__ import annotations
-
 import json
-import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.support.example_records import accuracy, run, stage
+from conformance.support.full_disk import file_size_limit, small_disk
 from conformance.support.suite import CHECKS, ROOT, Suite, read_results
 from conformance.support.tiny import TinySetup
 from harness.cards import DeviceCard
@@ -136,18 +133,8 @@ def test_document_has_the_keys_that_users_rely_on() -> None:
     text = to_json(DOCUMENT)
     assert list(text) == ["schema", "model", "data", "environment", "verdict", "expected_failures", "problems", "runs"]
     assert text["schema"] == 2
-    expected = {
-        "device",
-        "execution",
-        "precision",
-        "verdict",
-        "expected_failures",
-        "stages",
-        "accuracy",
-        "perf",
-        "diagnosis",
-    }
-    assert expected <= text["runs"][0].keys()
+    judged = {"device", "execution", "precision", "verdict", "expected_failures", "diagnosis"}
+    assert {*judged, "stages", "accuracy", "perf"} <= text["runs"][0].keys()
 
 
 def test_document_replaces_an_older_one_and_its_folder_is_made(tmp_path: Path) -> None:
@@ -170,27 +157,13 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> No
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@contextmanager
-def limit_of_4096_bytes() -> Iterator[None]:
-    """The system writes no more than one page into a file, and says so as it says that a disk is full.
-
-    Around the call alone: it holds for the file that pytest's own output may go to, as well.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("older", [None, "{}"])
 def test_document_that_does_not_fit_leaves_what_was_there(tmp_path: Path, older: str | None) -> None:
     file = tmp_path / "r.json"
     if older is not None:
         file.write_text(older)
     too_large = pytest.raises(HarnessError, match="the results cannot be written: File too large")
-    with too_large, limit_of_4096_bytes():
+    with too_large, file_size_limit(4096):
         write_document(DOCUMENT, file)
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ([] if older is None else [older])
 
@@ -198,16 +171,9 @@ def test_document_that_does_not_fit_leaves_what_was_there(tmp_path: Path, older:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one page, which is taken."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no right to mount a file system: {mounted.stderr.decode().strip()}")
-    (folder / "filler").write_bytes(bytes(4096))
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with small_disk(tmp_path / "disk", "size=4k") as folder:
+        (folder / "filler").write_bytes(bytes(4096))
+        yield folder
 
 
 def test_full_disk_is_an_error_and_leaves_nothing_half_written(suite: Suite, full_disk: Path) -> None:

@@ -1,7 +1,5 @@
 """Two calls are compared pair by pair, so that only what tells them apart shows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest
@@ -15,8 +13,7 @@ class Clock:
     """A clock that only calls move, and on a machine that gets slower and slower."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        self.mood = 1.0
+        self.now, self.mood = 0.0, 1.0
         self.calls: list[str] = []
         monkeypatch.setattr("harness.run.speed.time.perf_counter", lambda: self.now)
 
