@@ -78,18 +78,14 @@ def whole_decode(card: ModelCard, heads: Heads) -> Detections:
     return to_image_space(card, decode(card, heads)[0], place(card, (640, 480)))
 
 
-def test_preprocess_costs_little_more_than_warp_and_blob(
-    benchmark: BenchmarkFixture, card: ModelCard, photo: UInt8
-) -> None:
+def test_preprocess_costs_little_over_warp_and_blob(benchmark: BenchmarkFixture, card: ModelCard, photo: UInt8) -> None:
     ratio = time_ratio(lambda: preprocess(card, photo), lambda: bare_preprocess(card, photo), pairs=40, repeat=5)
     benchmark.extra_info.update(limit=PREPROCESS_LIMIT, image="640x480", threads=1, ratio=str(ratio))
     benchmark.pedantic(preprocess, (card, photo), rounds=50, warmup_rounds=5)
     assert ratio.low <= PREPROCESS_LIMIT, str(ratio)
 
 
-def test_decode_costs_little_more_than_sigmoid_filter_and_partition(
-    benchmark: BenchmarkFixture, card: ModelCard, heads: Heads
-) -> None:
+def test_decode_costs_little_over_its_bare_parts(benchmark: BenchmarkFixture, card: ModelCard, heads: Heads) -> None:
     ratio = time_ratio(lambda: whole_decode(card, heads), lambda: bare_decode(heads["hm"][0]), pairs=40, repeat=2)
     benchmark.extra_info.update(limit=DECODE_LIMIT, heads="80x128x128", threads=1, ratio=str(ratio))
     benchmark.pedantic(whole_decode, (card, heads), rounds=50, warmup_rounds=5)

@@ -1,7 +1,5 @@
 """DCNv2: its two forms equal each other and the definition, written as loops."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -72,9 +70,7 @@ def test_samples_far_outside_the_image_contribute_nothing() -> None:
 def test_offset_mask_is_split_into_offsets_first_and_masks_last(groups: int) -> None:
     points = groups * 9
     numbered = torch.arange(3 * points, dtype=torch.float32).reshape(1, -1, 1, 1).expand(2, -1, 4, 5)
-
     offset, mask = split_offset_mask(numbered)
-
     assert offset[1, :, 3, 4].tolist() == list(range(2 * points))
     np.testing.assert_allclose(mask[1, :, 0, 0], 1 / (1 + np.exp(-np.arange(2.0 * points, 3 * points))), rtol=1e-6)
 
@@ -88,9 +84,7 @@ def test_channels_of_an_offset_are_dy_before_dx_point_by_point_in_rows(point: in
     offset, weight = torch.full((1, 18, 9, 9), 0.7), torch.zeros(1, 1, 3, 3)
     offset[:, 2 * point], offset[:, 2 * point + 1] = 2, -1
     weight[0, 0, point // 3, point % 3] = 1
-
     result = form(x, offset, weight, torch.zeros(1), 1, 1, 1, torch.ones(1, 9, 9, 9))
-
     row, column = 4 + point // 3 - 1 + 2, 4 + point % 3 - 1 - 1
     torch.testing.assert_close(result[0, 0, 4, 4], x[0, 0, row, column], rtol=0, atol=1e-4)
 
@@ -111,9 +105,7 @@ def test_layer_moves_by_the_offsets_that_its_convolution_asks_for(decomposed: bo
     asked = dcn.conv_offset_mask(x)
     assert bool((asked.abs() > 1).any())
     mask = 1 / (1 + (-asked[:, 18:]).exp())
-
     expected = Case(x, asked[:, :18], dcn.weight, dcn.bias, ((2, 2), (2, 2), (2, 2)), mask).naive()
-
     assert expected.shape == (2, 6, 5, 6)
     torch.testing.assert_close(dcn(x), expected, rtol=0, atol=1e-8)
 

@@ -1,7 +1,5 @@
 """The generated data set is the same everywhere, has COCO's form, and can show the known mistakes of ports."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 
@@ -146,9 +144,7 @@ def boxes(drawn: SyntheticImage) -> list[list[int]]:
     return [found["bbox"] for found in drawn.annotations]
 
 
-def test_later_objects_hide_earlier_ones_and_annotations_are_of_the_visible_part(
-    val: list[SyntheticImage], layouts: list[SceneLayout]
-) -> None:
+def test_annotation_is_what_later_objects_leave_visible(val: list[SyntheticImage], layouts: list[SceneLayout]) -> None:
     far = 400
     for drawn, layout in zip(val, layouts, strict=True):
         # The reference paints on a canvas that is large enough, and crops.

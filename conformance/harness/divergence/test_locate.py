@@ -1,7 +1,5 @@
 """The first wrong layer of a port is found by cuts, named as in PyTorch, and reproduced alone."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys
@@ -31,6 +29,8 @@ from harness.errors import HarnessError
 from harness.export import export_standard
 from harness.run.subject import Subject
 
+Change = Callable[[ModelProto], None]
+
 CARD = small_card(image={"scale": 1 / 255, "mean": (0.4,) * 3, "std": (0.3,) * 3})
 IMAGE = np.random.default_rng(1).standard_normal((3, *SIDES)).astype(np.float32) / 2
 
@@ -43,7 +43,7 @@ class Base:
         self.path = folder / f"{CARD.name}-{SHA256[:12]}-standard.onnx"  # the name that a search looks for first
         export_standard(network, CARD, self.path, batch_size=None, weights_sha256=SHA256)
 
-    def spoilt(self, change: Callable[[ModelProto], None]) -> Path:
+    def spoilt(self, change: Change) -> Path:
         """Write the export with a change."""
         model = onnx.load(self.path)
         change(model)
@@ -123,11 +123,7 @@ def offsets_at_zero(model: ModelProto) -> None:
     ids=lambda value: value.__name__ if callable(value) else None,
 )
 def test_layer_made_wrong_by_hand_is_found_and_named(
-    network: str,
-    change: Callable[[ModelProto], None],
-    layer: str | None,
-    operators: tuple[str, ...],
-    request: pytest.FixtureRequest,
+    network: str, change: Change, layer: str | None, operators: tuple[str, ...], request: pytest.FixtureRequest
 ) -> None:
     base: Base = request.getfixturevalue(network)
     found = base.located(base.spoilt(change))

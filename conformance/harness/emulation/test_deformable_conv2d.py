@@ -1,7 +1,5 @@
 """`DeformableConv2D` as standard operators equals CANN's definition, written as loops, and torchvision."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -63,19 +61,10 @@ def in_blocks(case: Case) -> Tensor:
 
 
 def model_of(case: Case, *, fp16_samples: bool = False, fp16_coordinates: bool = False) -> ModelProto:
-    stride, padding, dilation = case.geometry
-    node = helper.make_node(
-        OPERATOR,
-        ["x", "weight", "offsets", "bias"],
-        ["y"],
-        domain=DOMAIN,
-        strides=stride,
-        pads=padding,
-        dilations=dilation,
-        groups=case.x.shape[1] // case.weight.shape[1],
-        deformable_groups=deformable_groups(case),
-    )
     ranks = {"x": 4, "weight": 4, "offsets": 4, "bias": 1}
+    geometry = dict(zip(("strides", "pads", "dilations"), case.geometry, strict=True))
+    groups = {"groups": case.x.shape[1] // case.weight.shape[1], "deformable_groups": deformable_groups(case)}
+    node = helper.make_node(OPERATOR, list(ranks), ["y"], domain=DOMAIN, **geometry, **groups)
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name, rank in ranks.items()]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)
     return helper.make_model(
@@ -165,9 +154,8 @@ def test_without_bias_nothing_is_added() -> None:
     feeds = feeds_of(case)
     bias = feeds.pop("bias")
     model.graph.input.pop()
-    np.testing.assert_allclose(
-        run(model, feeds) + bias[:, None, None], run(model_of(case), feeds_of(case)), rtol=0, atol=1e-5
-    )
+    biased = run(model_of(case), feeds_of(case))
+    np.testing.assert_allclose(run(model, feeds) + bias[:, None, None], biased, rtol=0, atol=1e-5)
 
 
 def passing_on(case: Case) -> Case:

@@ -1,7 +1,5 @@
 """The Ascend dialect has the form that ATC reads, and computes the network's outputs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 
@@ -170,8 +168,7 @@ def test_out_nodes_are_read_from_the_graph(exported: ModelProto) -> None:
     assert caught.value.remedy == "name the output itself: --out_nodes=output1;output2;output3"
 
 
-def test_network_without_dcn_is_exported_by_the_same_verb(tmp_path: Path) -> None:
-    """Export ResNet-18, which has no DCN, by the same verb."""
+def test_resnet_18_without_dcn_is_exported_by_the_same_verb(tmp_path: Path) -> None:
     card, weights, path = (tmp_path / name for name in ("card.toml", "weights.pth", "model.onnx"))
     card.write_text(TINY_CARD)
     torch.save({"state_dict": small_network().state_dict()}, weights)

@@ -1,8 +1,5 @@
 """The reference: what heads may differ by below float32, and an ONNX that takes one batch size only."""
 
-from __future__ import annotations
-
-import copy
 import math
 from pathlib import Path
 
@@ -48,7 +45,7 @@ def rounded_heads(model: Subject, kind: torch.dtype) -> dict[str, Float32]:
 
 def folded_by_hand() -> HeadedNetwork:
     """The only batch norm of the tiny network worked into its DCNv2, by the formula."""
-    network = copy.deepcopy(tiny_network())
+    network = tiny_network()
     dcn, norm = network.stages[1], network.stages[2]
     assert isinstance(dcn, DCNv2)
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
