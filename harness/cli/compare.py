@@ -67,6 +67,7 @@ def compare(
 
     _refuse_rows(results)
     if not any((inputs, heads, detections, speed)):
+        refuse_old_results(results)
         raise HarnessError("nothing to compare", remedy="give --inputs, --heads, --detections or --speed")
     if claim is not None and detections is None:
         raise HarnessError("figures of no detections", field="--claim", remedy="give --detections as well")

@@ -44,7 +44,8 @@ class Right:
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(exported.path, options, providers=["CPUExecutionProvider"])
         executed = {"provider": "CPUExecutionProvider", "precision": precision}
-        return Artifact(session, specs(session.get_inputs()), specs(session.get_outputs()), None, executed)
+        inputs, outputs = specs(session.get_inputs()), specs(session.get_outputs())
+        return Artifact(session, inputs, outputs, inputs[0].shape[0], executed)
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Arrays:
         """Run one batch, then make the mistake."""
