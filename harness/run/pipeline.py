@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 from harness.cards import ModelCard
@@ -16,6 +15,7 @@ from harness.data.detections import Results
 from harness.devices.artifact import Artifact
 from harness.devices.base import Device, run_batch
 from harness.run.family import family_of
+from harness.run.speed import Timing
 from harness.types import Batch, Outputs, Progress
 
 LOOK_AHEAD = 2
@@ -24,33 +24,6 @@ memory."""
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Times of a run over a data set.
-
-    Attributes:
-        images: Images whose detections count; padded slots are none.
-        seconds: From the first image read to the last detection.
-        device_seconds: Of these, inside the device, host arrays in and out.
-        latency_ms: Of each batch in the device, the first (warm-up) left out where there are more.
-    """
-
-    images: int
-    seconds: float
-    device_seconds: float
-    latency_ms: tuple[float, ...]
-
-    @property
-    def fps_end_to_end(self) -> float:
-        """Images a second with reading, preprocessing and decoding."""
-        return self.images / self.seconds
-
-    @property
-    def device_share(self) -> float:
-        """Share of the time in which the device was at work."""
-        return self.device_seconds / self.seconds
 
 
 def _chunks(ids: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:

@@ -32,9 +32,10 @@ from harness.report.records import Data
 from harness.run.family import family_of
 from harness.run.images import describe_images, load_images
 from harness.run.options import CheckOptions
-from harness.run.pipeline import Timing, batches, detect, run_batches
+from harness.run.pipeline import batches, detect, run_batches
 from harness.run.progress import ShowProgress, in_lines
 from harness.run.reference import AT_ONCE, GOLDEN, Reference, split_samples
+from harness.run.speed import Timing
 from harness.run.subject import Subject, load_subject
 from harness.types import Heads
 

@@ -1,4 +1,4 @@
-"""Speed: the record of one, its measurement on a device, and the ratio of two calls by interleaved pairs."""
+"""Speed: the records, the measurement on a device, and the ratio of two calls by interleaved pairs."""
 
 from __future__ import annotations
 
@@ -77,6 +77,33 @@ def measure(device: Device, artifact: Artifact, batch: Batch) -> Speed:
     fps = len(batch.image_ids) / float(np.median(seconds))
     batch_ms = tuple((1000 * seconds).tolist())
     return Speed(fps, len(batch.images), batch_ms, "the runner's clock", HOST_ARRAYS)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Times of a run over a data set.
+
+    Attributes:
+        images: Images whose detections count; padded slots are none.
+        seconds: From the first image read to the last detection.
+        device_seconds: Of these, inside the device, host arrays in and out.
+        latency_ms: Of each batch in the device, the first (warm-up) left out where there are more.
+    """
+
+    images: int
+    seconds: float
+    device_seconds: float
+    latency_ms: tuple[float, ...]
+
+    @property
+    def fps_end_to_end(self) -> float:
+        """Images a second with reading, preprocessing and decoding."""
+        return self.images / self.seconds
+
+    @property
+    def device_share(self) -> float:
+        """Share of the time in which the device was at work."""
+        return self.device_seconds / self.seconds
 
 
 @dataclass(frozen=True, slots=True)

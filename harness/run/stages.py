@@ -11,8 +11,8 @@ from harness.checks.decisions import check_decisions
 from harness.checks.heads import check_batch, check_heads
 from harness.checks.outcome import StageResult, judged_outputs, not_applicable
 from harness.report.records import Latency, Perf
-from harness.run.pipeline import Timing
 from harness.run.session import Session
+from harness.run.speed import Timing
 
 StageCheck = Callable[[Session, str, int], StageResult]
 """From a session, the name of a device and a batch size to the outcome of a stage."""
