@@ -143,12 +143,23 @@ class ChildProcess:
             if self.ended is not None:
                 raise HarnessError(self.ended, remedy=REMEDY)
             self._send((method, serve.pack(arguments)))
-            return self._receive(method)
+            try:
+                return self._receive(method)
+            except KeyboardInterrupt:
+                self.end_at_once(f"{self.what} was interrupted ({method})")
+                raise
 
     def close(self) -> None:
         """End the process."""
         if self.ended is None:
             self.ended = f"{self.what} is closed"
+            self._group.terminate(PATIENCE_S)
+
+    def end_at_once(self, reason: str) -> None:
+        """End the process in the middle of its work: its answer will not be waited for."""
+        if self.ended is None:
+            self.ended = reason
+            self._gateway._io.kill()  # terminate would wait for the work
             self._group.terminate(PATIENCE_S)
 
     def _send(self, message: object) -> None:

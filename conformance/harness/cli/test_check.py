@@ -22,7 +22,7 @@ def without_times(ended: Ended) -> dict[str, Any]:
 
 def closing(ended: Ended) -> list[str]:
     """Lines of the summary that hold no times."""
-    lines = ended.output.partition("= conformance =")[2].splitlines()
+    lines = ended.output.partition("= conformance =")[2].partition("= short test summary")[0].splitlines()
     return [line for line in lines if re.match(r"(\S+: stage|problem|verdict|\S+( \(stand-in\))?( fp32)?:)", line)]
 
 
