@@ -14,7 +14,7 @@ pytestmark = pytest.mark.catalogue
 
 IMAGES, CATEGORIES, DETECTIONS = 5000, 80, 100
 EVALUATIONS, MEGABYTES = 5.5, 1000
-"""Evaluations of one side, by the faster evaluator, that the interval may cost (3.5 were measured); memory until then."""
+"""Evaluations of one side by the faster evaluator that the interval may cost (3.5 were measured); memory until then."""
 
 PROGRAM = f"""
 import json, resource, time
