@@ -96,8 +96,8 @@ def test_heads_in_one_tensor_come_back_as_the_recipe_has_them(compiled: Compile)
 
 
 def test_sampling_leaves_bm1684_and_stays_on_bm1684x(compiled: Compile) -> None:
-    assert compiled("bm1684", "fp32")[1].host_operators == ("grid_sampler",)
-    assert compiled("bm1684x", "fp32")[1].host_operators == ()
+    assert compiled("bm1684", "fp32")[1].findings.host_operators == ("grid_sampler",)
+    assert compiled("bm1684x", "fp32")[1].findings.host_operators == ()
 
 
 def test_int8_takes_its_ranges_from_images_and_keeps_grid_and_heads_in_float(compiled: Compile, tmp_path: Path) -> None:
