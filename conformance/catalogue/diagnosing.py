@@ -66,8 +66,9 @@ class PortDiagnosis:
         """Take a results file that any program wrote."""
         card, sizes = self.case.card, [self.dataset.size(image_id) for image_id in self.dataset.image_ids]
         of_image = [Margins.of_rows(card, a, place(card, s)) for a, s in zip(self.allowed, sizes, strict=True)]
+        margins = [(margin.score, 2 * margin.corner) for margin in of_image]  # a width moves by two corners
         by_image = [[row for row in rows if row["image_id"] == image_id] for image_id in self.dataset.image_ids]
-        return RowsEvidence(by_image, of_image)
+        return RowsEvidence(by_image, margins)
 
     def search(self, evidence: Evidence, without: Sequence[AnyFault] = ()) -> Search:
         """Make a search over the catalogue."""

@@ -95,7 +95,9 @@ def _evidence(stage: str, golden: Reference, some: Dataset, files: PortFiles, ch
     ]
     own_stages: tuple[FaultStage, ...] = ("decode", "results")
     rows = [[dict(row) for row in files.by_image.get(image_id, [])] for image_id in ids]
-    return RowsEvidence(rows, margins, own_stages if given else (*own_stages, *stages))
+    # A width moves by as much as two corners.
+    limits_of_rows = [(margin.score, 2 * margin.corner) for margin in margins]
+    return RowsEvidence(rows, limits_of_rows, own_stages if given else (*own_stages, *stages))
 
 
 def _evaluation(dataset: Dataset, files: PortFiles) -> list[AnyFault]:
