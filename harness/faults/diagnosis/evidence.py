@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.cards.tolerances import load_tolerance
 from harness.checks.inputs import GREY_LEVELS, grey_levels
+from harness.checks.margins import Margins
 from harness.faults.diagnosis.predict import Chain, representable
 from harness.faults.diagnosis.search_table import TABLE
 from harness.faults.fault import FaultStage
@@ -236,6 +237,15 @@ class RowsEvidence:
         """Implement `Evidence`."""
         del chain, port, index, part
         return None
+
+
+def amplified(margins: Margins) -> tuple[float, float]:
+    """Return what scores and the numbers of a box may differ by in a port that makes a mistake.
+
+    Twice the margins of a right port: a width moves by as much as two corners, and a mistake can carry a difference of
+    the heads further, as wh in another unit or scores that skip the sigmoid do.
+    """
+    return 2 * margins.score, 2 * margins.corner
 
 
 def table_of(rows: Rows) -> NDArray[np.float64]:
