@@ -122,9 +122,9 @@ def test_an_operator_that_the_compiler_refuses_is_named(tmp_path: Path) -> None:
 
 def test_a_bmodel_for_another_chip_is_refused(compiled: Compile) -> None:
     payload: Any = compiled("bm1684", "fp32")[1].payload
-    stated = read_bmodel(find_environment(), payload.bmodel)
+    stated = read_bmodel(find_environment(), payload.file)
     with pytest.raises(HarnessError, match="the bmodel is for bm1684, and the device is bm1684x"):
-        require_chip(stated, "bm1684x", payload.bmodel)
+        require_chip(stated, "bm1684x", payload.file)
 
 
 def test_a_file_that_is_no_bmodel_is_refused(tmp_path: Path) -> None:
