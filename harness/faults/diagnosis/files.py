@@ -20,10 +20,10 @@ from harness.faults.diagnosis.predict import Chain
 from harness.faults.diagnosis.search import Search
 from harness.faults.diagnosis.text import as_records
 from harness.faults.fault import FaultStage
-from harness.faults.port import OutputsRunner, Runner, TorchRunner
 from harness.faults.stages.evaluate import evaluate_as
 from harness.faults.stages.speed import claim
 from harness.report.records import Diagnosis
+from harness.run.diagnose import runner_of
 from harness.run.reference import Reference
 
 IMAGES = 8
@@ -64,8 +64,7 @@ def explain_stage(
     """Explanations of the inputs, heads or detections that a port wrote for some images, best first."""
     card, module = golden.subject.card, golden.subject.module
     images = [some.read_image(image_id) for image_id in some.image_ids]
-    runner: Runner = OutputsRunner(card, golden.outputs) if module is None else TorchRunner(card, module)
-    chain = Chain(card, runner, images, some.image_ids, max(card.batch_sizes), count=count)
+    chain = Chain(card, runner_of(golden), images, some.image_ids, max(card.batch_sizes), count=count)
     evidence = _evidence(stage, golden, some, files, chain)
     setting = Setting.of(card, module, golden.precision, max(card.batch_sizes))
     return Search(chain, evidence, setting, catalogue).explain()
