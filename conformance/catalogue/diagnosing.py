@@ -10,7 +10,7 @@ from harness.cards.schema import read_toml
 from harness.centernet.preprocess import place
 from harness.checks.margins import Margins
 from harness.faults import CATALOGUE, AnyFault, PortSpec
-from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence, amplified
+from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence
 from harness.faults.diagnosis.explanation import Explanation
 from harness.faults.diagnosis.predict import Chain
 from harness.faults.diagnosis.search import Search
@@ -66,9 +66,8 @@ class PortDiagnosis:
         """Take a results file that any program wrote."""
         card, sizes = self.case.card, [self.dataset.size(image_id) for image_id in self.dataset.image_ids]
         of_image = [Margins.of_rows(card, a, place(card, s)) for a, s in zip(self.allowed, sizes, strict=True)]
-        margins = [amplified(margin) for margin in of_image]
         by_image = [[row for row in rows if row["image_id"] == image_id] for image_id in self.dataset.image_ids]
-        return RowsEvidence(by_image, margins)
+        return RowsEvidence(by_image, of_image)
 
     def search(self, evidence: Evidence, without: Sequence[AnyFault] = ()) -> Search:
         """Make a search over the catalogue."""

@@ -24,6 +24,8 @@ from harness.checks.margins import Margins
 from harness.types import Detections, Float64, Heads, Placement
 
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
+LARGE = 1000.0
+"""Pixels of a coordinate from which on the digits of its text count."""
 PAIRS_AT_ONCE = 1_000_000
 """Rows that are compared in one step: bounds the memory where, with few peaks, every cell of a heatmap may be one."""
 
@@ -143,20 +145,45 @@ def table_of_rows(rows: Rows) -> Float64:
     return table
 
 
-def has_equal(wanted: Float64, given: Float64, margins: Margins) -> NDArray[np.bool_]:
+def unmatched_share(one: Float64, other: Float64, margins: Margins) -> float:
+    """Count rows without an equal on the other side, and the difference in number, as a share of all rows.
+
+    Rows alone do not tell which peaks tie with the last that is kept, as heads do (`close_calls`). If as many rows
+    come on both sides, end at the same score, and most lie clearly above it, the others are left out of account.
+
+    Args:
+        one: (n, 6) as `table_of_rows` gives it.
+        other: (m, 6) likewise.
+        margins: Of rows.
+    """
+    if not len(one) or not len(other):
+        return float(len(one) != len(other))
+    lone, lone_other = (~has_equal(a, b, margins, in_proportion=True) for a, b in ((one, other), (other, one)))
+    ends = one[:, 1].min(), other[:, 1].min()
+    last = max(ends) + margins.order
+    above = one[:, 1] > last
+    if len(one) == len(other) and abs(ends[0] - ends[1]) <= 2 * margins.order and above.mean() >= 0.5:
+        lone, lone_other = lone & above, lone_other & (other[:, 1] > last)
+    return (int(lone.sum()) + int(lone_other.sum()) + abs(len(one) - len(other))) / (len(one) + len(other))
+
+
+def has_equal(wanted: Float64, given: Float64, margins: Margins, *, in_proportion: bool = False) -> NDArray[np.bool_]:
     """Tell for each row of a table, (n,), if another table has a row of its category, score and corners.
 
     Args:
         wanted: (n, 6) as `table_of_rows` gives it.
         given: (m, 6) likewise.
         margins: Of rows.
+        in_proportion: Corners beyond `LARGE` may differ in proportion: a mistake may have made them large.
     """
     found = np.zeros(len(wanted), bool)
+    size = np.abs(given[:, 2:]).max(axis=1, initial=0.0) if in_proportion else np.zeros(len(given))
+    limits = margins.corner * np.maximum(1.0, size / LARGE)
     step = max(1, PAIRS_AT_ONCE // max(1, len(given)))
     for first in range(0, len(wanted), step):
         some = wanted[first : first + step, None]
         near = (some[..., 0] == given[:, 0]) & (np.abs(some[..., 1] - given[:, 1]) <= margins.score)
-        near &= np.abs(some[..., 2:] - given[:, 2:]).max(axis=2, initial=0.0) <= margins.corner
+        near &= np.abs(some[..., 2:] - given[:, 2:]).max(axis=2, initial=0.0) <= limits
         found[first : first + step] = near.any(axis=1)
     return found
 

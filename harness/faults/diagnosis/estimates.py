@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence, table_of
+from harness.checks.detections import table_of_rows
+from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, RowsEvidence
 from harness.faults.diagnosis.predict import Chain
 from harness.faults.fault import Params
 from harness.faults.port_spec import PortSpec
@@ -88,11 +89,12 @@ def _shift(chain: Chain, evidence: Evidence, index: int, base: PortSpec) -> list
     """Take the median offset of boxes of equal class, score and size."""
     if not isinstance(evidence, RowsEvidence):
         return []
-    got, right = table_of(evidence.rows[index]), table_of(chain.rows_of(base, index) or [])
+    got, right = table_of_rows(evidence.rows[index]), table_of_rows(chain.rows_of(base, index) or [])
     moved = []
     for row in got:
         same = right[(right[:, 0] == row[0]) & (np.abs(right[:, 1] - row[1]) < 1e-3)]
-        same = same[np.abs(same[:, 4:] - row[4:]).max(axis=1, initial=0.0) < 0.1] if len(same) else same
+        size_differs = (same[:, 4:] - same[:, 2:4]) - (row[4:] - row[2:4])
+        same = same[np.abs(size_differs).max(axis=1, initial=0.0) < 0.1]
         if len(same) == 1:
             moved.append(row[2:4] - same[0, 2:4])
     if not moved:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards.tolerances import load_tolerance
+from harness.checks.detections import table_of_rows, unmatched_share
 from harness.checks.inputs import GREY_LEVELS, grey_levels
 from harness.checks.margins import Margins
 from harness.faults.diagnosis.predict import Chain, representable
@@ -209,13 +210,13 @@ class RowsEvidence:
 
     Attributes:
         rows: Of each image.
-        margins: By image, what scores and (in image pixels) boxes may differ by.
+        margins: By image, those of the rows of a right port.
         stages: See `Evidence`.
         parts: See `Evidence`.
     """
 
     rows: Sequence[Rows]
-    margins: Sequence[tuple[float, float]]
+    margins: Sequence[Margins]
     stages: tuple[FaultStage, ...] = ("decode", "results", "heads", "numeric", "batch", "preprocess", "network")
     parts: tuple[str, ...] = ()
 
@@ -228,7 +229,8 @@ class RowsEvidence:
         predicted = chain.rows_of(port, index)
         if predicted is None:
             return Distance({"rows": math.inf}, math.inf)
-        share = _unmatched_share(table_of(self.rows[index]), table_of(predicted), self.margins[index])
+        margins = _amplified(self.margins[index])
+        share = unmatched_share(table_of_rows(self.rows[index]), table_of_rows(predicted), margins)
         return Distance({"rows": share / TABLE.distance.unmatched}, share, share > 0)
 
     def difference(
@@ -239,35 +241,9 @@ class RowsEvidence:
         return None
 
 
-def amplified(margins: Margins) -> tuple[float, float]:
-    """Return what scores and the numbers of a box may differ by in a port that makes a mistake.
+def _amplified(margins: Margins) -> Margins:
+    """Widen the margins of a right port to what those of one that makes a mistake can come to.
 
-    Twice the margins of a right port: a width moves by as much as two corners, and a mistake can carry a difference of
-    the heads further, as wh in another unit or scores that skip the sigmoid do.
+    Twice: a mistake can carry a difference of the heads further, as wh in another unit or scores without sigmoid do.
     """
-    return 2 * margins.score, 2 * margins.corner
-
-
-def table_of(rows: Rows) -> NDArray[np.float64]:
-    """Convert rows to (n, 6): category, score, and the four numbers of the box."""
-    return np.array([[r["category_id"], r["score"], *r["bbox"]] for r in rows], np.float64).reshape(-1, 6)
-
-
-def _unmatched_share(a: NDArray[np.float64], b: NDArray[np.float64], margin: tuple[float, float]) -> float:
-    """Count rows without an equal on the other side, and the difference in number, as a share of all rows."""
-    if not len(a) and not len(b):
-        return 0.0
-    if not len(a) or not len(b):
-        return 1.0
-    near = (a[:, None, 0] == b[None, :, 0]) & (np.abs(a[:, None, 1] - b[None, :, 1]) <= margin[0])
-    size = np.abs(b[:, 2:]).max(axis=1)
-    # Text has so many digits: a relative margin for what a mistake has made large.
-    limit = margin[1] * np.maximum(1.0, size / 1000)
-    near &= np.abs(a[:, None, 2:] - b[None, :, 2:]).max(axis=2) <= limit[None]
-    ours, theirs = ~near.any(axis=1), ~near.any(axis=0)
-    ends = a[:, 1].min(), b[:, 1].min()
-    last = max(ends) + 2 * margin[0]
-    # Which of those that tie for the last place come in is a close call, if most do not tie.
-    if len(a) == len(b) and abs(ends[0] - ends[1]) <= 4 * margin[0] and (a[:, 1] > last).mean() >= 0.5:
-        ours, theirs = ours & (a[:, 1] > last), theirs & (b[:, 1] > last)
-    return (int(ours.sum()) + int(theirs.sum()) + abs(len(a) - len(b))) / (len(a) + len(b))
+    return replace(margins, score=2 * margins.score, corner=2 * margins.corner)

@@ -14,7 +14,7 @@ from harness.exchange.heads import read_heads_file
 from harness.exchange.inputs import read_input
 from harness.exchange.stems import file_stems
 from harness.faults import CATALOGUE, AnyFault, PortSpec, Setting
-from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, InputEvidence, RowsEvidence, amplified
+from harness.faults.diagnosis.evidence import Evidence, HeadsEvidence, InputEvidence, RowsEvidence
 from harness.faults.diagnosis.explanation import Explanation
 from harness.faults.diagnosis.predict import Chain
 from harness.faults.diagnosis.search import Search
@@ -94,9 +94,7 @@ def _evidence(stage: str, golden: Reference, some: Dataset, files: PortFiles, ch
     ]
     own_stages: tuple[FaultStage, ...] = ("decode", "results")
     rows = [[dict(row) for row in files.by_image.get(image_id, [])] for image_id in ids]
-    return RowsEvidence(
-        rows, [amplified(margin) for margin in margins], own_stages if given else (*own_stages, *stages)
-    )
+    return RowsEvidence(rows, margins, own_stages if given else (*own_stages, *stages))
 
 
 def _evaluation(dataset: Dataset, files: PortFiles) -> list[AnyFault]:
