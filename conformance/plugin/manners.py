@@ -20,6 +20,8 @@ MARKERS = {
     "catalogue": "the catalogue of known porting mistakes (its own command)",
     "toolchain": "needs a vendor's toolchain (its own command)",
     "simulator": "the emulation of Sophon chips against their simulators, an hour on few cores (its own command)",
+    "attacks": "ways to a green that was not earned; a few run always, the rest has its own command",
+    "fuzz": "inputs of every format, mutated; a hundred run always, thousands by their own command",
     "checkout": "needs the repository: left out where the suite is installed from a wheel",
 }
 SHOWN = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)

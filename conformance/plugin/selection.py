@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Container
 
 import pytest
 
@@ -10,8 +11,8 @@ from conformance.plugin.entry import is_own
 from harness.errors import HarnessError
 from harness.paths import in_checkout
 
-BY_NAME_ONLY = {"catalogue", "toolchain", "simulator"}
-"""Markers of tests that are long, or want what few have: they run where ``-m`` says so."""
+BY_NAME_ONLY = {"catalogue", "toolchain", "simulator", "attacks", "fuzz"}
+"""Markers of tests that are long, or want what few have: they run where ``-m`` says so, or with `always=True`."""
 GONE = {"numerics": "name the tests: pytest conformance/harness, or pytest --pyargs conformance.harness"}
 """Markers of earlier versions, and what to do instead."""
 
@@ -62,11 +63,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out |= BY_NAME_ONLY
     selected, deselected = list[pytest.Item](), list[pytest.Item]()
     for item in items:
-        gone = is_own(item.path) and any(mark.name in left_out for mark in item.iter_markers())
+        gone = is_own(item.path) and any(_leaves_out(mark, left_out) for mark in item.iter_markers())
         (deselected if gone else selected).append(item)
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = selected
+
+
+def _leaves_out(mark: pytest.Mark, left_out: Container[str]) -> bool:
+    return mark.name in left_out and not mark.kwargs.get("always", False)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
