@@ -1,6 +1,8 @@
 """Devices of a vendor, right and wrong, run through the suite: each gets the verdict that it deserves, and why."""
 
 import re
+from contextlib import closing
+from pathlib import Path
 
 import onnx
 import pytest
@@ -12,7 +14,10 @@ from harness.checks.evaluate import evaluate
 from harness.devices.artifact import Exported
 from harness.devices.torch import TorchDevice
 from harness.faults import CATALOGUE
+from harness.run.options import parse_options
 from harness.run.pipeline import detect
+from harness.run.session import Session
+from harness.run.stages import heads
 from harness.run.subject import load_subject
 
 EVERY_STAGE = {"contract", "heads", "batch", "detections", "accuracy"}
@@ -131,7 +136,16 @@ def test_wrong_device_deviates_where_it_is_wrong(mixed: Ended, device: str) -> N
     assert f"{device}: stage heads at batch size 4: failed: {detail}" in mixed.output
 
 
-@pytest.mark.parametrize(("device", "fault"), [("swapped", "wh-axes-swapped"), ("permuted", "batch-permuted")])
+@pytest.mark.parametrize(
+    ("device", "fault"),
+    [
+        ("swapped", "wh-axes-swapped"),
+        ("permuted", "batch-permuted"),
+        ("stale", "batch-last-stale"),
+        ("nan", "nan"),
+        ("transposed", "heads-layout"),
+    ],
+)
 def test_wrong_device_is_diagnosed(mixed: Ended, device: str, fault: str) -> None:
     first, *_ = mixed.run_of(device).diagnosis
     assert first.faults == (fault,)
@@ -196,15 +210,17 @@ def test_document_is_the_same_from_two_processes_but_for_the_speed(suite: Suite,
     assert one == two
 
 
-def test_golden_heads_are_those_of_the_weights_and_not_of_the_onnx(suite: Suite, tiny: TinySetup) -> None:
+def test_golden_heads_are_those_of_the_weights_and_not_of_the_onnx(tiny: TinySetup, tmp_path: Path) -> None:
     model = onnx.load(tiny.onnx)
     [bias] = [tensor for tensor in model.graph.initializer if tensor.name == "reg.2.bias"]
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 0.01, bias.name))
-    other = tiny.root / "other.onnx"
+    other = tmp_path / "other.onnx"
     onnx.save(model, other)
-    ended = suite.run(f"--onnx={other}", "--device=onnxruntime", "--batch-sizes=1", *CHECKS)
-    assert (ended.status, ended.result.verdict) == (1, "deviates")
-    assert "head reg: measured 0.01" in (ended.stage("onnxruntime", "heads", 1).detail or "")
+    options = parse_options(model=str(tiny.card), weights=tiny.weights, onnx=other, coco=tiny.coco)
+    with closing(Session(options, tmp_path, print)) as session:
+        stage = heads(session, "onnxruntime", 1).stage
+    assert stage.outcome == "failed"
+    assert "head reg: measured 0.01" in (stage.detail or "")
 
 
 def test_onnx_without_weights_is_its_own_reference(suite: Suite, tiny: TinySetup) -> None:

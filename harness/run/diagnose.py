@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.centernet.heads import split_outputs
 from harness.checks.outcome import StageResult
-from harness.devices.base import run_batch
+from harness.devices.base import ByImage, run_batch
 from harness.faults import CATALOGUE, Setting
 from harness.faults.diagnosis.evidence import HeadsEvidence
 from harness.faults.diagnosis.explanation import Hypothesis
@@ -40,6 +40,7 @@ def diagnose_device(session: Session, name: str, batch_size: int) -> list[record
         return []
     images = [session.dataset.read_image(image_id) for image_id in session.sample_ids]
     chain = Chain(session.card, runner_of(session.reference), images, session.sample_ids, batch_size)
+    chain.repeated = not isinstance(session.device(name), ByImage)  # outputs of files come from a run of their own
     evidence = HeadsEvidence(heads, session.allowed)
     setting = Setting.of(session.card, session.subject.module, session.options.precision, batch_size)
     earlier = session.explained.get(name)
@@ -69,10 +70,15 @@ def runner_of(reference: Reference) -> Runner:
 
 
 def _as_given(session: Session, name: str, batch_size: int) -> list[Arrays]:
-    """The device's outputs as heads, of whatever shape; nothing where outputs are missing."""
+    """The device's outputs as heads, of whatever shape; nothing where outputs are missing.
+
+    The last batch is run first and not looked at: what is stale in the first batch is then known.
+    """
     card, device, artifact = session.card, session.device(name), session.artifact(name, batch_size)
     found: list[Arrays] = []
-    for batch in batches(card, session.dataset, batch_size, session.sample_ids):
+    every = list(batches(card, session.dataset, batch_size, session.sample_ids))
+    run_batch(device, artifact, every[-1])
+    for batch in every:
         outputs = {key: np.asarray(value) for key, value in run_batch(device, artifact, batch).items()}
         if any(key not in outputs for key in card.output.names):
             return []

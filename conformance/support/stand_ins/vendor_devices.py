@@ -96,10 +96,10 @@ class NaN(Right):
 
 
 class Transposed(Right):
-    """The heatmap comes back as NHWC."""
+    """The heads come back as NHWC."""
 
     def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
-        return {**outputs, "hm": np.ascontiguousarray(outputs["hm"].transpose(0, 2, 3, 1))}
+        return {name: np.ascontiguousarray(output.transpose(0, 2, 3, 1)) for name, output in outputs.items()}
 
 
 class Fewer(Right):

@@ -62,6 +62,7 @@ class Chain:
         count: Number of images in the run.
         inputs: Network inputs that the port itself fed, by image; None to predict them.
         heads: Heads that the port itself decoded, by image; None to predict them.
+        repeated: Whether the port had run the same images just before.
         evaluations: Made so far.
     """
 
@@ -74,6 +75,7 @@ class Chain:
     count: int = 0
     inputs: Sequence[Image] | None = None
     heads: Sequence[Arrays] | None = None
+    repeated: bool = False
     evaluations: Evaluations = field(default_factory=Evaluations)
     _prepared: OrderedDict[tuple[PreprocessSpec, int], tuple[Image, Placement]] = field(default_factory=OrderedDict)
     _largest: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -97,7 +99,7 @@ class Chain:
         self.evaluations.arithmetic += 1
         if self.heads is not None:
             return self.heads[index]
-        source = source_of(port.batch, index, self.batch_size)
+        source = source_of(port.batch, index, self.batch_size, len(self.images) if self.repeated else 0)
         return spoil(self.card, port.heads, port.numeric, self._raw_of(port, source))
 
     def largest(self, name: str, index: int) -> float:

@@ -22,13 +22,20 @@ class BatchSpec:
     order: Literal["own", "reversed", "last stale", "first", "run before"] = "own"
 
 
-def source_of(spec: BatchSpec, index: int, batch_size: int) -> int:
+def source_of(spec: BatchSpec, index: int, batch_size: int, repeated: int = 0) -> int:
     """Find the image whose outputs come back in the place of those of image `index`.
 
-    Images run in order in batches of `batch_size`; in the first batch nothing is stale.
+    Args:
+        spec: The order.
+        index: Of the image; images run in order.
+        batch_size: Slots of a batch.
+        repeated: Number of images, where the same images had just been run when the first of these batches was: what is
+            stale in it is then of the last batch. 0 where nothing had, so that nothing in it is stale.
     """
     first, slot = index - index % batch_size, index % batch_size
     before = index - batch_size
+    if before < 0:
+        before += -(-repeated // batch_size) * batch_size
     if spec.order == "reversed":
         return first + batch_size - 1 - slot
     if spec.order == "first":
