@@ -6,6 +6,7 @@ import itertools
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conformance.catalogue.cases import cases
@@ -14,8 +15,9 @@ from harness.cards import tolerances
 from harness.errors import HarnessError
 from harness.faults import CATALOGUE, PortSpec
 from harness.faults.diagnosis.evidence import Distance, Evidence, half_over_single
-from harness.faults.diagnosis.explanation import accounts_for
+from harness.faults.diagnosis.explanation import Hypothesis, accounts_for
 from harness.faults.diagnosis.search_table import FILE, load_search_table
+from harness.faults.stages.batch import BatchSpec, source_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,6 +55,32 @@ def test_search_ends_at_its_budget_after_single_faults(official: PortDiagnosis, 
     assert tried == {f.id for f in official.faults() if f.stage in other_std.stages}
     evaluations = search.chain.evaluations
     assert evaluations.network + evaluations.faulty_network < 100
+
+
+def test_two_faults_are_not_sought_where_one_explains_some_images_and_spoils_others(official: PortDiagnosis) -> None:
+    heads = [dict(of_image) for of_image in official.port(PortSpec()).heads(official.images)]
+    assert not official.search(official.of_heads(heads)).explain()
+    heads[-1]["hm"] = heads[-1]["hm"].copy()
+    heads[-1]["hm"].flat[99] = np.nan
+    search = official.search(official.of_heads(heads))
+    assert named(search.explain()) == [frozenset()]
+    assert search.tried.keys() & {Hypothesis((fault,), ((),)) for fault in CATALOGUE if fault.id == "nan"}
+    assert search.chain.evaluations.arithmetic < 500
+
+
+@pytest.mark.parametrize(
+    ("spec", "sources"),
+    [
+        (BatchSpec("last stale"), [0, 1, 5, 3, 4, 2]),
+        (BatchSpec("run before"), [3, 4, 5, 0, 1, 2]),
+        (BatchSpec(), [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_stale_slots_of_the_first_batch_are_those_of_the_last_where_all_ran_before(
+    spec: BatchSpec, sources: list[int]
+) -> None:
+    assert [source_of(spec, index, 3, repeated=5) for index in range(6)] == sources
+    assert [source_of(spec, index, 3) for index in range(3)] == [0, 1, 2]
 
 
 def test_allowance_of_float16_in_float32_follows_the_tolerance_table(
