@@ -141,7 +141,8 @@ def judge_detections(
 def table_of_rows(rows: Rows) -> Float64:
     """(n, 6): category, score and the corners x1, y1, x2, y2."""
     table = np.array([[row["category_id"], row["score"], *row["bbox"]] for row in rows], np.float64).reshape(-1, 6)
-    table[:, 4:] += table[:, 2:4]
+    with np.errstate(invalid="ignore"):  # the corner of a box that a mistake has made infinite both ways is none
+        table[:, 4:] += table[:, 2:4]
     return table
 
 
