@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -9,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from harness.errors import HarnessError
 
@@ -149,6 +150,40 @@ def read_text(path: Path, field: str | None, limit: int, *, remedy: str = "check
         return read_regular(path, field, limit, remedy=remedy).decode("utf-8")
     except UnicodeDecodeError as error:
         raise HarnessError(f"not UTF-8: {error}", file=path, field=field, remedy=remedy) from error
+
+
+def read_json(path: Path, field: str | None, limit: int, *, what: str, remedy: str) -> Any:  # noqa: ANN401
+    """Read a JSON file that a user gives, of any content.
+
+    Args:
+        path: The file.
+        field: The option or field that names it.
+        limit: Most bytes that it may have.
+        what: The kind of file that is expected, such as "a summary".
+        remedy: Advice where it is none.
+
+    Raises:
+        HarnessError: See `open_regular`, or the file is no JSON, or nested deeper than Python follows.
+    """
+    try:
+        return json.loads(read_regular(path, field, limit, remedy=remedy))
+    except RecursionError as error:
+        raise HarnessError(f"not {what}: nested too deep", file=path, field=field, remedy=remedy) from error
+    except ValueError as error:
+        raise HarnessError(f"not {what}: no JSON: {error}", file=path, field=field, remedy=remedy) from error
+
+
+def entries(folder: Path, field: str | None = None) -> list[Path]:
+    """List what lies in a folder that a user gives, sorted by name.
+
+    Raises:
+        HarnessError: It is missing, no folder, or may not be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (OSError, ValueError) as error:
+        reason = _reason(error)
+        raise HarnessError(f"cannot be read: {reason}", file=folder, field=field, remedy="check the path") from error
 
 
 def kind_of(mode: int) -> str:
