@@ -23,6 +23,7 @@ KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFLNK: "a link",
 }
+CHUNK = 2**20
 LONGEST_NAME = 255
 """Bytes of a file's name, on every usual file system."""
 
@@ -131,8 +132,10 @@ def read_regular(
     """Read a regular file that a user gives; see `open_regular` for arguments and errors."""
     with open_regular(path, field, limit, cause=cause, remedy=remedy) as file:
         try:
-            # A file of /proc states no size: what it holds is counted.
-            content = file.read(limit + 1)
+            content = file.read(os.fstat(file.fileno()).st_size)
+            # A file of /proc states no size, and another may grow.
+            while len(content) <= limit and (more := file.read(CHUNK)):
+                content += more
         except OSError as error:
             raise HarnessError(f"{cause}: {_reason(error)}", file=path, field=field, remedy=remedy) from error
     if len(content) > limit:
@@ -152,14 +155,14 @@ def read_text(path: Path, field: str | None, limit: int, *, remedy: str = "check
         raise HarnessError(f"not UTF-8: {error}", file=path, field=field, remedy=remedy) from error
 
 
-def read_json(path: Path, field: str | None, limit: int, *, what: str, remedy: str) -> Any:  # noqa: ANN401
+def read_json(path: Path, field: str | None, limit: int, *, cause: str, remedy: str) -> Any:  # noqa: ANN401
     """Read a JSON file that a user gives, of any content.
 
     Args:
         path: The file.
         field: The option or field that names it.
         limit: Most bytes that it may have.
-        what: The kind of file that is expected, such as "a summary".
+        cause: Beginning of the message where it is none, such as "no summary".
         remedy: Advice where it is none.
 
     Raises:
@@ -168,9 +171,19 @@ def read_json(path: Path, field: str | None, limit: int, *, what: str, remedy: s
     try:
         return json.loads(read_regular(path, field, limit, remedy=remedy))
     except RecursionError as error:
-        raise HarnessError(f"not {what}: nested too deep", file=path, field=field, remedy=remedy) from error
+        raise HarnessError(f"{cause}: nested too deep", file=path, field=field, remedy=remedy) from error
     except ValueError as error:
-        raise HarnessError(f"not {what}: no JSON: {error}", file=path, field=field, remedy=remedy) from error
+        raise HarnessError(f"{cause}: no JSON: {error}", file=path, field=field, remedy=remedy) from error
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a regular file, or a link to one, is there; False too for what `Path.is_file` raises for."""
+    return os.path.isfile(path)  # noqa: PTH113 - a name that is too long, a folder of another user
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder, or a link to one, is there; False too for what `Path.is_dir` raises for."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def entries(folder: Path, field: str | None = None) -> list[Path]:
