@@ -34,7 +34,7 @@ def _within_folder(name: str) -> str:
     """Refuse a file name that leads out of the folder of the images, or that no file can have."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError("a file name leads to a file below the folder of the images")
+        raise ValueError("it must name a file below the folder of the images")
     if "\0" in name or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in name.split("/")):
         raise ValueError(f"no file can have this name: a part of it has more than {LONGEST_NAME} bytes, or a NUL")
     return name
@@ -244,7 +244,7 @@ def _not_instances(file: Path, error: ValidationError) -> HarnessError:
     if first["type"] == "json_invalid":
         return HarnessError(f"truncated or corrupt: {first['msg']}", file=file, remedy="download it again")
     missing = [str(entry["loc"][0]) for entry in errors if entry["type"] == "missing" and len(entry["loc"]) == 1]
-    cause = f"not an instances file: no {', '.join(missing)}" if missing else first["msg"]
+    cause = f"not an instances file: no {', '.join(missing)}" if missing else first["msg"].removeprefix("Value error, ")
     more = f"; and {len(errors) - 1} more" if len(errors) > 1 and not missing else ""
     return HarnessError(
         cause + more,

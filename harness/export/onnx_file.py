@@ -36,7 +36,7 @@ def load_onnx(path: Path) -> ModelProto:
     try:
         for file in external_files(model, path):
             if not is_file(file):
-                raise ValueError(f"its weights should lie in '{file.name}' beside it, which is no regular file")
+                raise ValueError(f"no regular file lies beside it for its weights: '{file.name}'")
         load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, RuntimeError, MemoryError, OverflowError, onnx.checker.ValidationError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def load_tensors(path: Path) -> Any:  # noqa: ANN401 - a checkpoint may hold any
         HarnessError: The file holds other objects, or is truncated or no checkpoint.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old or sparse forms, which are refused where they do not serve
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = FOREIGN.search(str(error))
         held = f" ({found[1]})" if found else ""
@@ -65,7 +68,7 @@ def load_tensors(path: Path) -> Any:  # noqa: ANN401 - a checkpoint may hold any
             remedy="save only the state dict: torch.save({'state_dict': model.state_dict()}, FILE)",
         ) from error
     except (Exception, RecursionError) as error:  # what a damaged pickle raises is not documented
-        said = "" if "weights_only" in str(error) else f" ({_first_line(error)})"
+        said = "" if "torch." in str(error) else f" ({_first_line(error)})"
         raise HarnessError(
             f"the file is truncated or no PyTorch checkpoint{said}",
             file=path,
