@@ -65,29 +65,18 @@ def check_output_folder(path: Path, field: str | None = None, *, in_use: bool = 
         HarnessError: Something else stands there, a folder above it is none or may not be written, or the name is
             impossible.
     """
-    mode = _mode_at(path, field)
-    if mode is not None and not stat.S_ISDIR(mode):
-        raise HarnessError(
-            f"it is there already and not an empty folder, but {kind_of(mode)}",
-            file=path,
-            field=field,
-            remedy="remove it, or name another",
-        )
-    if mode is not None and not in_use and _holds_something(path, field):
-        raise HarnessError(
-            "it is there already and not an empty folder", file=path, field=field, remedy="remove it, or name another"
-        )
+    # A link to a folder that is only added to stays one; a new folder would take the link's place.
+    mode = _mode_at(path, field, follow=in_use)
+    if mode is not None and not (stat.S_ISDIR(mode) and (in_use or not entries(path, field))):
+        kind = "" if stat.S_ISDIR(mode) else f", but {kind_of(mode)}"
+        cause = f"it is there already and not an empty folder{kind}"
+        raise HarnessError(cause, file=path, field=field, remedy="remove it, or name another")
     _check_parent(path, field)
 
 
 @contextmanager
 def open_regular(
-    path: Path,
-    field: str | None,
-    limit: int,
-    *,
-    cause: str = "cannot be read",
-    remedy: str = "check the path",
+    path: Path, field: str | None, limit: int, *, cause: str = "cannot be read", remedy: str = "check the path"
 ) -> Iterator[BinaryIO]:
     """Open a regular file that a user gives. Nothing else is opened: a named pipe would wait for ever.
 
@@ -122,12 +111,7 @@ def open_regular(
 
 
 def read_regular(
-    path: Path,
-    field: str | None,
-    limit: int,
-    *,
-    cause: str = "cannot be read",
-    remedy: str = "check the path",
+    path: Path, field: str | None, limit: int, *, cause: str = "cannot be read", remedy: str = "check the path"
 ) -> bytes:
     """Read a regular file that a user gives; see `open_regular` for arguments and errors."""
     with open_regular(path, field, limit, cause=cause, remedy=remedy) as file:
@@ -245,20 +229,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _mode_at(path: Path, field: str | None) -> int | None:
-    """Return the mode of what stands at `path`, a link not followed; None where nothing does."""
+def _mode_at(path: Path, field: str | None, *, follow: bool = False) -> int | None:
+    """Return the mode of what stands at `path`, a link itself unless `follow`; None where nothing does."""
     try:
-        return os.lstat(path).st_mode
+        return path.stat(follow_symlinks=follow).st_mode
     except (FileNotFoundError, NotADirectoryError):  # the latter is of a folder above it, which `_check_parent` names
         return None
     except (OSError, ValueError) as error:
-        raise _unwritable(_reason(error), path, field) from error
-
-
-def _holds_something(path: Path, field: str | None) -> bool:
-    try:
-        return any(path.iterdir())
-    except OSError as error:
         raise _unwritable(_reason(error), path, field) from error
 
 

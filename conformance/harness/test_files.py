@@ -164,7 +164,9 @@ def test_new_names_and_older_files_are_places_for_output(tmp_path: Path) -> None
         check_output(tmp_path / name, "--results")
         with whole_file(tmp_path / name) as partial:
             partial.touch()
-    check_output_folder(tmp_path / "folder", "--output", in_use=True)
+    (tmp_path / "link").symlink_to("folder")
+    for name in ("folder", "link"):  # a link to a disk with more room
+        check_output_folder(tmp_path / name, "--output", in_use=True)
 
 
 @pytest.mark.parametrize(("make", "kind"), IRREGULAR)

@@ -49,7 +49,7 @@ def test_name_of_a_card_cannot_write_a_verdict(tiny: TinySetup, tmp_path: Path) 
 
 
 def test_description_of_a_card_cannot_write_a_verdict(tiny: TinySetup, tmp_path: Path) -> None:
-    """Of a right port, since a wrong one would be diagnosed for half a minute; the verdict's own line is the only one."""
+    """Of a right port, since a wrong one would be diagnosed for half a minute."""
     card = card_with(tiny, tmp_path, 'description = "a', r'description = "\nverdict: conforms a')
     assert check(tiny, model=card) == (0, [FORGED])
 
