@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 1.5
@@ -23,40 +21,46 @@ GRACE_S = 1.5
 
 _running: dict[object, Callable[[], None]] = {}
 """How to stop each run in progress."""
-_watched: list[socket.socket] = []
-"""The socket of the thread that waits for signals, once it has been started."""
+_watched: list[int] = []
+"""The pipe to the thread that waits for signals, once it has been started."""
 
 
-@contextmanager
-def stoppable(stop: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM call `stop`, in another thread, while the block runs.
+class Stoppable:
+    """Lets Ctrl-C and SIGTERM call `stop`, in another thread, while its block runs.
+
+    A class and no generator: it stands around every run of a device, whose time counts.
 
     Args:
         stop: Makes the block raise soon; it may be called more than once.
     """
-    if not _watched:
-        _watch()
-    key = object()
-    _running[key] = stop
-    try:
-        yield
-    finally:
-        _running.pop(key, None)
+
+    __slots__ = ("stop",)
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.stop = stop
+
+    def __enter__(self) -> None:
+        if not _watched:
+            _watch()
+        _running[self] = self.stop
+
+    def __exit__(self, *error: object) -> None:
+        _running.pop(self, None)
 
 
 def _watch() -> None:
     """Start the thread; only the main thread may, and a later call of it then does."""
     if threading.current_thread() is not threading.main_thread():
         return
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    earlier = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     _watched.extend((reader, writer))
     threading.Thread(target=_wait, args=(reader, earlier), name="signals", daemon=True).start()
 
 
-def _wait(reader: socket.socket, earlier: int) -> None:
-    while received := reader.recv(64):
+def _wait(reader: int, earlier: int) -> None:
+    while received := os.read(reader, 64):
         if earlier >= 0:
             with contextlib.suppress(OSError):  # whoever else waits for signals may be gone
                 os.write(earlier, received)
@@ -81,7 +85,7 @@ def _stop(number: signal.Signals) -> None:
 
 
 def _forget() -> None:
-    """Leave the socket to the parent: a child of a fork has no thread that reads it."""
+    """Leave the pipe to the parent: a child of a fork has no thread that reads it."""
     if _watched:
         _watched.clear()
         _running.clear()

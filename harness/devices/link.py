@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 import execnet
 from numpy.typing import NDArray
 
-from harness.devices.interruption import stoppable
+from harness.devices.interruption import Stoppable
 from harness.devices.runners import serve
 from harness.errors import HarnessError
 
@@ -86,6 +86,8 @@ class InProcess:
         self.runner = runner
         self.handle = runner.load(spec)
         self.facts: Mapping[str, Any] = self.handle.facts
+        own: Any = getattr(runner, "interrupt", None)
+        self._stop = partial(own, self.handle) if callable(own) else None
 
     def run(self, images: Array) -> dict[str, Array]:
         """Run one batch and return the outputs by name."""
@@ -102,13 +104,12 @@ class InProcess:
 
     def _stoppable(self) -> AbstractContextManager[None]:
         """Let Ctrl-C stop the runtime where its runner can (`interrupt`)."""
-        own: Any = getattr(self.runner, "interrupt", None)
-        return stoppable(partial(own, self.handle)) if callable(own) else nullcontext()
+        return nullcontext() if self._stop is None else Stoppable(self._stop)
 
     def close(self) -> None:
         """Release the model."""
         if self.handle is not None:
-            handle, self.handle = self.handle, None
+            handle, self.handle, self._stop = self.handle, None, None
             self.runner.close(handle)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from harness.cards.device import card_file
 from harness.convert.onnxruntime import PRECISE, quantise
 from harness.devices.artifact import Artifact, Exported, require_batch_size
 from harness.devices.base import RunnerDevice, require_request
-from harness.devices.interruption import stoppable
+from harness.devices.interruption import Stoppable
 from harness.devices.link import InProcess
 from harness.devices.runners import onnxruntime as runner
 from harness.emulation.ascend import runnable_on_host
@@ -113,13 +111,19 @@ class OnnxRuntimeDevice(RunnerDevice):
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch; C-contiguous images are not copied."""
-        with allocation_errors():
+        try:
             return super().run(artifact, images)
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            refuse_allocation(error)
+            raise
 
     def time(self, artifact: Artifact, images: NDArray[np.generic], rounds: int) -> list[float]:
         """Return the seconds of each of `rounds` runs of one batch, taken in the runner."""
-        with allocation_errors():
+        try:
             return super().time(artifact, images, rounds)
+        except Exception as error:
+            refuse_allocation(error)
+            raise
 
     def _options(self, provider: str) -> dict[str, object]:
         entries, settings = dict(PRECISE), {}
@@ -169,28 +173,29 @@ def session_spec(stated: Artifact, model: Path | bytes) -> dict[str, Any]:
 def run_session(session: ort.InferenceSession, name: str, images: NDArray[np.generic]) -> Outputs:
     """Return every output of a session on a batch, by its own names; `name` is that of the input."""
     names, options = [output.name for output in session.get_outputs()], ort.RunOptions()
-    with stoppable(partial(setattr, options, "terminate", True)), allocation_errors():
-        return dict(zip(names, session.run(names, {name: images}, options), strict=True))
+    with Stoppable(partial(setattr, options, "terminate", True)):
+        try:
+            return dict(zip(names, session.run(names, {name: images}, options), strict=True))
+        except Exception as error:
+            refuse_allocation(error)
+            raise
 
 
-@contextmanager
-def allocation_errors(file: Path | None = None) -> Iterator[None]:
-    """Say of a tensor that does not fit into memory that the model asks for it; no port deviates by that.
+def refuse_allocation(error: Exception) -> None:
+    """Say of a tensor that does not fit into memory that the model asks for it: no port deviates by that.
+
+    Args:
+        error: Of ONNX Runtime.
 
     Raises:
-        HarnessError: ONNX Runtime cannot allocate what the model asks for in the block.
+        HarnessError: The error is that of an allocation.
     """
-    try:
-        yield
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
-            raise HarnessError(
-                f"the model asks for more memory than there is: {first_line(error)}",
-                file=file,
-                field="--onnx",
-                remedy="run it where there is more memory, with a smaller batch size, or export a smaller model",
-            ) from error
-        raise
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+        raise HarnessError(
+            f"the model asks for more memory than there is: {first_line(error)}",
+            field="--onnx",
+            remedy="run it where there is more memory, with a smaller batch size, or export a smaller model",
+        ) from error
 
 
 def open_unoptimised(model: ModelProto) -> ort.InferenceSession:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from harness.devices import interruption
 from harness.devices.artifact import Artifact
-from harness.devices.interruption import stoppable
+from harness.devices.interruption import Stoppable
 from harness.devices.link import InProcess
 from harness.devices.onnxruntime import CPU, OnnxRuntimeDevice, run_session, session_spec
 from harness.devices.runners import onnxruntime as runner
@@ -103,7 +103,7 @@ def test_run_that_does_not_stop_ends_the_process(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(interruption, "GRACE_S", 0.05)
     monkeypatch.setattr(os, "_exit", end)
-    with stoppable(lambda: None):
+    with Stoppable(lambda: None):
         interruption._stop(signal.SIGTERM)
         assert released.wait(10)
     assert ended == [143]
