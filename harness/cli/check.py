@@ -11,6 +11,7 @@ import typer
 from harness.cli.options import Coco, Limit, Model, Weights
 from harness.cli.progress import progress, signs_of_life
 from harness.errors import HarnessError
+from harness.report.escape import printable_lines
 
 if TYPE_CHECKING:
     from harness.report.records import Document
@@ -79,7 +80,7 @@ def check(
         raise refuse(model, error, results) from error
     with signs_of_life():
         try:
-            document = run_check(options, print, progress)
+            document = run_check(options, _say, progress)
         except Interrupted as interrupted:
             _show(interrupted.document)
             raise typer.Exit(INTERRUPTED) from None
@@ -87,6 +88,11 @@ def check(
             raise typer.Exit(INTERRUPTED) from None
     _show(document)
     raise typer.Exit(EXIT_STATUS[document.verdict])
+
+
+def _say(text: str) -> None:
+    """Print a header, or what a device raised or answered, in which its own words stand."""
+    print(printable_lines(text))
 
 
 def _show(document: Document) -> None:

@@ -12,12 +12,15 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import execnet
 from numpy.typing import NDArray
 
+from harness.devices.interruption import Stoppable
 from harness.devices.runners import serve
 from harness.errors import HarnessError
 
@@ -83,22 +86,30 @@ class InProcess:
         self.runner = runner
         self.handle = runner.load(spec)
         self.facts: Mapping[str, Any] = self.handle.facts
+        own: Any = getattr(runner, "interrupt", None)
+        self._stop = partial(own, self.handle) if callable(own) else None
 
     def run(self, images: Array) -> dict[str, Array]:
         """Run one batch and return the outputs by name."""
-        return self.runner.run(self.handle, images)
+        with self._stoppable():
+            return self.runner.run(self.handle, images)
 
     def time(self, images: Array, rounds: int) -> list[float]:
         """Return the seconds of each of `rounds` runs."""
         own: Any = getattr(self.runner, "time", None)
-        if callable(own):
-            return cast(list[float], own(self.handle, images, rounds))
-        return serve.timed(lambda given: self.runner.run(self.handle, given), images, rounds)
+        with self._stoppable():
+            if callable(own):
+                return cast(list[float], own(self.handle, images, rounds))
+            return serve.timed(lambda given: self.runner.run(self.handle, given), images, rounds)
+
+    def _stoppable(self) -> AbstractContextManager[None]:
+        """Let Ctrl-C stop the runtime where its runner can (`interrupt`)."""
+        return nullcontext() if self._stop is None else Stoppable(self._stop)
 
     def close(self) -> None:
         """Release the model."""
         if self.handle is not None:
-            handle, self.handle = self.handle, None
+            handle, self.handle, self._stop = self.handle, None, None
             self.runner.close(handle)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -18,15 +18,19 @@ from harness.cards.device import card_file
 from harness.convert.onnxruntime import PRECISE, quantise
 from harness.devices.artifact import Artifact, Exported, require_batch_size
 from harness.devices.base import RunnerDevice, require_request
+from harness.devices.interruption import Stoppable
 from harness.devices.link import InProcess
 from harness.devices.runners import onnxruntime as runner
 from harness.emulation.ascend import runnable_on_host
 from harness.emulation.rounding import rounded_to_fp16
 from harness.errors import HarnessError
 from harness.export.load import is_deformable_conv2d, load_onnx_checked, stated_by
+from harness.export.onnx_file import first_line, load_onnx
 from harness.types import Outputs
 
 CPU = "CPUExecutionProvider"
+NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+"""Texts of ONNX Runtime's errors by which a failed allocation is told from others."""
 CUDA = "CUDAExecutionProvider"
 
 
@@ -105,6 +109,22 @@ class OnnxRuntimeDevice(RunnerDevice):
         spec = session_spec(stated, runs) | self._options(provider)
         return replace(stated, payload=self._load(spec | {"optimise": optimise}, exported.path), executed=executed)
 
+    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
+        """Run one batch; C-contiguous images are not copied."""
+        try:
+            return super().run(artifact, images)
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            refuse_allocation(error)
+            raise
+
+    def time(self, artifact: Artifact, images: NDArray[np.generic], rounds: int) -> list[float]:
+        """Return the seconds of each of `rounds` runs of one batch, taken in the runner."""
+        try:
+            return super().time(artifact, images, rounds)
+        except Exception as error:
+            refuse_allocation(error)
+            raise
+
     def _options(self, provider: str) -> dict[str, object]:
         entries, settings = dict(PRECISE), {}
         if provider == CUDA:
@@ -152,8 +172,30 @@ def session_spec(stated: Artifact, model: Path | bytes) -> dict[str, Any]:
 
 def run_session(session: ort.InferenceSession, name: str, images: NDArray[np.generic]) -> Outputs:
     """Return every output of a session on a batch, by its own names; `name` is that of the input."""
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {name: images}), strict=True))
+    names, options = [output.name for output in session.get_outputs()], ort.RunOptions()
+    with Stoppable(partial(setattr, options, "terminate", True)):
+        try:
+            return dict(zip(names, session.run(names, {name: images}, options), strict=True))
+        except Exception as error:
+            refuse_allocation(error)
+            raise
+
+
+def refuse_allocation(error: Exception) -> None:
+    """Say of a tensor that does not fit into memory that the model asks for it: no port deviates by that.
+
+    Args:
+        error: Of ONNX Runtime.
+
+    Raises:
+        HarnessError: The error is that of an allocation.
+    """
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+        raise HarnessError(
+            f"the model asks for more memory than there is: {first_line(error)}",
+            field="--onnx",
+            remedy="run it where there is more memory, with a smaller batch size, or export a smaller model",
+        ) from error
 
 
 def open_unoptimised(model: ModelProto) -> ort.InferenceSession:
@@ -171,4 +213,4 @@ def run_unoptimised(path: Path, name: str, images: NDArray[np.generic]) -> Outpu
         name: Of the input.
         images: One batch.
     """
-    return run_session(open_unoptimised(runnable_on_host(onnx.load(path), path)), name, images)
+    return run_session(open_unoptimised(runnable_on_host(load_onnx(path), path)), name, images)

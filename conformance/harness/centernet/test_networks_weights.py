@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.centernet.networks import HeadedNetwork, create_model
 from harness.centernet.networks.weights import file_sha256, load_weights, read_state_dict
@@ -137,7 +138,7 @@ def test_file_that_is_no_checkpoint_is_told_apart(tmp_path: Path, content: bytes
 
 def test_missing_file_and_folder_are_errors(tmp_path: Path) -> None:
     refused(tmp_path / "none.pth", "No such file")
-    refused(tmp_path, "Is a directory")
+    refused(tmp_path, "it is a folder")
 
 
 @pytest.mark.parametrize(
@@ -184,3 +185,71 @@ def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path, pickle
 def test_hash_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")  # the example of FIPS 180
     assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+UNFIT: dict[str, Callable[[Tensor], Tensor]] = {
+    "has 1 values that are NaN or infinite": lambda good: good.index_fill(1, torch.tensor(0), float("nan")),
+    "is int8": lambda good: good.to(torch.int8),
+    "is bool": lambda good: good > 0,
+    "is complex64": lambda good: good.to(torch.complex64),
+    "is sparse_coo": Tensor.to_sparse,
+    "is meta": lambda good: good.to("meta"),
+}
+
+
+@pytest.mark.parametrize("why", UNFIT)
+def test_tensor_that_is_no_weight_is_named(tmp_path: Path, why: str) -> None:
+    state = trained_state()
+    name = next(name for name, tensor in state.items() if tuple(tensor.shape) == (2, 4, 1, 1))
+    kernel = state[name][:1, :, :, :].repeat(2, 1, 1, 1)
+    kernel[1] = 1
+    state[name] = UNFIT[why](kernel)
+    found = why.replace("1 values", "2 values")
+    refused(saved(tmp_path, {"state_dict": state}), rf"state_dict: 1 tensors are no weights: {name} {found}")
+
+
+def test_weight_too_large_for_float32_is_named(tmp_path: Path) -> None:
+    state = trained_state()
+    state["wh.2.bias"] = state["wh.2.bias"].double() + 1e300
+    refused(saved(tmp_path, state), r"wh\.2\.bias has 2 values that are NaN or infinite")
+
+
+class Hostile:
+    """An object whose reading would run a command."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("exit 1",)
+
+
+def scripted(path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TorchScript is old
+        torch.jit.script(nn.Linear(2, 2)).save(str(path / "weights.pth"))  # type: ignore[no-untyped-call]
+    return path / "weights.pth"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: saved(folder, {"state_dict": {}, "x": Hostile()}), r"more than tensors \(posix\.system\)"),
+        (
+            lambda folder: saved(folder, network()),
+            r"more than tensors \(harness\.\S+\.ResNet\)",
+        ),
+        (scripted, "truncated or no PyTorch checkpoint\n"),
+    ],
+    ids=["command", "module", "TorchScript"],
+)
+def test_advice_to_load_without_protection_is_never_given(
+    tmp_path: Path, make: Callable[[Path], Path], said: str
+) -> None:
+    error = refused(make(tmp_path), said)
+    assert "weights_only" not in str(error)
+    assert "False" not in str(error)
+
+
+def test_named_pipe_as_weights_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pth")
+    refused(tmp_path / "weights.pth", "cannot read the weights: it is a named pipe")
+    with pytest.raises(HarnessError, match="it is a named pipe"):
+        file_sha256(tmp_path / "weights.pth")

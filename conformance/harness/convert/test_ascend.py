@@ -1,7 +1,9 @@
 """Files and texts of the drivers of Ascend's tools: tables, codes, configurations, command lines."""
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from harness.cards.device import CARDS
 from harness.centernet.preprocess import preprocess
 from harness.convert.ascend.aipp import aipp_config, pixel_card
 from harness.convert.ascend.atc import AtcRequest, arguments, find_atc, out_nodes
-from harness.convert.ascend.bundle import choose_soc, to_toml
+from harness.convert.ascend.bundle import choose_soc, to_toml, write_bundle
 from harness.convert.ascend.codes import explain, explain_status
 from harness.convert.ascend.npu_smi import parse_npu_smi
 from harness.devices.ascend import output_places
@@ -225,3 +227,24 @@ def test_published_speeds_stand_on_the_cards(device: str) -> None:
     speeds = {size: card.published_fps(load_model_card("dla_34"), "fp16", size) for size in PUBLISHED[device]}
     assert speeds == PUBLISHED[device]
     assert {one.ap for one in card.published} <= {0.364, None}
+
+
+def test_script_hands_names_of_tensors_over_as_they_are(tmp_path: Path) -> None:
+    """A shell that runs ``convert.sh`` makes nothing of a name; atc, here a stand-in, gets every argument whole."""
+    touched, output = tmp_path / "touched", f"$(touch {tmp_path / 'touched'})"
+    node = onnx.helper.make_node("Relu", ["images:0"], [output], name=f"`touch {touched}`")
+    values = [onnx.helper.make_tensor_value_info(name, 1, (1, 3, 32, 32)) for name in ("images:0", output)]
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 11)], ir_version=6)
+    onnx.save(made, tmp_path / "model.onnx")
+    chip = load_device_card(CARDS / "ascend310p.toml")
+    write_bundle(small_card(), tmp_path / "model.onnx", tmp_path / "bundle", chip, soc="Ascend310P3", batch_size=1)
+    listing = f'for one; do echo "$one"; done > {tmp_path}/arguments'
+    (tmp_path / "atc").write_text(f"#!/bin/sh\n{listing}\necho om > small-310p3-bs1.om\n")
+    (tmp_path / "atc").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "convert.sh"], cwd=tmp_path / "bundle", env=environment, check=True)
+    given = (tmp_path / "arguments").read_text().splitlines()
+    assert "--input_shape=images:0:1,3,32,32" in given
+    assert [one for one in given if one.startswith("--out_nodes=")] == [f"--out_nodes={output}"]
+    assert not touched.exists()

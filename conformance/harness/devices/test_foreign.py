@@ -8,8 +8,10 @@ import pytest
 
 from conformance.support import vendor
 from conformance.support.small_model import SHA256, small_card, small_images, tiny_network
+from harness.cards import load_device_card
+from harness.cards.device import card_file
 from harness.centernet.heads import DeviceOutputError, check_contract
-from harness.devices import registry
+from harness.devices import foreign, registry
 from harness.devices.artifact import Exported
 from harness.devices.base import Device, time_batches
 from harness.devices.link import ChildError
@@ -168,3 +170,11 @@ def test_card_that_is_wrong_is_an_error_with_file_and_field(installed: Installed
     with pytest.raises(HarnessError, match=r"unknown key(.|\n)*did you mean 'execution'") as caught:
         installed(card=CARD.replace("execution", "executon"))
     assert (caught.value.file, caught.value.field) == (str(tmp_path / "mine.toml"), "executon")
+
+
+@pytest.mark.parametrize("name", ["x\nverdict: conforms", "../x", "[/red]"])
+def test_card_made_in_code_is_held_to_the_rules_of_names(name: str) -> None:
+    card = load_device_card(card_file("onnxruntime")).model_copy(update={"name": name})
+    told = {"card": card.model_dump_json(), "expectations": [], "file": None}
+    with pytest.raises(HarnessError, match=r"vendor:Chip: name: not a device card: .*a name has 1 to 64 of"):
+        foreign._card(told, "vendor:Chip")

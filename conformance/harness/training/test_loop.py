@@ -169,3 +169,22 @@ def test_saved_weights_load_strictly_and_are_those_of_the_run(uninterrupted: Pat
         else:
             assert torch.equal(tensor, state[name]), name
     assert (tmp_path / "weights.pth").stat().st_size < uninterrupted.stat().st_size / (5 if half else 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (replace(SHORT, learning_rate=float("nan")), "--learning-rate: a learning rate of nan"),
+        (replace(SHORT, learning_rate=float("inf")), "--learning-rate: a learning rate of inf"),
+        (replace(SHORT, learning_rate=-1.0), r"--learning-rate: a learning rate of -1\.0"),
+        (replace(SHORT, seed=-1), "--seed: a seed of -1"),
+        (replace(SHORT, seed=2**70), "--seed: a seed of "),
+        (replace(SHORT, crop=32_000_000), "--crop: a crop of 32000000 pixels"),
+        (replace(SHORT, overlap=float("nan")), "--overlap: an overlap of nan"),
+        (replace(SHORT, batch_size=2**40), "--batch-size: a batch of .* takes .* TiB, and this machine has"),
+    ],
+    ids=lambda value: value[:14] if isinstance(value, str) else "",
+)
+def test_settings_out_of_range_are_named(generated: Dataset, tmp_path: Path, changed: Settings, said: str) -> None:
+    with pytest.raises(HarnessError, match=said):
+        train(small_card(), generated, changed, tmp_path, workers=0)
