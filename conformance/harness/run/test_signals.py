@@ -2,11 +2,19 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
+from conformance.support.default_signals import default_signals
 from harness.run import signals
 from harness.run.signals import Received, Terminated, received_signals
+
+
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[None]:
+    with default_signals():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -34,14 +42,11 @@ def test_second_sigterm_at_once_does_not_disturb_the_cleaning_up(monkeypatch: py
 
 
 def test_ignored_signals_and_handlers_of_others_stay() -> None:
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        with received_signals() as received:
-            signal.raise_signal(signal.SIGTERM)
-        assert received.number is None
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with received_signals() as received:
+        signal.raise_signal(signal.SIGTERM)
+    assert received.number is None
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
 
 def test_nothing_is_changed_outside_the_main_thread() -> None:
