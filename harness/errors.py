@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from harness.report.escape import printable, printable_lines
+
 
 class HarnessError(Exception):
     """Error of something that the user gave (file, card, option, tool) and that is missing or wrong.
@@ -33,10 +35,11 @@ class HarnessError(Exception):
         return (_rebuild, (self.cause, self.file, self.field, self.remedy))
 
     def message(self) -> str:
-        """Return the whole message: file, field, cause, remedy."""
-        where = ": ".join(part for part in (self.file, self.field) if part)
-        text = f"{where}: {self.cause}" if where else self.cause
-        return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
+        """Return the whole message: file, field, cause, remedy; what files and tools bring into it is escaped."""
+        where = ": ".join(printable(part) for part in (self.file, self.field) if part)
+        cause = printable_lines(self.cause)
+        text = f"{where}: {cause}" if where else cause
+        return f"{text}\n  remedy: {printable_lines(self.remedy)}" if self.remedy else text
 
 
 def not_valid(what: str, error: ValidationError, *, file: Path, remedy: str) -> HarnessError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.files import whole_file, whole_folder
+from harness.files import check_output, check_output_folder, read_regular, read_text, whole_file, whole_folder
 
 Whole = Callable[[Path], AbstractContextManager[Path]]
 
@@ -88,3 +89,128 @@ def test_empty_folder_may_be_filled(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "empty") as partial:
         (partial / "a").write_text("1")
     assert [path.name for path in (tmp_path / "empty").iterdir()] == ["a"]
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def link(path: Path) -> None:
+    path.symlink_to(path.parent / "elsewhere")
+
+
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+IRREGULAR = [(os.mkfifo, "a named pipe"), (bound_socket, "a socket"), (folder, "a folder")]
+
+
+@pytest.mark.parametrize(("make", "kind"), [*IRREGULAR, (link, "a link")])
+@pytest.mark.parametrize("check", [check_output, check_output_folder])
+def test_output_replaces_nothing_but_its_own_kind(
+    tmp_path: Path, check: Callable[[Path, str], None], make: Callable[[Path], None], kind: str
+) -> None:
+    place = tmp_path / "x"
+    make(place)
+    if check is check_output_folder and kind == "a folder":
+        (place / "mine").touch()
+        kind = "not an empty folder"
+    mode = place.lstat().st_mode
+    with pytest.raises(HarnessError, match=rf"/x: --results: .*{kind}.*\n  remedy: ") as caught:
+        check(place, "--results")
+    assert (caught.value.file, caught.value.field) == (str(place), "--results")
+    with pytest.raises(HarnessError), (whole_file if check is check_output else whole_folder)(place):
+        pytest.fail("the work began")
+    assert place.lstat().st_mode == mode
+
+
+def test_device_node_stays_a_device_node() -> None:
+    for check in (check_output, check_output_folder):
+        with pytest.raises(HarnessError, match=r"/dev/null: --output: .* a device node"):
+            check(Path("/dev/null"), "--output")
+    with pytest.raises(HarnessError, match="/dev/zero: cannot be read: it is a device node"):
+        read_regular(Path("/dev/zero"), None, 10)
+
+
+@pytest.mark.parametrize("check", [check_output, check_output_folder])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("file/x", "file is a file, not a folder"),
+        ("y" * 5000, "File name too long"),
+        ("nul\0", "null"),
+        ("dangling/x", "a link that leads nowhere"),
+        ("closed/new/x", "nothing may be written in .*closed"),
+    ],
+    ids=lambda value: ascii(value)[1:8],
+)
+def test_place_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Callable[[Path, str], None], name: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "none")
+    (tmp_path / "closed").mkdir()
+    # Root may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    with pytest.raises(HarnessError, match=f"--output: it cannot be written: .*{said}.*\n  remedy: "):
+        check(tmp_path / name, "--output")
+
+
+def test_new_names_and_older_files_are_places_for_output(tmp_path: Path) -> None:
+    (tmp_path / "older").touch()
+    for name in ("new", "older", "folder/of/it/new", "n" * 255):
+        check_output(tmp_path / name, "--results")
+        with whole_file(tmp_path / name) as partial:
+            partial.touch()
+    check_output_folder(tmp_path / "folder", "--output", in_use=True)
+
+
+@pytest.mark.parametrize(("make", "kind"), IRREGULAR)
+def test_only_a_regular_file_is_read(tmp_path: Path, make: Callable[[Path], None], kind: str) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(HarnessError, match=rf"/x: --onnx: cannot be read: it is {kind}, .*\n  remedy: check the path"):
+        read_regular(tmp_path / "x", "--onnx", 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none", "No such file"),
+        ("y" * 5000, "File name too long"),
+        ("nul\0", "null"),
+        ("\udcff", "No such file"),
+        ("large", "11 bytes, where at most 10 are read"),
+        ("latin", "not UTF-8"),
+        ("loop", "symbolic links"),
+    ],
+    ids=lambda value: ascii(value)[1:8],
+)
+def test_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 11)
+    (tmp_path / "latin").write_bytes(b"\xe4")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(HarnessError, match=f"--model: .*{said}.*\n  remedy: ") as caught:
+        read_text(tmp_path / name, "--model", 10)
+    assert caught.value.file == str(tmp_path / name)
+    caught.value.message().encode()
+
+
+def test_file_is_read_whole_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"0123456789")
+    (tmp_path / "link").symlink_to("x")
+    assert read_regular(tmp_path / "link", None, 10) == b"0123456789"
+    with pytest.raises(HarnessError, match="where at most 3 are read"):  # it states a size of 0
+        read_regular(Path("/proc/self/status"), None, 3)
+
+
+def test_file_of_another_user_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").touch()
+
+    def refuse(*arguments: object) -> None:  # root may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(HarnessError, match="/x: --coco: cannot be read: Permission denied"):
+        read_regular(tmp_path / "x", "--coco", 10)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from harness.cards.expectations import Expectation, load_expectations
 from harness.cards.model import ModelCard
-from harness.cards.schema import Record, RecordT, parse, read_toml
+from harness.cards.schema import RULE, FiniteRecord, Name, RecordT, is_plain_name, parse, read_toml
 
 CARDS = Path(__file__).parent / "devices"
 
@@ -17,14 +18,27 @@ Execution = Literal["silicon", "simulated", "emulated", "stand-in", "elsewhere"]
 """`elsewhere`: outputs that came from another host; nothing here can verify what computed them."""
 
 
-class Limit(Record):
+SUFFIX = re.compile(r"(:(simulated|emulated|stand-in|outputs))+")
+
+
+def _device_name(text: str) -> str:
+    plain, colon, rest = text.partition(":")
+    if not is_plain_name(plain) or (colon and SUFFIX.fullmatch(colon + rest) is None):
+        raise ValueError(f"{RULE}; ':simulated' or ':emulated' may follow")
+    return text
+
+
+DeviceName = Annotated[str, AfterValidator(_device_name)]
+
+
+class Limit(FiniteRecord):
     """Something a device cannot do."""
 
     what: Literal["variable_shape", "dynamic_batch", "perf"]
     reason: str
 
 
-class PublishedSpeed(Record):
+class PublishedSpeed(FiniteRecord):
     """A published speed of this device."""
 
     model: str
@@ -37,7 +51,7 @@ class PublishedSpeed(Record):
     source: str
 
 
-class Peak(Record):
+class Peak(FiniteRecord):
     """Largest arithmetic rate of one chip."""
 
     tflops: float = Field(gt=0)
@@ -47,10 +61,10 @@ class Peak(Record):
     """False where the source was not at hand when the figure was written: a speed is compared with it, not judged."""
 
 
-class DeviceCard(Record):
+class DeviceCard(FiniteRecord):
     """The contract of one target: toolchain, dialect, precisions, limits."""
 
-    name: str
+    name: DeviceName
     description: str
     execution: Execution
     toolchain: str
@@ -59,12 +73,12 @@ class DeviceCard(Record):
     network itself, or `none` where nothing is converted."""
     whole_on_chip: bool = False
     """Every operator is expected on the chip: one that the compiler leaves to the host's CPU is a deviation."""
-    chips: int = Field(default=1, gt=0)
+    chips: int = Field(default=1, gt=0, le=4096)
     """Chips on the card that `published` speeds are of."""
     peak: Peak | None = None
     vendor: dict[str, Any] = Field(default_factory=dict)
     """Options of the toolchain. The toolchain's own record validates them, see `vendor_table`."""
-    precisions: tuple[str, ...] = Field(min_length=1)
+    precisions: tuple[Name, ...] = Field(min_length=1)
     """The first is what the toolchain chooses where nothing is said."""
     cannot: tuple[Limit, ...] = ()
     published: tuple[PublishedSpeed, ...] = ()

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from harness.cards.schema import Record, parse, read_toml
+from harness.cards.schema import FiniteRecord, Name, is_plain_name, parse, read_toml
 from harness.errors import HarnessError
 
 COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
@@ -15,23 +15,32 @@ COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 4
 
 CARDS = Path(__file__).parent / "models"
 
+LARGEST_SIDE = 16384
+"""Pixels of a side of the network input; the largest CenterNet in use has 2,048."""
+LARGEST_BATCH = 4096
+LARGEST_PIXEL = 1e6
+"""Largest size of a normalised pixel, and 1 / the least difference of black and white that the network may see."""
+LARGEST_ID = 2**53
+"""Ids beyond are not whole numbers in JSON as most languages read it."""
 
-class Network(Record):
+
+class Network(FiniteRecord):
     """The PyTorch network; absent on cards of models that exist only as ONNX."""
 
     arch: str
-    width: float = Field(default=1.0, gt=0)
-    head_conv: int | None = Field(default=None, ge=0)
+    width: float = Field(default=1.0, ge=1 / 16, le=16)
+    """At the least width, the narrowest layer has one channel."""
+    head_conv: int | None = Field(default=None, ge=0, le=4096)
     weights: str | None = None
     """Default weights, relative to `fixtures/`; only on cards of models that ship with this project."""
 
 
-class Input(Record):
+class Input(FiniteRecord):
     """The network input and the preprocessing of an image into it."""
 
     name: str = "input"
-    height: int = Field(gt=0, multiple_of=32)
-    width: int = Field(gt=0, multiple_of=32)
+    height: int = Field(gt=0, le=LARGEST_SIDE, multiple_of=32)
+    width: int = Field(gt=0, le=LARGEST_SIDE, multiple_of=32)
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     dtype: Literal["float32", "uint8"] = "float32"
     channel_order: Literal["BGR", "RGB"]
@@ -49,6 +58,13 @@ class Input(Record):
     def _consistent(self) -> Self:
         if any(value <= 0 for value in self.std):
             raise ValueError("std must be positive")
+        for mean, std in zip(self.mean, self.std, strict=True):
+            black, white = -mean / std, (255 * self.scale - mean) / std
+            # NaN, of an overflow, is not within the limits either.
+            if not (max(abs(black), abs(white)) <= LARGEST_PIXEL and white - black >= 1 / LARGEST_PIXEL):
+                raise ValueError(
+                    f"scale, mean and std make {black:g} of black and {white:g} of white: no network learns from that"
+                )
         if self.keep_res and self.geometry != "affine":
             raise ValueError("keep_res goes with geometry 'affine' only")
         if self.dtype == "uint8" and (self.scale != 1 or any(self.mean) or any(s != 1 for s in self.std)):
@@ -56,7 +72,7 @@ class Input(Record):
         return self
 
 
-class OutputHeads(Record):
+class OutputHeads(FiniteRecord):
     """The output tensors and their meaning."""
 
     names: tuple[str, ...] = Field(min_length=1)
@@ -83,15 +99,15 @@ class OutputHeads(Record):
         return {"hm": classes, "wh": 4 if self.box == "ltrb" else 2, "reg": 2}[head]
 
 
-class Decode(Record):
+class Decode(FiniteRecord):
     """Parameters of decoding heads to detections."""
 
-    stride: int = Field(default=4, gt=0)
-    top_k: int = Field(default=100, gt=0)
+    stride: int = Field(default=4, gt=0, le=128)
+    top_k: int = Field(default=100, gt=0, le=10_000)
     score_threshold: float = Field(default=0.0, ge=0, lt=1)
 
 
-class Int8(Record):
+class Int8(FiniteRecord):
     """Settings of post-training quantisation for this model."""
 
     ranges: Literal["kl", "mse", "max"] = "kl"
@@ -109,7 +125,7 @@ class Int8(Record):
     """
 
 
-class Published(Record):
+class Published(FiniteRecord):
     """A published AP with its source."""
 
     ap: float = Field(gt=0, lt=1)
@@ -120,10 +136,10 @@ class Published(Record):
     """Marks the figure that a run on exactly these images must reach."""
 
 
-class ModelCard(Record):
+class ModelCard(FiniteRecord):
     """The contract of one CenterNet: its input, its outputs and their meaning."""
 
-    name: str
+    name: Name
     family: Literal["centernet"] = "centernet"
     """The package of `harness/` that implements this kind of model."""
     description: str
@@ -142,8 +158,10 @@ class ModelCard(Record):
     def _consistent(self) -> Self:
         if not self.category_ids or len(set(self.category_ids)) != len(self.category_ids):
             raise ValueError("category_ids must be distinct and not empty")
-        if not self.batch_sizes or any(size < 1 for size in self.batch_sizes):
-            raise ValueError("batch_sizes must be positive")
+        if not all(0 <= category <= LARGEST_ID for category in self.category_ids):
+            raise ValueError(f"category_ids must lie in 0..{LARGEST_ID}")
+        if not self.batch_sizes or not all(1 <= size <= LARGEST_BATCH for size in self.batch_sizes):
+            raise ValueError(f"batch_sizes must be positive, and at most {LARGEST_BATCH}")
         if self.input.height % self.decode.stride or self.input.width % self.decode.stride:
             raise ValueError("input height and width must be multiples of decode.stride")
         if sum(published.floor for published in self.published) > 1:
@@ -185,7 +203,7 @@ def load_model_card(name_or_path: str | Path) -> ModelCard:
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = CARDS / f"{name_or_path}.toml"
-        if not path.is_file():
+        if not is_plain_name(str(name_or_path)) or not path.is_file():
             raise HarnessError(
                 f"no model card named '{name_or_path}'",
                 field="--model",

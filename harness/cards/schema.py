@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError
+from harness.files import read_text
+
+TOML_BYTES = 2**20
+"""Most that a card or a list of expectations may have."""
+PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+RULE = "a name has 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and is not '.' or '..'"
+LONGEST_SHOWN = 120
+"""Characters of a wrong value that a message shows."""
 
 
 class Record(BaseModel):
@@ -19,6 +28,26 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class FiniteRecord(Record):
+    """A record whose numbers are neither NaN nor infinite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+def is_plain_name(text: str) -> bool:
+    """Tell whether a text is a name that is neither a path, nor a word of a shell, nor an escape of a terminal."""
+    return PLAIN.fullmatch(text) is not None and text not in (".", "..")
+
+
+def _plain_name(text: str) -> str:
+    if not is_plain_name(text):
+        raise ValueError(RULE)
+    return text
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+"""Name of a card: it becomes part of file names, of commands and of what is printed."""
+
 RecordT = TypeVar("RecordT", bound=Record)
 
 
@@ -26,14 +55,19 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        HarnessError: The file is missing or is no TOML.
+        HarnessError: The file cannot be read, is too large, or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise HarnessError("no such file", file=path, remedy="check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise HarnessError(f"not valid TOML: {error}", file=path, remedy="correct the file") from error
+        return tomllib.loads(read_text(path, None, TOML_BYTES))
+    except HarnessError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise HarnessError("no such file", file=path, remedy="check the path") from error
+        raise
+    except RecursionError as error:
+        raise HarnessError("not valid TOML: nested too deep", file=path, remedy="correct the file") from error
+    except ValueError as error:  # besides TOML's own: a number of more digits than Python converts
+        cause = f"not valid TOML: {str(error).partition(';')[0]}"
+        raise HarnessError(cause, file=path, remedy="correct the file") from error
 
 
 def parse(kind: type[RecordT], values: dict[str, Any], file: Path, table: str | None = None) -> RecordT:
@@ -52,21 +86,35 @@ def parse(kind: type[RecordT], values: dict[str, Any], file: Path, table: str | 
         # By way of JSON, since strict validation takes arrays for tuples only there.
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        # A misspelt key makes a required one missing, too: the misspelling is the news.
-        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        field = ".".join(str(part) for part in (*([table] if table else []), *first["loc"])) or None
-        remedy = None
-        if first["type"] == "extra_forbidden":
-            cause = "unknown key"
-            remedy = _near_miss(kind, first["loc"])
-        else:
-            cause = first["msg"].removeprefix("Value error, ")
-            if first["type"] != "missing" and not isinstance(first["input"], dict):
-                cause += f" (it is {first['input']!r})"
-        more = error.error_count() - 1
-        if more:
-            cause += f"; and {more} more"
-        raise HarnessError(cause, file=file, field=field, remedy=remedy or "correct the card") from error
+        raise _not_valid(kind, error, file, table) from error
+    except RecursionError as error:
+        raise HarnessError("nested too deep", file=file, field=table, remedy="correct the card") from error
+    except ValueError as error:  # a number of more digits than Python writes
+        cause = str(error).partition(";")[0]
+        raise HarnessError(cause, file=file, field=table, remedy="correct the card") from error
+
+
+def _not_valid(kind: type[BaseModel], error: ValidationError, file: Path, table: str | None) -> HarnessError:
+    # A misspelt key makes a required one missing, too: the misspelling is the news.
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    field = ".".join(str(part) for part in (*([table] if table else []), *first["loc"])) or None
+    remedy = None
+    if first["type"] == "extra_forbidden":
+        cause = "unknown key"
+        remedy = _near_miss(kind, first["loc"])
+    else:
+        cause = first["msg"].removeprefix("Value error, ")
+        if first["type"] != "missing" and not isinstance(first["input"], dict):
+            cause += f" (it is {_shown(first['input'])})"
+    more = error.error_count() - 1
+    if more:
+        cause += f"; and {more} more"
+    return HarnessError(cause, file=file, field=field, remedy=remedy or "correct the card")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _near_miss(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from harness.cache import content_key
 from harness.cards import ModelCard
 from harness.centernet.preprocess import preprocess
-from harness.data.dataset import Dataset
+from harness.data.dataset import IMAGE_BYTES, Dataset
 from harness.errors import HarnessError
+from harness.files import read_regular
 
 DEFAULT_IMAGES = 200
 """Number of images that the published recipes take."""
@@ -52,7 +53,10 @@ class Calibration:
 
     def key(self) -> str:
         """Return a cache key of the network inputs: the image files, the card's input and the first input's bytes."""
-        files = [sha256(self.dataset.path(image_id).read_bytes()).hexdigest() for image_id in self.image_ids]
+        files = [
+            sha256(read_regular(self.dataset.path(image_id), None, IMAGE_BYTES)).hexdigest()
+            for image_id in self.image_ids
+        ]
         made = sha256(next(self.inputs(1)).tobytes()).hexdigest()
         return content_key({"files": files, "input": json.loads(self.card.input.model_dump_json()), "made": made})
 

@@ -8,25 +8,51 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from harness.cards.model import LARGEST_ID
+from harness.data.image_size import stated_size
 from harness.errors import HarnessError
+from harness.files import LONGEST_NAME, is_file, open_regular, read_regular
 from harness.types import UInt8
+
+INSTANCES_BYTES = 2**31
+"""Most that an instances file may have; that of COCO's train2017 has 449 MB."""
+IMAGE_BYTES = 2**28
+IMAGE_PIXELS = 2**27
+"""Most pixels of an image, 134 million: decoded it takes 400 MB."""
+LARGEST_EXTENT = 1e7
+"""Pixels from the origin to which an annotated box may reach."""
+
+
+def _within_folder(name: str) -> str:
+    """Refuse a file name that leads out of the folder of the images, or that no file can have."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("a file name leads to a file below the folder of the images")
+    if "\0" in name or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in name.split("/")):
+        raise ValueError(f"no file can have this name: a part of it has more than {LONGEST_NAME} bytes, or a NUL")
+    return name
+
+
+Id = Annotated[int, Field(ge=-LARGEST_ID, le=LARGEST_ID)]
+Side = Annotated[int, Field(gt=0, le=IMAGE_PIXELS)]
+Extent = Annotated[float, Field(ge=-LARGEST_EXTENT, le=LARGEST_EXTENT, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageEntry:
     """An image of the data set; width and height in pixels."""
 
-    id: int
-    file_name: str
-    width: PositiveInt
-    height: PositiveInt
+    id: Id
+    file_name: Annotated[str, AfterValidator(_within_folder)]
+    width: Side
+    height: Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +68,11 @@ class Annotation:
         iscrowd: 1 if the box holds many objects: detections in it count neither as found nor as wrong.
     """
 
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
-    area: FiniteFloat
+    id: Id
+    image_id: Id
+    category_id: Id
+    bbox: tuple[Extent, Extent, Extent, Extent]
+    area: Annotated[float, Field(ge=0, le=LARGEST_EXTENT**2, allow_inf_nan=False)]
     iscrowd: Literal[0, 1]
 
 
@@ -54,7 +80,7 @@ class Annotation:
 class Category:
     """A category; ids need not be consecutive (COCO's 80 lie between 1 and 90)."""
 
-    id: int
+    id: Id
     name: str
 
 
@@ -109,8 +135,8 @@ class Dataset:
             del image["file_name"]
         digest = hashlib.sha256(json.dumps(truth, sort_keys=True).encode())
         for image_id in self.image_ids:
-            with self.path(image_id).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            with open_regular(self.path(image_id), None, IMAGE_BYTES) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
         return digest.hexdigest()
 
     def path(self, image_id: int) -> Path:
@@ -129,17 +155,11 @@ class Dataset:
             (height, width, 3) uint8, BGR.
 
         Raises:
-            HarnessError: The file is no image, is truncated, or its size is not the annotated one.
+            HarnessError: The file is no image, is truncated or too large, or its size is not the annotated one.
             KeyError: The image is not among the chosen.
         """
         path = self.path(image_id)
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        # cv2.imread paints grey what a truncated JPEG lacks and returns it; from memory the same decoder refuses.
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise HarnessError(
-                f"not a whole image ({data.size} bytes)", file=path, remedy="download it again, or restore the file"
-            )
+        image = _decode(read_regular(path, None, IMAGE_BYTES, remedy="restore the file"), path)
         height, width = image.shape[:2]
         if (width, height) != self.size(image_id):
             expected = "{} x {}".format(*self.size(image_id))
@@ -148,15 +168,39 @@ class Dataset:
                 file=path,
                 remedy="use the images that the annotations were made on, not resized or rotated",
             )
-        return image.astype(np.uint8, copy=False)
+        return image
 
     @cached_property
     def _images(self) -> dict[int, ImageEntry]:
         return {image.id: image for image in self.instances.images}
 
 
+def _decode(data: bytes, path: Path) -> UInt8:
+    """Decode an image to (height, width, 3) uint8, BGR."""
+    size = stated_size(data)
+    if size is not None and size[0] * size[1] > IMAGE_PIXELS:
+        raise HarnessError(
+            f"the image states {size[0]} x {size[1]} pixels, and at most {IMAGE_PIXELS} are decoded",
+            file=path,
+            remedy="download it again, or leave it out",
+        )
+    try:
+        # cv2.imread paints grey what a truncated JPEG lacks and returns it; from memory the same decoder refuses.
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except (cv2.error, MemoryError):  # of a format whose header is not read here
+        image = None
+    if image is None:
+        raise HarnessError(
+            f"not a whole image ({len(data)} bytes)", file=path, remedy="download it again, or restore the file"
+        )
+    return image.astype(np.uint8, copy=False)
+
+
 def load_coco(root: Path, *, limit: int | None = None, split: str = "val2017") -> Dataset:
     """Load the data set below `root`, or its `limit` images of lowest id.
+
+    A link in the folder of the images is followed, as those are that some stores of data make of every image; a file
+    name in the annotations cannot lead out of the folder by itself.
 
     Raises:
         HarnessError: `limit` is below 1, the annotations are missing or wrong (see `read_instances`), or a chosen
@@ -167,7 +211,7 @@ def load_coco(root: Path, *, limit: int | None = None, split: str = "val2017") -
     file, folder = root / "annotations" / f"instances_{split}.json", root / split
     instances = read_instances(file)
     images = tuple(sorted(instances.images, key=lambda image: image.id)[:limit])
-    missing = [image.file_name for image in images if not (folder / image.file_name).is_file()]
+    missing = [image.file_name for image in images if not is_file(folder / image.file_name)]
     if missing:
         raise HarnessError(
             f"{len(missing)} of {len(images)} images are not there: {first_few(missing)}",
@@ -184,14 +228,10 @@ def read_instances(file: Path) -> Instances:
         HarnessError: The file is missing, is no JSON, is no instances file, has no images, has an id twice, or has
             annotations that refer to unknown images or categories.
     """
+    remedy = f"give --coco the folder that holds {file.parent.name}/{file.name}"
+    content = read_regular(file, None, INSTANCES_BYTES, remedy=remedy)
     try:
-        instances = _INSTANCES.validate_json(file.read_bytes(), strict=True)
-    except OSError as error:
-        raise HarnessError(
-            f"cannot be read: {error.strerror}",
-            file=file,
-            remedy=f"give --coco the folder that holds {file.parent.name}/{file.name}",
-        ) from error
+        instances = _INSTANCES.validate_json(content, strict=True)
     except ValidationError as error:
         raise _not_instances(file, error) from error
     _check(file, instances)

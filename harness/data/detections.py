@@ -6,13 +6,14 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from harness.data.dataset import Id
 from harness.errors import HarnessError, not_valid
-from harness.files import whole_file
+from harness.files import read_regular, whole_file
 from harness.types import Detections
 
 
@@ -89,12 +90,19 @@ def to_coco_json(
     return records
 
 
+ROWS_BYTES = 2**31
+"""Most that a file of rows may have."""
+LARGEST_NUMBER = 1e12
+"""Size of a coordinate or score beyond which a row is no detection: the square of it is still a number."""
+Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Record:
-    image_id: int
-    category_id: int
-    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
-    score: FiniteFloat
+    image_id: Id
+    category_id: Id
+    bbox: tuple[Number, Number, Number, Number]
+    score: Number
 
 
 _RECORDS = TypeAdapter(list[_Record])
@@ -108,11 +116,9 @@ def read_coco_json(file: Path) -> list[dict[str, Any]]:
     Raises:
         HarnessError: The file is missing or no results file of boxes.
     """
+    data = read_regular(file, None, ROWS_BYTES)
     try:
-        data = file.read_bytes()
         _RECORDS.validate_json(data, strict=True)
-    except OSError as error:
-        raise HarnessError(f"cannot be read: {error.strerror}", file=file, remedy="check the path") from error
     except ValidationError as error:
         remedy = "give a JSON list of image_id, category_id, bbox (x, y, width, height) and score"
         raise not_valid("a COCO results file", error, file=file, remedy=remedy) from error

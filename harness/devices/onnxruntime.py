@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -24,6 +23,7 @@ from harness.emulation.ascend import runnable_on_host
 from harness.emulation.rounding import rounded_to_fp16
 from harness.errors import HarnessError
 from harness.export.load import is_deformable_conv2d, load_onnx_checked, stated_by
+from harness.export.onnx_file import load_onnx
 from harness.types import Outputs
 
 CPU = "CPUExecutionProvider"
@@ -171,4 +171,4 @@ def run_unoptimised(path: Path, name: str, images: NDArray[np.generic]) -> Outpu
         name: Of the input.
         images: One batch.
     """
-    return run_session(open_unoptimised(runnable_on_host(onnx.load(path), path)), name, images)
+    return run_session(open_unoptimised(runnable_on_host(load_onnx(path), path)), name, images)

@@ -17,9 +17,12 @@ from harness.devices.artifact import Artifact
 from harness.devices.base import Device
 from harness.errors import HarnessError
 from harness.exchange.stems import file_stems, write_manifest
-from harness.files import whole_folder
+from harness.files import is_file, open_regular, whole_folder
 from harness.run.pipeline import batches
 from harness.types import Heads, Progress
+
+HEADS_BYTES = 2**31
+"""Most that the heads of one image may have, packed or unpacked."""
 
 
 def write_heads(
@@ -73,7 +76,7 @@ def decode_folder(card: ModelCard, dataset: Dataset, folder: Path, progress: Pro
         NonFiniteHeadError: A head holds NaN or infinity; a note names the file.
     """
     files = {image_id: folder / f"{stem}.npz" for image_id, stem in file_stems(dataset).items()}
-    missing = [path.name for path in files.values() if not path.is_file()]
+    missing = [path.name for path in files.values() if not is_file(path)]
     if missing:
         raise HarnessError(
             f"{len(missing)} of the {len(files)} images have no heads: {first_few(missing)}",
@@ -104,8 +107,12 @@ def read_heads_file(card: ModelCard, path: Path) -> Heads:
     """
     try:
         # NumPy leaves a file open that it opened and could not read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+        with open_regular(path, None, HEADS_BYTES) as file, np.load(file, allow_pickle=False) as saved:
+            if sum(member.file_size for member in saved.zip.infolist()) > HEADS_BYTES:
+                raise ValueError(f"its arrays have more than {HEADS_BYTES} bytes")
             named = {name: saved[name][None] for name in saved.files}
+    except HarnessError:
+        raise
     except Exception as error:  # what a damaged archive raises is not documented
         raise HarnessError(f"no readable .npz file: {error}", file=path, remedy="run this image again") from error
     if set(named) != set(card.output.heads):

@@ -16,7 +16,7 @@ from harness.centernet.preprocess import input_shape, place
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError
 from harness.exchange.stems import file_stems, write_manifest
-from harness.files import whole_folder
+from harness.files import is_file, read_regular, whole_folder
 from harness.run.pipeline import batches
 from harness.types import Placement, Progress
 
@@ -61,7 +61,7 @@ def read_input(card: ModelCard, dataset: Dataset, file: Path, image_id: int) -> 
     """
     shape = input_shape(card, place(card, dataset.size(image_id)))
     dtype = np.dtype(card.input.dtype).newbyteorder("<")
-    if not file.is_file():
+    if not is_file(file):
         raise HarnessError("no such file", file=file, remedy="write the input of every image, or give fewer images")
     expected = math.prod(shape) * dtype.itemsize
     if file.stat().st_size != expected:
@@ -70,7 +70,7 @@ def read_input(card: ModelCard, dataset: Dataset, file: Path, image_id: int) -> 
             file=file,
             remedy="write the values as the card has them, without a header",
         )
-    return np.fromfile(file, dtype).reshape(shape).astype(card.input.dtype)
+    return np.frombuffer(read_regular(file, None, expected), dtype).reshape(shape).astype(card.input.dtype)
 
 
 def write_raw(path: Path, array: NDArray[np.generic]) -> None:

@@ -19,7 +19,9 @@ from pathlib import Path
 
 from harness.data.dataset import first_few
 from harness.errors import HarnessError
+from harness.files import entries, is_folder
 
+FIELD = "--outputs"
 RESULT = re.compile(r"(?P<stem>.+?)(?P<msame>_output)?_(?P<index>\d+)\.(?P<kind>bin|npy|txt)")
 BESIDE = re.compile(
     r".*summary\.json|sumary\.json|manifest\.json|perf_vision_.*\.txt|PureInfer_perf_of_.*\.txt|.*\.log"
@@ -74,7 +76,7 @@ def find_results(folder: Path, stems: Mapping[int, str], others: Sequence[str] =
     images = _Images(stems, others, folder)
     found: dict[int, dict[int, _Named]] = defaultdict(dict)
     foreign = []
-    for file in (file for place in folders for file in sorted(place.iterdir()) if file.is_file()):
+    for file in (file for place in folders for file in entries(place, FIELD) if file.is_file()):
         if BESIDE.fullmatch(file.name):
             continue
         named = _parse(file, images)
@@ -106,9 +108,9 @@ def result_folders(folder: Path) -> tuple[Path, ...]:
     Raises:
         HarnessError: `folder` is missing, holds no results, or those of several runs.
     """
-    if not folder.is_dir():
-        raise HarnessError("no such folder", file=folder, field="--outputs", remedy="check the path")
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not is_folder(folder):
+        raise HarnessError("no such folder", file=folder, field=FIELD, remedy="check the path")
+    subfolders = [path for path in entries(folder, FIELD) if path.is_dir()]
     holding = [path for path in (folder, *subfolders) if _has_results(path)]
     devices = [path for path in holding if path == folder or DEVICE.fullmatch(path.name)]
     if devices:
@@ -132,11 +134,11 @@ def result_folders(folder: Path) -> tuple[Path, ...]:
 
 
 def _devices_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and DEVICE.fullmatch(path.name)]
+    return [path for path in entries(folder, FIELD) if path.is_dir() and DEVICE.fullmatch(path.name)]
 
 
 def _has_results(folder: Path) -> bool:
-    return any(RESULT.fullmatch(path.name) and not BESIDE.fullmatch(path.name) for path in folder.iterdir())
+    return any(RESULT.fullmatch(path.name) and not BESIDE.fullmatch(path.name) for path in entries(folder, FIELD))
 
 
 class _Images:

@@ -6,20 +6,27 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 
-from harness.cards.schema import Record
-from harness.errors import HarnessError, not_valid
+from harness.cards.schema import FiniteRecord
+from harness.errors import not_valid
+from harness.files import read_regular
+
+LOG_BYTES = 2**28
+LARGEST_MS = 1e12
+"""Milliseconds on a clock, 30 years."""
+MOST_IMAGES = 2**20
+"""Images of a batch."""
 
 
-class BatchTime(Record):
+class BatchTime(FiniteRecord):
     """One batch on the host's clock."""
 
-    images: int = Field(gt=0)
+    images: int = Field(gt=0, le=MOST_IMAGES)
     """Images in it; slots that pad it do not count."""
-    start_ms: float
+    start_ms: float = Field(ge=-LARGEST_MS, le=LARGEST_MS)
     """Its input begins to leave the host."""
-    enqueued_ms: float
+    enqueued_ms: float = Field(ge=-LARGEST_MS, le=LARGEST_MS)
     """The call that starts it has returned."""
-    done_ms: float
+    done_ms: float = Field(ge=-LARGEST_MS, le=LARGEST_MS)
     """Its outputs are in the host's memory."""
 
     @model_validator(mode="after")
@@ -29,16 +36,16 @@ class BatchTime(Record):
         return self
 
 
-class SpeedLog(Record):
+class SpeedLog(FiniteRecord):
     """A benchmark's log."""
 
-    batch_size: int = Field(gt=0)
-    chips: int = Field(default=1, gt=0)
+    batch_size: int = Field(gt=0, le=MOST_IMAGES)
+    chips: int = Field(default=1, gt=0, le=4096)
     """Of the card; a speed is of as many as really ran."""
     warm_up: int = Field(default=0, ge=0)
     """Batches at the beginning that do not count."""
     batches: tuple[BatchTime, ...]
-    fps: float = Field(gt=0)
+    fps: float = Field(gt=0, le=1e9)
     """The speed that is claimed: images a second, host arrays in and out."""
 
     @model_validator(mode="after")
@@ -63,10 +70,9 @@ def read_speed_log(file: Path) -> SpeedLog:
     Raises:
         HarnessError: The file is missing or no log.
     """
+    content = read_regular(file, None, LOG_BYTES)
     try:
-        return SpeedLog.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise HarnessError(f"cannot be read: {error.strerror}", file=file, remedy="check the path") from error
+        return SpeedLog.model_validate_json(content)
     except ValidationError as error:
         remedy = "give batch_size, chips, warm_up, fps, and images, start_ms, enqueued_ms, done_ms of each batch"
         raise not_valid("a speed log", error, file=file, remedy=remedy) from error

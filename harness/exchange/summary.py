@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -10,7 +10,9 @@ from typing import Any
 
 from harness.data.dataset import first_few
 from harness.errors import HarnessError
+from harness.files import read_json
 
+SUMMARY_BYTES = 2**28
 NAMES = ("_summary.json", "summary.json", "sumary.json")
 """Names inside the folder: if the tool's option has a trailing slash, and as its forerunner spells it."""
 
@@ -60,8 +62,9 @@ def read_summary(path: Path) -> Summary:
     Raises:
         HarnessError: The file is no JSON object, or its entries have other types than ais_bench writes.
     """
+    remedy = "copy it again, or remove it"
+    content = read_json(path, None, SUMMARY_BYTES, cause="no summary of ais_bench", remedy=remedy)
     try:
-        content = json.loads(path.read_bytes())
         samples: Mapping[str, Mapping[str, Sequence[str]]] = content.get("filesinfo") or {}
         outfiles = [name for sample in samples.values() for name in sample.get("outfiles", ())]
         throughput = content.get("throughput")
@@ -70,18 +73,23 @@ def read_summary(path: Path) -> Summary:
             frozenset(PureWindowsPath(name).name for name in outfiles),  # which splits at both kinds of slashes
             tuple(map(str, content.get("args") or ())),
             _times(content),
-            None if throughput is None else float(throughput),
+            None if throughput is None else _positive(throughput),
         )
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise HarnessError(
-            f"no summary of ais_bench: {error}", file=path, remedy="copy it again, or remove it"
-        ) from error
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+        raise HarnessError(f"no summary of ais_bench: {error}", file=path, remedy=remedy) from error
 
 
 def _times(content: Mapping[str, Any]) -> tuple[float, ...]:
     times = content.get("npu_compute_time_list") or ()
     # Some versions write pairs of start and end.
-    return tuple(float(time[1]) - float(time[0]) if isinstance(time, list) else float(time) for time in times)
+    return tuple(_positive(float(time[1]) - float(time[0]) if isinstance(time, list) else time) for time in times)
+
+
+def _positive(value: Any) -> float:  # noqa: ANN401 - as JSON has it
+    number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"a time or speed of {number}")
+    return number
 
 
 def refuse_stale(summary: Summary, files: Sequence[Path]) -> None:

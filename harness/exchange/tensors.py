@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from harness.cards import ModelCard
 from harness.centernet.decode import top_peaks
 from harness.errors import HarnessError
+from harness.files import read_regular
 
+TENSOR_BYTES = 2**32
+"""Most that a file of one tensor may have."""
 Array = NDArray[np.floating]
 FLOAT_TYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 MOST_OUTPUTS = 6
@@ -110,11 +113,11 @@ def read_file(path: Path, dtype: str) -> Array:
     """
     try:
         if path.suffix == ".bin":
-            return np.fromfile(path, FLOAT_TYPES[dtype])
+            return np.frombuffer(read_regular(path, None, TENSOR_BYTES), FLOAT_TYPES[dtype])
         if path.suffix == ".npy":
             array = _load_npy(path)
             return array.ravel()
-        return np.array(path.read_text(encoding="ascii").split(), np.float32)
+        return np.array(read_regular(path, None, TENSOR_BYTES).decode("ascii").split(), np.float32)
     except (OSError, ValueError) as error:
         remedy = "copy it again, or run the image again"
         raise HarnessError(f"cannot be read: {error}", file=path, remedy=remedy) from error
@@ -159,7 +162,7 @@ def require_size(card: ModelCard, head: str, path: Path, dtype: str) -> None:
 def _load_npy(path: Path) -> Array:
     try:
         array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # what a damaged header raises is not documented
         raise HarnessError(f"no readable .npy file: {error}", file=path, remedy="copy it again") from error
     if str(array.dtype) not in FLOAT_TYPES:
         raise HarnessError(

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.exchange.summary import Summary, find_summary
+from harness.files import read_regular
 from harness.run.speed import Speed
 
+TEXT_BYTES = 2**28
 NUMBER = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
 PRINTED = re.compile(
     rf"throughput\s+1000\s*\*\s*batchsize(?:\.mean)?\({NUMBER}\)\s*/\s*NPU_compute_time\.mean\({NUMBER}\)\s*:\s*{NUMBER}",
@@ -33,6 +35,8 @@ PURE = re.compile(rf"ave_throughputRate\s*[:=]\s*{NUMBER}")
 NAMED_BATCH = re.compile(r"_bs(\d+)")
 INTERFACE = 7
 """Place of "Interface throughputRate" among the numbers of a perf_vision file, from 0."""
+MOST = 1e9
+"""Images a second, images of a batch and milliseconds that no figure of a tool reaches."""
 EXECUTION = "model execution alone: no copies between host and device, no reading"
 AGREEMENT = 0.01
 """By how much of itself a tool's figure may differ from the quotient that it states."""
@@ -55,12 +59,13 @@ def from_summary(summary: Summary, images: int | None) -> Speed | None:
     told = summary.argument("--batchsize", "--batch-size")
     if told is None and summary.throughput is None:
         return None
-    batch = int(told) if told is not None else round((summary.throughput or 0) * mean / 1000)
+    quotient = (summary.throughput or 0) * mean / 1000
+    batch = _count(summary, "the batch size", told if told is not None else f"{quotient:.0f}")
     said = f", by {summary.arguments[0]}" if summary.arguments else ""
     tool = f"ais_bench, {summary.path.name}{said}"
     if images is None:
         return Speed(1000 * batch / mean, batch, times, tool, f"{EXECUTION}, without images")
-    loops = int(summary.argument("--loop", "-l") or 1)
+    loops = _count(summary, "--loop", summary.argument("--loop", "-l") or "1")
     expected = math.ceil(images / batch) * loops
     if len(times) != expected:
         raise HarnessError(
@@ -74,6 +79,14 @@ def from_summary(summary: Summary, images: int | None) -> Speed | None:
     return Speed(1000 * images * loops / sum(times), batch, times, tool, EXECUTION + note)
 
 
+def _count(summary: Summary, what: str, text: str) -> int:
+    if not (text.isdecimal() and 0 < float(text) < MOST):
+        raise HarnessError(
+            f"{what} is said to be '{text[:40]}'", file=summary.path, remedy="copy the summary again, or remove it"
+        )
+    return int(text)
+
+
 def from_printed(text: str, name: str) -> tuple[Speed, ...]:
     """Read the speeds that ais_bench printed among progress and log lines of CANN; that of all devices comes last.
 
@@ -82,13 +95,13 @@ def from_printed(text: str, name: str) -> tuple[Speed, ...]:
     """
     found: list[Speed] = []
     for batch, mean, stated in (map(float, match) for match in PRINTED.findall(text.replace("\r", "\n"))):
-        if abs(stated - 1000 * batch / mean) > AGREEMENT * stated:
+        if not (0 < batch < MOST and 0 < mean < MOST and abs(stated - 1000 * batch / mean) <= AGREEMENT * stated):
             raise HarnessError(
                 f"throughput {stated:g} is not 1000 x {batch:g} / {mean:g}", file=name, remedy="run the tool again"
             )
         found.append(Speed(stated, round(batch), (mean,), f"ais_bench, {name}", EXECUTION))
     total = OF_ALL_DEVICES.search(text)
-    if total is not None and len(found) > 1:
+    if total is not None and len(found) > 1 and 0 < float(total[1]) < MOST:
         first = found[0]
         fps, count = float(total[1]), len(found)
         found.append(
@@ -104,8 +117,8 @@ def from_perf_vision(path: Path) -> Speed:
         HarnessError: The file is none of its.
     """
     match = PERF_VISION.fullmatch(path.name)
-    numbers = re.findall(rf"(?:{'|'.join(RATES)}): {NUMBER}", path.read_text(encoding="utf-8", errors="replace"))
-    if match is None or len(numbers) <= INTERFACE or float(numbers[INTERFACE]) <= 0:
+    numbers = re.findall(rf"(?:{'|'.join(RATES)}): {NUMBER}", _text(path))
+    if match is None or len(numbers) <= INTERFACE or not 0 < float(numbers[INTERFACE]) < MOST:
         raise HarnessError("no performance file of benchmark.x86_64", file=path, remedy="copy it again, or remove it")
     fps, batch = float(numbers[INTERFACE]), int(match[1])
     return Speed(fps, batch, (1000 * batch / fps,), f"benchmark.x86_64, {path.name}", EXECUTION)
@@ -117,13 +130,17 @@ def from_pure_inference(path: Path) -> Speed:
     Raises:
         HarnessError: The file is none of its.
     """
-    match = PURE.search(path.read_text(encoding="utf-8", errors="replace"))
-    if match is None or float(match[1]) <= 0:
+    match = PURE.search(_text(path))
+    if match is None or not 0 < float(match[1]) < MOST:
         raise HarnessError("no performance file of benchmark.x86_64", file=path, remedy="copy it again, or remove it")
     named = NAMED_BATCH.search(path.name)
     fps, batch_size = float(match[1]), int(named[1]) if named is not None else 1
     tool = f"benchmark.x86_64, {path.name}"
     return Speed(fps, batch_size, (1000 * batch_size / fps,), tool, f"{EXECUTION}, without images")
+
+
+def _text(path: Path) -> str:
+    return read_regular(path, None, TEXT_BYTES).decode("utf-8", errors="replace")
 
 
 def read_speeds(folders: Sequence[Path], images: int) -> list[Speed]:
@@ -145,5 +162,5 @@ def read_speeds(folders: Sequence[Path], images: int) -> list[Speed]:
         found += [from_perf_vision(path) for path in sorted(place.glob("perf_vision_batchsize_*.txt"))]
         found += [from_pure_inference(path) for path in sorted(place.glob("PureInfer_perf_of_*.txt"))]
         for path in sorted(place.glob("*.log")):
-            found += from_printed(path.read_text(encoding="utf-8", errors="replace"), path.name)
+            found += from_printed(_text(path), path.name)
     return found

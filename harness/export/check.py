@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 
@@ -13,6 +12,7 @@ from harness.devices.artifact import Exported
 from harness.emulation.ascend import runnable_on_host
 from harness.errors import HarnessError
 from harness.export.network import CardNetwork
+from harness.export.onnx_file import load_onnx
 from harness.export.trace import example_input
 
 ALLOWED = 1e-4
@@ -54,7 +54,7 @@ def check_export(exported: Exported, batch_size: int) -> None:
 
 def _run_onnx(exported: Exported, images: torch.Tensor) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     assert exported.path is not None
-    model = runnable_on_host(onnx.load(exported.path), exported.path)
+    model = runnable_on_host(load_onnx(exported.path), exported.path)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(list(exported.card.output.names), {exported.card.input.name: images.numpy()})
     return list(found)

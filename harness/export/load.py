@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from harness.devices.artifact import Artifact, TensorSpec
+from harness.devices.memory import require_memory
 from harness.errors import HarnessError
+from harness.export.onnx_file import REMEDY, first_line, load_onnx, tensor_sizes
 
 PRECISIONS = {
     TensorProto.FLOAT: "fp32",
@@ -26,24 +27,22 @@ def load_onnx_checked(path: Path) -> ModelProto:
     """Load an ONNX file, check it with ``onnx.checker``, and infer the types of its values.
 
     Raises:
-        HarnessError: The file is missing, truncated, no ONNX, or an invalid one.
+        HarnessError: The file is missing, truncated, no ONNX, an invalid one, or has a tensor that does not fit into
+            the memory of this machine.
     """
-    remedy = "check the path, and compare the file's size with its source"
-    try:
-        model = onnx.load(path)
-    except DecodeError as error:
-        raise HarnessError("the file is truncated or no ONNX", file=path, remedy=remedy) from error
-    except (OSError, onnx.checker.ValidationError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise HarnessError(f"cannot read the ONNX: {reason}", file=path, remedy=remedy) from error
+    model = load_onnx(path)
     if not model.graph.node or not model.graph.output:
-        raise HarnessError("the file is truncated or no ONNX: it holds no graph", file=path, remedy=remedy)
+        raise HarnessError("the file is truncated or no ONNX: it holds no graph", file=path, remedy=REMEDY)
     try:
         onnx.checker.check_model(checkable(model))
-        return onnx.shape_inference.infer_shapes(model)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        cause = f"not a valid ONNX model: {_first_line(error)}"
+        inferred = onnx.shape_inference.infer_shapes(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        cause = f"not a valid ONNX model: {first_line(error)}"
         raise HarnessError(cause, file=path, remedy="export the model again, and run onnx.checker on it") from error
+    for name, size in tensor_sizes(inferred.graph):
+        remedy = "run it where there is more memory, or export a smaller model"
+        require_memory(size, "one tensor of the model", file=path, field=name, remedy=remedy)
+    return inferred
 
 
 def checkable(model: ModelProto) -> ModelProto:
@@ -106,7 +105,3 @@ def _spec(value: ValueInfoProto) -> TensorSpec:
     shape = tuple(side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim)
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else "no tensor"
     return TensorSpec(value.name, shape, dtype)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -8,8 +8,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import HarnessError
+from harness.files import read_regular
 from harness.report.records import Accuracy, Document, Run
 
+DOCUMENT_BYTES = 2**28
+"""Most that a results document may have."""
 AP_DROP_ALLOWED = 0.002
 """0.2 points: what CenterNet's own tables vary by between equal trainings lies at twice that."""
 ROUNDING = 1e-9
@@ -22,15 +25,10 @@ def read_document(path: Path) -> Document:
     Raises:
         HarnessError: The file is missing, or is no such document.
     """
+    remedy = "make one with --results FILE, and give that"
+    content = read_regular(path, "--baseline", DOCUMENT_BYTES, remedy=remedy)
     try:
-        return Document.model_validate_json(_as_schema_2(path.read_bytes()))
-    except OSError as error:
-        raise HarnessError(
-            f"cannot be read: {error.strerror}",
-            file=path,
-            field="--baseline",
-            remedy="make one with --results FILE, and give that",
-        ) from error
+        return Document.model_validate_json(_as_schema_2(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -46,7 +44,7 @@ def _as_schema_2(text: bytes) -> bytes:
     """Convert a document of schema 1, which does not count expected failures; leave anything else as it is."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text  # the validation says what is wrong with it
     if not isinstance(content, dict) or content.get("schema") != 1:
         return text

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
@@ -23,6 +22,7 @@ from harness.devices.onnxruntime import open_unoptimised, run_session
 from harness.emulation.ascend import runnable_on_host
 from harness.export.fold import fold_every_batch_norm
 from harness.export.network import CardNetwork
+from harness.export.onnx_file import load_onnx
 from harness.run.subject import Subject, in_batches_of
 from harness.types import Heads, Outputs
 
@@ -161,7 +161,7 @@ def _rounded_network(kind: torch.dtype, subject: Subject) -> Callable[[Images], 
 def _rounded_onnx(kind: torch.dtype, subject: Subject) -> Callable[[Images], Heads] | None:
     card = subject.card
     assert subject.onnx is not None
-    model = runnable_on_host(onnx.load(subject.onnx), subject.onnx)
+    model = runnable_on_host(load_onnx(subject.onnx), subject.onnx)
     for constant in model.graph.initializer:
         if constant.data_type == TensorProto.FLOAT:
             values = torch.from_numpy(numpy_helper.to_array(constant).copy()).to(kind).float()

@@ -26,6 +26,7 @@ from harness.export import DIALECTS, DYNAMIC, load_onnx_checked
 from harness.export.check import check_export
 from harness.export.load import stated_by
 from harness.export.network import CardNetwork
+from harness.export.onnx_file import onnx_sha256
 from harness.paths import data_path
 from harness.types import Heads, Outputs
 
@@ -185,7 +186,7 @@ def load_subject(card: ModelCard, weights: Path | None, onnx_file: Path | None) 
                 field="--weights",
                 remedy="give --weights FILE.pth, or --onnx FILE.onnx",
             )
-        return Subject(card, None, onnx_file, file_sha256(onnx_file))
+        return Subject(card, None, onnx_file, onnx_sha256(onnx_file))
     if card.network is None:
         raise HarnessError(
             f"model '{card.name}' has no [network] that weights could be loaded into",

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from harness.cards import ModelCard
 from harness.centernet.loss import TargetBatch, centernet_loss
 from harness.centernet.networks import HeadedNetwork, create_model
-from harness.centernet.networks.weights import load_weights
+from harness.centernet.networks.weights import load_tensors, load_weights
 from harness.centernet.ops import DCNv2
 from harness.centernet.samples import SampleNumbers, Samples, collate
 from harness.centernet.targets import MIN_OVERLAP
@@ -170,7 +170,7 @@ def _save(
 
 def _resume(path: Path, model: HeadedNetwork, optimizer: torch.optim.Optimizer, settings: Settings) -> int:
     load_weights(model, path)
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = load_tensors(path)
     found = saved.get("settings", {})
     differing = [f.name for f in fields(settings) if found.get(f.name) != getattr(settings, f.name)]
     if differing:

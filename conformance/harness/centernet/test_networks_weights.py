@@ -137,7 +137,7 @@ def test_file_that_is_no_checkpoint_is_told_apart(tmp_path: Path, content: bytes
 
 def test_missing_file_and_folder_are_errors(tmp_path: Path) -> None:
     refused(tmp_path / "none.pth", "No such file")
-    refused(tmp_path, "Is a directory")
+    refused(tmp_path, "it is a folder")
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
+from harness.files import open_regular
 
 NAMES_SHOWN = 8
+FILE_BYTES = 2**34
+"""Most that a file of weights or a model may have."""
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+COUNTER = "num_batches_tracked"
+"""End of the names of tensors that are whole numbers, which inference does not use."""
+FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
+"""PyTorch's name, in its message, of a Python object that is no tensor."""
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -21,23 +31,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Nothing in the file is executed (``weights_only=True``).
 
     Raises:
-        HarnessError: The file is missing, truncated, no checkpoint, a Git LFS pointer or an HTML page.
+        HarnessError: The file is missing, truncated, no regular file, no checkpoint, a Git LFS pointer or an HTML page.
     """
     _refuse_impostors(path)
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise HarnessError(
-            f"the file holds more than tensors, or is no checkpoint, and is not loaded ({_first_line(error)})",
-            file=path,
-            remedy="save only the state dict: torch.save({'state_dict': model.state_dict()}, FILE)",
-        ) from error
-    except Exception as error:  # what a damaged pickle raises (struct.error, IndexError, ...) is not documented
-        raise HarnessError(
-            f"the file is truncated or no PyTorch checkpoint ({_first_line(error)})",
-            file=path,
-            remedy="download it again, and compare its size with the source",
-        ) from error
+    loaded = load_tensors(path)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
         raise HarnessError(
@@ -49,6 +46,33 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
+def load_tensors(path: Path) -> Any:  # noqa: ANN401 - a checkpoint may hold any plain data
+    """Load what ``torch.save`` wrote, of plain data and tensors alone.
+
+    PyTorch's own message is not repeated: it advises to load the file without this protection.
+
+    Raises:
+        HarnessError: The file holds other objects, or is truncated or no checkpoint.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = FOREIGN.search(str(error))
+        held = f" ({found[1]})" if found else ""
+        raise HarnessError(
+            f"the file holds more than tensors{held}, or is no checkpoint, and is not loaded",
+            file=path,
+            remedy="save only the state dict: torch.save({'state_dict': model.state_dict()}, FILE)",
+        ) from error
+    except (Exception, RecursionError) as error:  # what a damaged pickle raises is not documented
+        said = "" if "weights_only" in str(error) else f" ({_first_line(error)})"
+        raise HarnessError(
+            f"the file is truncated or no PyTorch checkpoint{said}",
+            file=path,
+            remedy="download it again, and compare its size with the source",
+        ) from error
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a checkpoint into `model`; every name and shape must match.
 
@@ -58,7 +82,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     state = read_state_dict(path)
     own = model.state_dict()
     # Checkpoints older than PyTorch 0.4.1 lack the counter, which inference does not use.
-    counters = {name for name in own.keys() - state.keys() if name.endswith("num_batches_tracked")}
+    counters = {name for name in own.keys() - state.keys() if name.endswith(COUNTER)}
     problems = _differences(own, state, counters)
     if problems:
         raise HarnessError(
@@ -67,23 +91,31 @@ def load_weights(model: nn.Module, path: Path) -> None:
             field="state_dict",
             remedy="check arch, width, head_conv and the number of classes on the model card",
         )
+    unfit = [f"{name} {why}" for name, tensor in state.items() if (why := _unfit(name, tensor))]
+    if unfit:
+        raise HarnessError(
+            f"{len(unfit)} tensors are no weights: {_some(unfit)}",
+            file=path,
+            field="state_dict",
+            remedy="save the network in floating point, after a training whose loss was finite",
+        )
     model.load_state_dict({**{name: own[name] for name in counters}, **state})
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the hexadecimal SHA-256 of a file.
+
+    Raises:
+        HarnessError: It cannot be read, or is no regular file.
+    """
+    with open_regular(path, None, FILE_BYTES) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _refuse_impostors(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(512).lstrip().lower()
-    except OSError as error:
-        raise HarnessError(
-            f"cannot read the weights: {error.strerror}", file=path, remedy="check the path given to --weights"
-        ) from error
+    said, remedy = "cannot read the weights", "check the path given to --weights"
+    with open_regular(path, None, FILE_BYTES, cause=said, remedy=remedy) as file:
+        start = file.read(512).lstrip().lower()
     if start.startswith(b"version https://git-lfs.github.com/spec"):
         raise HarnessError(
             "this is a Git LFS pointer, not the weights themselves",
@@ -110,6 +142,19 @@ def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor], ignored
     ]
     found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
     return [f"{len(names)} {what}: {_some(names)}" for what, names in found if names]
+
+
+def _unfit(name: str, tensor: Tensor) -> str | None:
+    """Say why a tensor of the right name and shape is no weight; None where it is one."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        kind = "meta" if tensor.is_meta else "quantised" if tensor.is_quantized else str(tensor.layout)
+        return f"is {kind.removeprefix('torch.')}"
+    if name.endswith(COUNTER):
+        return "is negative" if tensor.is_complex() or bool((tensor < 0).any()) else None
+    if tensor.dtype not in FLOATS:
+        return f"is {str(tensor.dtype).removeprefix('torch.')}"
+    wrong = int((~torch.isfinite(tensor.float())).sum())  # as the network holds it
+    return f"has {wrong} values that are NaN or infinite" if wrong else None
 
 
 def _some(names: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.cards.schema import Record
+from harness.cards.schema import Name, Record
 
 TOOLCHAIN = "cann"
 """Name of CANN on a device card."""
@@ -13,5 +13,5 @@ TOOLCHAIN = "cann"
 class AscendChip(Record):
     """Table ``[vendor]`` of a device card whose toolchain is CANN."""
 
-    socs: tuple[str, ...] = Field(min_length=1)
+    socs: tuple[Name, ...] = Field(min_length=1)
     """Values of ``atc --soc_version``; figures were published for the first."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from harness.cards.schema import Record
+from harness.cards.schema import Name, Record
 
 
 class SophonChip(Record):
     """Table ``[vendor]`` of a device card whose toolchain is tpu_mlir."""
 
-    chip: str
+    chip: Name
     """Value of ``model_deploy --chip``."""
     float_mode: Literal["F16", "F32"]
     """Precision of the operators that stay in float beside INT8."""
