@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.errors import HarnessError
+from harness.temporary import Claim, partial_mark, remove_abandoned
 
 KINDS = {
     stat.S_IFREG: "a file",
@@ -216,8 +217,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
+        partial.touch()
+        with Claim(partial):
+            yield partial
+            partial.replace(path)
     except OSError as error:
         raise _failed(error, path) from error
     finally:
@@ -237,8 +240,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     partial = _beside(path)
     try:
         partial.mkdir(parents=True)
-        yield partial
-        partial.replace(path)
+        with Claim(partial):
+            yield partial
+            partial.replace(path)
     except OSError as error:
         raise _failed(error, path) from error
     finally:
@@ -304,9 +308,11 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _beside(path: Path) -> Path:
-    mark = f".{uuid.uuid4().hex[:8]}.partial"
+    """Return a hidden name of this process beside `path`; what killed processes left there of `path` is removed."""
+    mark = partial_mark()
     # A name of the greatest length leaves no room for the mark.
     kept = os.fsdecode(os.fsencode(path.name)[: LONGEST_NAME - len(mark) - 1])
+    remove_abandoned(path.parent, f".{glob.escape(kept)}.*.partial")
     return path.with_name(f".{kept}{mark}")
 
 

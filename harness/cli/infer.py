@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
 from harness.cli.progress import progress, signs_of_life
+from harness.temporary import TemporaryFolder
 
 
 def infer(
@@ -47,7 +47,7 @@ def infer(
     subject, images = load_subject(card, weights, onnx), chosen_dataset(coco, limit)
     size = batch_size or card.batch_sizes[0]
     with (
-        TemporaryDirectory() as folder,
+        TemporaryFolder() as folder,
         deviations_end_with_1(),
         signs_of_life(),
         closing(runner),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from harness.convert.guarded import Guarded
 from harness.convert.process import tool_failed
 from harness.convert.tpu_mlir.environment import Environment
+from harness.temporary import TemporaryFolder
 from harness.types import Outputs
 
 WORKER = """\
@@ -57,7 +57,7 @@ class Interpreter:
 
     def __init__(self, environment: Environment, model: Path) -> None:
         self.model = model
-        self._folder = tempfile.TemporaryDirectory(prefix="tpu-mlir-")
+        self._folder = TemporaryFolder()
         self._log = Path(self._folder.name) / "interpreter.log"
         command: list[str | Path] = [environment.tool("python"), "-c", WORKER, model.name]
         pipe = subprocess.PIPE
@@ -95,7 +95,7 @@ class Interpreter:
         raise tool_failed("tpu_mlir's interpreter", f"ended with status {status}", self._log, self.model)
 
 
-def _end(guarded: Guarded, folder: tempfile.TemporaryDirectory[str]) -> None:
+def _end(guarded: Guarded, folder: TemporaryFolder) -> None:
     guarded.end()
     guarded.process.communicate()
     folder.cleanup()
