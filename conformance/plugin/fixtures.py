@@ -69,8 +69,8 @@ def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Show how the toolchains get on."""
-    logger, handler = logging.getLogger("harness.convert"), SignsOfLife(config)
+    """Show how the toolchains get on, and what the cache waits for."""
+    logger, handler = logging.getLogger("harness"), SignsOfLife(config)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     config.add_cleanup(lambda: logger.removeHandler(handler))
