@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.errors import HarnessError
-from harness.temporary import Claim, partial_mark, remove_abandoned
+from harness.temporary import FULL, Claim, partial_mark, remove_abandoned
 
 KINDS = {
     stat.S_IFREG: "a file",
@@ -317,9 +317,10 @@ def _beside(path: Path) -> Path:
 
 
 def _failed(error: OSError, path: Path) -> HarnessError:
-    # A full disk comes without a file name.
+    # A full disk comes without a file name, with that of the partial file, or with that of the file that was copied.
+    named = None if error.errno in FULL else error.filename
     return HarnessError(
         error.strerror or str(error),
-        file=error.filename or path,
+        file=named or path,
         remedy="check that it is there and may be used, and that the disk has space",
     )

@@ -7,6 +7,7 @@ is seen from other containers that share the disk, where the number means anothe
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -16,8 +17,13 @@ import tempfile
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+
+from harness.errors import HarnessError
 
 PREFIX = "centernet-conformance-"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk without room for more, or a limit of the user's."""
 OWNER = re.compile(r"[-.](\d+)-[^-.]+(?:\.partial)?$")
 
 
@@ -26,13 +32,28 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
 
     Args:
         parent: Folder in which it is made; by default that of temporary files.
+
+    Raises:
+        HarnessError: It cannot be made, or its disk is full, also at the end of a block.
     """
 
     def __init__(self, parent: Path | None = None) -> None:
-        parent = Path(tempfile.gettempdir()) if parent is None else parent
-        remove_abandoned(parent, f"{PREFIX}*")
-        super().__init__(prefix=f"{PREFIX}{os.getpid()}-", dir=parent)
+        try:
+            parent = Path(tempfile.gettempdir()) if parent is None else parent
+            remove_abandoned(parent, f"{PREFIX}*")
+            super().__init__(prefix=f"{PREFIX}{os.getpid()}-", dir=parent)
+        except OSError as error:
+            raise _without_room(error, parent) from error
         self._claim = Claim(Path(self.name))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, place)
+        if isinstance(error, OSError) and error.errno in FULL:
+            within = str(error.filename or self.name).startswith(self.name)  # a full disk comes without a name
+            if within:
+                raise _without_room(error, Path(self.name).parent) from error
 
     def cleanup(self) -> None:
         """Remove the folder; more than once is allowed."""
@@ -105,6 +126,14 @@ def _remove_if_abandoned(path: Path) -> None:
             path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _without_room(error: OSError, folder: Path | None) -> HarnessError:
+    return HarnessError(
+        f"no temporary files can be written: {error.strerror or error}",
+        file=folder,
+        remedy="free some space, or set TMPDIR to a folder that has it",
+    )
 
 
 def _is_alive(process: int) -> bool:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from conformance.support.full_disk import file_size_limit
+from harness.errors import HarnessError
 from harness.files import whole_file, whole_folder
 from harness.temporary import PREFIX, TemporaryFolder
 
@@ -33,6 +35,8 @@ def gone() -> int:
 KILLED = """
 import os, signal, sys, tempfile
 from pathlib import Path
+from conformance.support.full_disk import file_size_limit
+from harness.errors import HarnessError
 from harness.files import whole_file, whole_folder
 from harness.temporary import TemporaryFolder
 place = Path(sys.argv[1])
@@ -123,3 +127,18 @@ def test_partial_file_that_was_replaced_stays_its_owners(place: Path) -> None:
             other.write_text("other")
         assert outer.read_text() == "replaced"
     assert [path.name for path in place.iterdir()] == ["file"]
+
+
+def test_full_disk_is_an_error_that_names_the_variable(place: Path) -> None:
+    said = "no temporary files can be written: File too large"
+    with (
+        pytest.raises(HarnessError, match=said) as caught,
+        TemporaryFolder() as folder,
+        file_size_limit(1000),
+    ):
+        Path(folder, "large").write_bytes(bytes(10_000))
+    assert caught.value.file == str(place)
+    assert "TMPDIR" in (caught.value.remedy or "")
+    assert list(place.iterdir()) == []
+    with pytest.raises(HarnessError, match="no temporary files can be written: No such file"):
+        TemporaryFolder(place / "missing")

@@ -135,7 +135,7 @@ def _quantise(path: Path, samples: CalibrationBatches, folder: Path) -> None:
                 calibrate_method=CalibrationMethod.Percentile,
                 extra_options={"CalibStridedMinMax": 1, "CalibPercentile": PERCENTILE},
             )
-    except HarnessError:
+    except (HarnessError, OSError):  # the latter of a full disk, which is told with the place
         raise
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise HarnessError(
