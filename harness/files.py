@@ -24,7 +24,7 @@ KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFLNK: "a link",
 }
-CHUNK = 2**20
+CHUNK = 2**12
 LONGEST_NAME = 255
 """Bytes of a file's name, on every usual file system."""
 

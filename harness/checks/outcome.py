@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.centernet.decode import NonFiniteHeadError
 from harness.centernet.heads import DeviceOutputError
 from harness.checks.comparison import Comparison
+from harness.report.escape import printable, printable_lines
 from harness.report.records import Accuracy, Outcome, Perf, Stage
 
 SHOWN = 6
@@ -44,11 +45,11 @@ class StageResult:
     def message(self, device: str, precision: str) -> str:
         """Describe a stage that is not green: place, count, and the first deviations."""
         stage = self.stage
-        where = f"stage {stage.name}, device {device}, precision {precision}, batch size {stage.batch_size}"
+        where = printable(f"stage {stage.name}, device {device}, precision {precision}, batch size {stage.batch_size}")
         problems = [comparison for comparison in self.comparisons if comparison.problem is not None]
         if stage.outcome == "undecided" or not problems:
-            return f"{where}: {stage.detail}"
-        lines = [f"  {comparison}" for comparison in problems[:SHOWN]]
+            return printable_lines(f"{where}: {stage.detail}")
+        lines = [f"  {printable(comparison)}" for comparison in problems[:SHOWN]]
         rest = len(problems) - SHOWN
         lines += [f"  and {rest} more"] if rest > 0 else []
         return "\n".join([f"{where}: {len(problems)} of {len(self.comparisons)} comparisons deviate", *lines])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset, refuse_old_results
 from harness.errors import HarnessError
+from harness.files import check_output, is_file, open_regular
+from harness.report.escape import printable, printable_lines
 
 if TYPE_CHECKING:
     from harness.checks.comparison import Comparison
@@ -65,7 +68,9 @@ def compare(
     from harness.run.reference import Reference
     from harness.run.subject import load_subject
 
-    _refuse_rows(results)
+    if results is not None:
+        check_output(results, "--results")
+        _refuse_rows(results)
     if not any((inputs, heads, detections, speed)):
         refuse_old_results(results)
         raise HarnessError("nothing to compare", remedy="give --inputs, --heads, --detections or --speed")
@@ -86,23 +91,23 @@ def compare(
         print(_line(stage, comparisons))
     [run] = document.runs
     for line in answers(run.diagnosis):
-        print(f"diagnosis: {line}")
+        print(f"diagnosis: {printable(line)}")
     for problem in document.problems:
-        print(f"problem: {problem}")
+        print(f"problem: {printable_lines(problem)}")
     print(f"verdict: {document.verdict}, {len(images)} images")
     raise typer.Exit(EXIT_STATUS[document.verdict])
 
 
 def _line(stage: str, comparisons: list[Comparison]) -> str:
     problems = [comparison for comparison in comparisons if comparison.problem is not None]
-    first = f": {problems[0]}" if problems else ""
+    first = f": {printable(problems[0])}" if problems else ""
     return f"stage {stage}: {len(problems)} of {len(comparisons)} comparisons deviate{first}"
 
 
-def _refuse_rows(results: Path | None) -> None:
+def _refuse_rows(results: Path) -> None:
     """Name the option for COCO rows, where they are given by the name that it had before."""
-    if results is not None and results.is_file():
-        with results.open("rb") as file:
+    if is_file(results):
+        with open_regular(results, "--results", sys.maxsize) as file:
             rows = file.read(64).lstrip().startswith(b"[")
         if rows:
             refuse_old_results(results)

@@ -9,6 +9,8 @@ import typer
 
 from harness.cli.options import Model, Weights
 from harness.cli.progress import signs_of_life
+from harness.files import check_output_folder
+from harness.report.escape import printable
 from harness.temporary import TemporaryFolder
 
 
@@ -33,10 +35,13 @@ def convert(
     """
     from harness.cards import load_model_card
     from harness.convert.ascend.bundle import choose_soc, write_bundle
+    from harness.devices.memory import require_batch_memory
     from harness.devices.registry import create_device
     from harness.run.subject import load_subject
 
+    check_output_folder(output, "--output")
     chip, card = create_device(device).card, load_model_card(model)
+    require_batch_memory(card, batch_size)
     chosen, subject = choose_soc(chip, soc), load_subject(card, weights, onnx)
     with TemporaryFolder() as folder, signs_of_life():
         exported = subject.exported(chip, Path(folder), batch_size)
@@ -51,5 +56,6 @@ def convert(
             aipp=aipp,
             options=tuple(atc_option or ()),
         )
-    print(f"{card.name} for {chosen}, batch size {batch_size}: {output}")
-    print(f"the om is {made.om}" if made.om else f"no om, since atc is not here: {made.missing}; {output}/README.md")
+    print(f"{card.name} for {chosen}, batch size {batch_size}: {printable(output)}")
+    missing = f"no om, since atc is not here: {made.missing}; {output}/README.md"
+    print(printable(f"the om is {made.om}" if made.om else missing))

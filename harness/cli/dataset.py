@@ -10,6 +10,8 @@ import typer
 
 from harness.cli.options import Limit
 from harness.cli.progress import progress
+from harness.files import check_output_folder
+from harness.report.escape import printable
 
 
 class Split(StrEnum):
@@ -30,6 +32,7 @@ def dataset(
     """
     from harness.data.synthetic import load_spec, materialise
 
+    check_output_folder(output, "--output", in_use=True)
     with progress(f"embedded data set, {split.value}") as report:
         folder = materialise(load_spec(), split.value, output, limit=limit, progress=report)
-    print(folder)
+    print(printable(folder))

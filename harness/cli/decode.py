@@ -11,6 +11,8 @@ import typer
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, chosen_dataset
 from harness.cli.progress import progress
+from harness.files import check_output, whole_file
+from harness.report.escape import printable
 
 
 def decode(
@@ -30,12 +32,12 @@ def decode(
     from harness.cards import load_model_card
     from harness.data.detections import to_coco_json
     from harness.exchange.heads import decode_folder
-    from harness.files import whole_file
 
+    check_output(output, "--output")
     card, images = load_model_card(model), chosen_dataset(coco, limit)
     with deviations_end_with_1(), progress("decoding") as report:
         results = decode_folder(card, images, heads, report)
     records = to_coco_json(results, card.category_ids, rounding=rounding)
     with whole_file(output) as partial:
         partial.write_text(json.dumps(records), encoding="utf-8")
-    print(f"{len(records)} detections in {len(images)} images: {output}")
+    print(f"{len(records)} detections in {len(images)} images: {printable(output)}")

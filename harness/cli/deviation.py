@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import typer
 
+from harness.report.escape import printable_lines
+
 
 @contextmanager
 def deviations_end_with_1() -> Iterator[None]:
@@ -18,5 +20,5 @@ def deviations_end_with_1() -> Iterator[None]:
     try:
         yield
     except (DeviceOutputError, NonFiniteHeadError) as error:
-        print("\n".join([str(error), *getattr(error, "__notes__", [])]), file=sys.stderr)
+        print(printable_lines("\n".join([str(error), *getattr(error, "__notes__", [])])), file=sys.stderr)
         raise typer.Exit(1) from error

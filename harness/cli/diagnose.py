@@ -12,6 +12,8 @@ from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Model, Weights, chosen_dataset
 from harness.cli.progress import signs_of_life
 from harness.errors import HarnessError
+from harness.files import check_output_folder
+from harness.report.escape import printable
 from harness.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ def diagnose(
     from harness.divergence.locate import LayerSearch
     from harness.run.subject import load_subject
 
+    if output is not None:
+        check_output_folder(output, "--output")
     card, runner = load_model_card(model), create_device(device)
     runner.check()
     subject, images = load_subject(card, weights, onnx), chosen_dataset(coco)
@@ -71,14 +75,14 @@ def diagnose(
             )
         if output is not None:
             located.reproduction.write(output)
-            print(f"reproduction: {output}")
+            print(f"reproduction: {printable(output)}")
     raise typer.Exit(1)
 
 
 def _show(located: Located, port: LayerSearch, where: str) -> None:
     found = located.divergence
-    print(f"first layer beyond tolerance: {located.layer} ({', '.join(located.operators)})")
-    print(f"  {found.worst}")
+    print(printable(f"first layer beyond tolerance: {located.layer} ({', '.join(located.operators)})"))
+    print(f"  {printable(found.worst)}")
     print(f"  held to {port.reference}; all that comes before it and is known is right")
     print(f"  found in {found.runs} runs of up to {len(port.graph)} nodes on {where}")
     if located.alone is not None:

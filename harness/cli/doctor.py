@@ -12,10 +12,12 @@ from typing import Annotated
 import typer
 from packaging.requirements import Requirement
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.errors import HarnessError
 from harness.paths import cache_path
+from harness.report.escape import printable, printable_lines
 
 DISTRIBUTION = "centernet-conformance"
 
@@ -48,13 +50,18 @@ def doctor(
             environment = install_tpu_mlir()
         print(f"{install.value} is in {environment.root}")
     console = Console(soft_wrap=True)
-    console.print(f"{platform.platform()}, {os.cpu_count()} cores", highlight=False)
-    console.print(f"cache folder {_writable(cache_path())}", highlight=False)
+    console.print(f"{platform.platform()}, {os.cpu_count()} cores", highlight=False, markup=False)
+    console.print(f"cache folder {printable(_writable(cache_path()))}", highlight=False, markup=False)
     table, problems = Table("package", "required", "installed", "", box=None), []
     for requirement in required_packages():
         found = _installed(requirement.name)
         problem = _problem(requirement, found)
-        table.add_row(requirement.name, str(requirement.specifier), found or "-", problem or "ok")
+        table.add_row(
+            requirement.name,
+            str(requirement.specifier),
+            escape(printable(found or "-")),
+            escape(printable(problem or "ok")),
+        )
         if problem:
             problems.append(f"{requirement.name} is {problem}")
     console.print(table)
@@ -116,7 +123,7 @@ def _devices() -> Table:
             # The name of the device is all that may differ.
             reason = error.message().replace(name, "DEVICE")
             state = error.message() if first.setdefault(reason, name) == name else f"as {first[reason]}"
-        table.add_row(name, execution, state)
+        table.add_row(*(escape(printable_lines(text)) for text in (name, execution, state)))
     table.caption = f"onnxruntime offers {', '.join(onnxruntime.get_available_providers())}"
     table.caption_justify = "left"
     return table

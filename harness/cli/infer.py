@@ -11,6 +11,8 @@ import typer
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
 from harness.cli.progress import progress, signs_of_life
+from harness.files import check_output_folder
+from harness.report.escape import printable
 from harness.temporary import TemporaryFolder
 
 
@@ -37,15 +39,18 @@ def infer(
     from harness.cards import load_model_card
     from harness.centernet.heads import check_contract
     from harness.data.calibration import Calibration
+    from harness.devices.memory import require_batch_memory
     from harness.devices.registry import create_device
     from harness.exchange.heads import write_heads
     from harness.run.subject import load_subject
 
+    check_output_folder(output, "--output")
     card, runner = load_model_card(model), create_device(device)
     runner.check()
     precision = precision or runner.card.precisions[0]
     subject, images = load_subject(card, weights, onnx), chosen_dataset(coco, limit)
     size = batch_size or card.batch_sizes[0]
+    require_batch_memory(card, size)
     with (
         TemporaryFolder() as folder,
         deviations_end_with_1(),
@@ -59,4 +64,4 @@ def infer(
         check_contract(card, artifact, size, exported.path)
         write_heads(runner, artifact, card, images, size, output, sha256=subject.sha256, progress=report)
     where = f"{device} ({runner.card.execution}), {precision}, batch size {size}"
-    print(f"{len(images)} images on {where}: {output}")
+    print(f"{len(images)} images on {where}: {printable(output)}")

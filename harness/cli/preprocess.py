@@ -9,6 +9,8 @@ import typer
 
 from harness.cli.options import Coco, Limit, Model, chosen_dataset
 from harness.cli.progress import progress
+from harness.files import check_output_folder
+from harness.report.escape import printable
 
 
 def preprocess(
@@ -29,9 +31,10 @@ def preprocess(
     from harness.exchange.inputs import write_inputs
     from harness.exchange.stems import stems_cut_alike
 
+    check_output_folder(output, "--output")
     card, images = load_model_card(model), chosen_dataset(coco, limit)
     with progress("preprocessing") as report:
         write_inputs(card, images, output, report)
-    print(f"{len(images)} images for {card.name}: {output}")
+    print(f"{len(images)} images for {card.name}: {printable(output)}")
     if alike := stems_cut_alike(images):
-        print(f"ais_bench cuts names at the first dot, and of these it keeps one result: {first_few(alike)}")
+        print(f"ais_bench cuts names at the first dot, and of these it keeps one result: {printable(first_few(alike))}")

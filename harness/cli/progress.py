@@ -11,6 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from harness.report.escape import printable
+
 LINES = 20
 """Plain lines for the whole of the work."""
 
@@ -46,12 +48,20 @@ def signs_of_life() -> Iterator[None]:
     logger, handler = logging.getLogger("harness"), logging.StreamHandler(sys.stderr)
     level = logger.level
     logger.setLevel(logging.INFO)
+    handler.setFormatter(_Escaping())
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+class _Escaping(logging.Formatter):
+    """Shows what drivers say, in which names of a user's files stand, as one line each."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _Lines:

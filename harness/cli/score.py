@@ -12,6 +12,7 @@ from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, OldResults, chosen_dataset, refuse_old_results
 from harness.cli.progress import progress
 from harness.errors import HarnessError
+from harness.report.escape import printable
 
 if TYPE_CHECKING:
     from harness.cards import ModelCard
@@ -79,9 +80,9 @@ def _detected(card: ModelCard, images: Dataset, folder: Path, device: str | None
     with deviations_end_with_1():
         found = open_outputs(card, images, folder)
         said = "" if device is None else f", said to be of {device}"
-        print(f"outputs made elsewhere{said}: {found.description}")
+        print(printable(f"outputs made elsewhere{said}: {found.description}"))
         for line in _speeds(card, found, device):
-            print(f"speed measured elsewhere: {line}")
+            print(printable(f"speed measured elsewhere: {line}"))
         with progress("decoding") as report:
             return detect_outputs(found, report)
 

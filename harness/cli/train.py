@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
+from harness.cards.model import LARGEST_BATCH
 from harness.cli.options import Coco, Model, chosen_dataset
 from harness.cli.progress import progress
+from harness.files import check_output, check_output_folder
+from harness.report.escape import printable
 
 
 def train(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the checkpoint and the weights.")],
-    iterations: Annotated[int, typer.Option(min=1, help="Batches to train on.")],
+    iterations: Annotated[int, typer.Option(min=1, max=10**9, help="Batches to train on.")],
     model: Model = "embedded",
     coco: Coco = None,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "train2017",
-    batch_size: Annotated[int, typer.Option(min=1, help="Crops in a batch.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Crops in a batch.")] = 16,
     crop: Annotated[int, typer.Option(help="Side of a crop in pixels of the network input.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Highest rate, after warm-up.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Source of weights, crops and order.")] = 0,
@@ -36,6 +39,9 @@ def train(
     from harness.training.loop import Settings, save_weights
     from harness.training.loop import train as run_training
 
+    check_output_folder(output, "--output", in_use=True)
+    for name in ("last.pth", "weights.pth"):
+        check_output(output / name, "--output")
     card = load_model_card(model)
     settings = Settings(iterations, batch_size, crop, learning_rate, seed, overlap, bfloat16)
     images = chosen_dataset(coco, split=split)
@@ -48,4 +54,4 @@ def train(
             report=lambda done, losses: report(done, iterations, f"loss {losses['total']:.3f}"),
         )
     save_weights(read_state_dict(checkpoint), output / "weights.pth", half=half)
-    print(output / "weights.pth")
+    print(printable(output / "weights.pth"))

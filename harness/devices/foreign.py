@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from harness.cards import DeviceCard
 from harness.cards.expectations import Expectation
 from harness.devices.artifact import Artifact, CompilerEstimate, Exported, Findings, StatedSpeed, TensorSpec
 from harness.devices.link import ChildProcess, surroundings
+from harness.errors import not_valid
 from harness.types import Outputs
 
 Facts = dict[str, Any]
@@ -36,7 +38,7 @@ class ForeignDevice:
         function = (__name__, "serve_device", [name, value])
         self._child = ChildProcess(what, {"path": surroundings(), "runner": None, "function": function})
         try:
-            self.card = _card(self._child.told)
+            self.card = _card(self._child.told, value)
         except BaseException:
             self._child.close()
             raise
@@ -125,7 +127,16 @@ def serve_device(name: str, value: str) -> tuple[dict[str, Callable[..., Any]], 
     return {"check": check, "convert": convert, "run": run, "time": time, "close": close}, told
 
 
-def _card(told: Facts) -> DeviceCard:
+def _card(told: Facts, value: str) -> DeviceCard:
+    """Read the card that the child sent; the rules for names and numbers hold for one made in code, too."""
+    try:
+        return _read_card(told)
+    except ValidationError as error:
+        remedy = "make it with load_device_card, or DeviceCard(...)"
+        raise not_valid("a device card", error, file=Path(value), remedy=remedy) from error
+
+
+def _read_card(told: Facts) -> DeviceCard:
     expectations = tuple(Expectation.model_validate_json(entry) for entry in told["expectations"])
     file = None if told["file"] is None else Path(told["file"])
     card = DeviceCard.model_validate_json(told["card"])

@@ -13,12 +13,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import execnet
 from numpy.typing import NDArray
 
+from harness.devices.interruption import stoppable
 from harness.devices.runners import serve
 from harness.errors import HarnessError
 
@@ -87,14 +90,21 @@ class InProcess:
 
     def run(self, images: Array) -> dict[str, Array]:
         """Run one batch and return the outputs by name."""
-        return self.runner.run(self.handle, images)
+        with self._stoppable():
+            return self.runner.run(self.handle, images)
 
     def time(self, images: Array, rounds: int) -> list[float]:
         """Return the seconds of each of `rounds` runs."""
         own: Any = getattr(self.runner, "time", None)
-        if callable(own):
-            return cast(list[float], own(self.handle, images, rounds))
-        return serve.timed(lambda given: self.runner.run(self.handle, given), images, rounds)
+        with self._stoppable():
+            if callable(own):
+                return cast(list[float], own(self.handle, images, rounds))
+            return serve.timed(lambda given: self.runner.run(self.handle, given), images, rounds)
+
+    def _stoppable(self) -> AbstractContextManager[None]:
+        """Let Ctrl-C stop the runtime where its runner can (`interrupt`)."""
+        own: Any = getattr(self.runner, "interrupt", None)
+        return stoppable(partial(own, self.handle)) if callable(own) else nullcontext()
 
     def close(self) -> None:
         """Release the model."""

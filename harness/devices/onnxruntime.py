@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +20,19 @@ from harness.cards.device import card_file
 from harness.convert.onnxruntime import PRECISE, quantise
 from harness.devices.artifact import Artifact, Exported, require_batch_size
 from harness.devices.base import RunnerDevice, require_request
+from harness.devices.interruption import stoppable
 from harness.devices.link import InProcess
 from harness.devices.runners import onnxruntime as runner
 from harness.emulation.ascend import runnable_on_host
 from harness.emulation.rounding import rounded_to_fp16
 from harness.errors import HarnessError
 from harness.export.load import is_deformable_conv2d, load_onnx_checked, stated_by
-from harness.export.onnx_file import load_onnx
+from harness.export.onnx_file import first_line, load_onnx
 from harness.types import Outputs
 
 CPU = "CPUExecutionProvider"
+NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+"""Texts of ONNX Runtime's errors by which a failed allocation is told from others."""
 CUDA = "CUDAExecutionProvider"
 
 
@@ -105,6 +111,16 @@ class OnnxRuntimeDevice(RunnerDevice):
         spec = session_spec(stated, runs) | self._options(provider)
         return replace(stated, payload=self._load(spec | {"optimise": optimise}, exported.path), executed=executed)
 
+    def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
+        """Run one batch; C-contiguous images are not copied."""
+        with allocation_errors():
+            return super().run(artifact, images)
+
+    def time(self, artifact: Artifact, images: NDArray[np.generic], rounds: int) -> list[float]:
+        """Return the seconds of each of `rounds` runs of one batch, taken in the runner."""
+        with allocation_errors():
+            return super().time(artifact, images, rounds)
+
     def _options(self, provider: str) -> dict[str, object]:
         entries, settings = dict(PRECISE), {}
         if provider == CUDA:
@@ -152,8 +168,29 @@ def session_spec(stated: Artifact, model: Path | bytes) -> dict[str, Any]:
 
 def run_session(session: ort.InferenceSession, name: str, images: NDArray[np.generic]) -> Outputs:
     """Return every output of a session on a batch, by its own names; `name` is that of the input."""
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {name: images}), strict=True))
+    names, options = [output.name for output in session.get_outputs()], ort.RunOptions()
+    with stoppable(partial(setattr, options, "terminate", True)), allocation_errors():
+        return dict(zip(names, session.run(names, {name: images}, options), strict=True))
+
+
+@contextmanager
+def allocation_errors(file: Path | None = None) -> Iterator[None]:
+    """Say of a tensor that does not fit into memory that the model asks for it; no port deviates by that.
+
+    Raises:
+        HarnessError: ONNX Runtime cannot allocate what the model asks for in the block.
+    """
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+            raise HarnessError(
+                f"the model asks for more memory than there is: {first_line(error)}",
+                file=file,
+                field="--onnx",
+                remedy="run it where there is more memory, with a smaller batch size, or export a smaller model",
+            ) from error
+        raise
 
 
 def open_unoptimised(model: ModelProto) -> ort.InferenceSession:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.faults.diagnosis.text import answers
+from harness.report.escape import printable, printable_lines
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 TITLE = "conformance"
@@ -35,13 +36,17 @@ class Line:
     colour: str | None = None
     bold: bool = False
 
+    def __post_init__(self) -> None:
+        # Names, descriptions and messages come from cards, devices and files.
+        object.__setattr__(self, "text", printable_lines(self.text))
+
 
 def summary(document: Document) -> Iterator[Line]:
     """Table, stages that did not pass, intervals, margins, diagnosis, problems, verdicts and counts."""
     table = _table(document)
     if table.row_count:
         text = io.StringIO()
-        Console(file=text, width=WIDTH).print(table)
+        Console(file=text, width=WIDTH, markup=False, emoji=False).print(table)
         yield from map(Line, text.getvalue().splitlines())
     for run in document.runs:
         yield from map(Line, _findings(run))
@@ -76,7 +81,9 @@ def _findings(run: Run) -> Iterator[str]:
 
 
 def _table(document: Document) -> Table:
-    table = Table(title=f"{document.model} on {_data(document)}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=printable(f"{document.model} on {_data(document)}"), title_justify="left", box=None, pad_edge=False
+    )
     for heading in ("device", "batch", "AP", "reference", "allowed loss", "images", "fps", "p50 ms", "p99 ms", "clock"):
         table.add_column(heading, justify="left" if heading in ("device", "clock") else "right")
     for run in document.runs:
@@ -90,7 +97,8 @@ def _table(document: Document) -> Table:
             if ap is not None:
                 figures = [f"{ap.AP:.4f}", f"{ap.reference_AP:.4f}", f"{ap.allowed_loss:.4f}", str(ap.images)]
             for speed in [_speed(perf) for perf in speeds.get(size, [])] or [[]]:
-                table.add_row(_name(run), "-" if size is None else str(size), *figures, *speed)
+                row = (_name(run), "-" if size is None else str(size), *figures, *speed)
+                table.add_row(*map(printable, row))
     return table
 
 

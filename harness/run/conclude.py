@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.report.baseline import check_matches, read_document, regressions
 from harness.report.document import make_document, make_runs, write_document
 from harness.report.environment import environment
+from harness.report.escape import printable
 from harness.report.records import Document, Message, Trouble
 from harness.run.session import Session
 
@@ -36,7 +37,7 @@ def refuse(model: str, error: HarnessError, results: Path | None) -> HarnessErro
     Returns:
         The error to raise: the one given, with what kept the document from being written.
     """
-    if results is None:
+    if results is None or error.field == "--results":
         return error
     document = make_document(model, None, environment(), [], [str(error)], Circumstances(error=True))
     try:
@@ -71,13 +72,14 @@ def header(session: Session) -> list[str]:
     cards = [session.device(name).card for name in options.devices]
     what = "weights" if session.subject.module is not None else "ONNX"
     sizes = ", ".join(map(str, options.batch_sizes))
-    return [
+    lines = [
         *(f"device: {card.name} ({card.execution}): {card.description}" for card in cards),
         f"model: {options.card.name}: {options.card.description}",
         f"model: {what} sha256 {session.subject.sha256[:12]}, precision {options.precision}, batch sizes {sizes}",
         f"data: {session.data.name}, {session.data.images} images, sha256 {session.data.sha256[:12]}",
         "versions: " + ", ".join(f"{name} {version}" for name, version in environment().items()),
     ]
+    return [printable(line) for line in lines]
 
 
 def conclude(

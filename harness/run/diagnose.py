@@ -19,6 +19,7 @@ from harness.faults.diagnosis.text import answers, as_records
 from harness.faults.port import OutputsRunner, Runner, TorchRunner
 from harness.faults.stages.numeric import Arrays
 from harness.report import records
+from harness.report.escape import printable
 from harness.run.pipeline import batches
 from harness.run.reference import Reference
 from harness.run.session import Session
@@ -56,7 +57,7 @@ def diagnose_device(session: Session, name: str, batch_size: int) -> list[record
 
 def failure_text(result: StageResult, diagnosis: Sequence[records.Diagnosis], device: str, precision: str) -> str:
     """The message of a stage that is not green, with the known mistakes that explain it."""
-    lines = [f"  diagnosis: {line}" for line in answers(diagnosis)]
+    lines = [f"  diagnosis: {printable(line)}" for line in answers(diagnosis)]
     return "\n".join([result.message(device, precision), *lines])
 
 

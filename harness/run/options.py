@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cards import ModelCard, load_model_card
+from harness.cards.model import LARGEST_BATCH
 from harness.cards.tolerances import load_tolerance
 from harness.data.calibration import DEFAULT_IMAGES
+from harness.devices.memory import require_batch_memory
 from harness.devices.outputs import NAME
 from harness.devices.registry import create_device, device_names
 from harness.errors import HarnessError
+from harness.files import check_output
 
 DEFAULT_DEVICE = "onnxruntime"
 DEFAULT_MODEL = "embedded"
@@ -75,6 +78,8 @@ def parse_options(
     Raises:
         HarnessError: An option has a value that makes no sense.
     """
+    if results is not None:
+        check_output(Path(results), "--results")
     card, devices = load_model_card(model), _device_list(device)
     for field, count in (("--limit", limit), ("--calibration-images", calibration_images)):
         if count is not None and count < 1:
@@ -82,6 +87,7 @@ def parse_options(
     precision = precision or _usual_precision(devices)
     load_tolerance(precision)
     sizes = card.batch_sizes if batch_sizes is None else _size_list(batch_sizes)
+    require_batch_memory(card, max(sizes))
     made_by = None
     if outputs is not None:
         sizes = (1,) if batch_sizes is None else sizes
@@ -127,12 +133,12 @@ def _usual_precision(devices: tuple[str, ...]) -> str:
 
 
 def _size_list(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) if re.fullmatch(r"\s*\d+\s*", part) else 0 for part in text.split(","))
-    if min(sizes) < 1 or len(set(sizes)) != len(sizes):
+    sizes = tuple(int(part) if re.fullmatch(r"\s*\d{1,9}\s*", part) else 0 for part in text.split(","))
+    if min(sizes) < 1 or max(sizes) > LARGEST_BATCH or len(set(sizes)) != len(sizes):
         raise HarnessError(
             f"'{text}' is no list of different batch sizes",
             field="--batch-sizes",
-            remedy="give whole numbers from 1 up, such as 1,4,8",
+            remedy=f"give whole numbers from 1 up, such as 1,4,8, and at most {LARGEST_BATCH}",
         )
     return sizes
 

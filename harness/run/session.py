@@ -10,6 +10,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from harness.cache import content_key
 from harness.cards.tolerances import Tolerance
 from harness.centernet.heads import check_contract
 from harness.checks.bootstrap import Difference, paired_bootstrap
@@ -253,8 +254,7 @@ class Session:
             reading: Another reading of what is not known about the device, one of `Findings.readings`.
         """
         key = (name, batch_size, precision or self.options.precision, reading)
-        place = "-".join([name.replace(":", "_"), str(batch_size), key[2], *reading.split()])
-        path = self.shared / f"detections-{place}.npz"
+        path = self.shared / f"detections-{content_key({'of': key})}.npz"
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
                 return load_results(path), self._timings.get(key)

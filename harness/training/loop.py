@@ -20,6 +20,7 @@ from harness.centernet.ops import DCNv2
 from harness.centernet.samples import SampleNumbers, Samples, collate
 from harness.centernet.targets import MIN_OVERLAP
 from harness.data.dataset import Dataset
+from harness.devices.memory import require_memory
 from harness.errors import HarnessError
 from harness.files import whole_file
 
@@ -29,6 +30,8 @@ Report = Callable[[int, dict[str, float]], None]
 WARM_UP = 200
 """Iterations over which the learning rate rises; without warm-up, Adam drives the DCN offsets far out."""
 GRADIENT_NORM = 35.0
+LARGEST_SEED = 2**32 - 1
+LARGEST_CROP = 4096
 LEAST_CROP = 64
 """Least side of a crop in pixels: 2 x 2 cells at stride 32, since batch norm and the decomposed DCN need several."""
 
@@ -129,10 +132,7 @@ def _fresh_model(card: ModelCard, settings: Settings) -> HeadedNetwork:
             field="--model",
             remedy="add [network] to the card",
         )
-    if settings.crop < LEAST_CROP or settings.crop % 32:
-        raise HarnessError(
-            f"a crop of {settings.crop} pixels", field="--crop", remedy=f"give a multiple of 32, at least {LEAST_CROP}"
-        )
+    _check_settings(settings)
     torch.manual_seed(settings.seed)
     model = create_model(card.network.arch, card.head_channels, card.network.head_conv, card.network.width)
     model.train()
@@ -140,6 +140,23 @@ def _fresh_model(card: ModelCard, settings: Settings) -> HeadedNetwork:
         if isinstance(module, DCNv2):
             module.decomposed = True
     return model
+
+
+def _check_settings(settings: Settings) -> None:
+    """Refuse settings that cannot train; NaN is within no limits."""
+    crop, rate, seed = settings.crop, settings.learning_rate, settings.seed
+    batch = f"a batch of {settings.batch_size} crops of {crop} x {crop} pixels"
+    if not LEAST_CROP <= crop <= LARGEST_CROP or crop % 32:
+        remedy = f"give a multiple of 32, at least {LEAST_CROP} and at most {LARGEST_CROP}"
+        raise HarnessError(f"a crop of {crop} pixels", field="--crop", remedy=remedy)
+    if not 0 < rate < math.inf:
+        raise HarnessError(f"a learning rate of {rate}", field="--learning-rate", remedy="give a number above 0")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise HarnessError(f"a seed of {seed}", field="--seed", remedy=f"give a whole number from 0 to {LARGEST_SEED}")
+    if not 0 < settings.overlap < 1:
+        raise HarnessError(f"an overlap of {settings.overlap}", field="--overlap", remedy="give a share, such as 0.7")
+    size = settings.batch_size * 3 * crop**2 * 4
+    require_memory(size, batch, field="--batch-size", remedy="give a smaller batch or crop")
 
 
 def _step(
@@ -189,7 +206,8 @@ def _checkpoint(content: dict[str, object]) -> memoryview:
 def _resume(path: Path, model: HeadedNetwork, optimizer: torch.optim.Optimizer, settings: Settings) -> int:
     load_weights(model, path)
     saved = load_tensors(path)
-    found = saved.get("settings", {})
+    found = saved.get("settings")
+    found = found if isinstance(found, dict) else {}
     differing = [f.name for f in fields(settings) if found.get(f.name) != getattr(settings, f.name)]
     if differing:
         raise HarnessError(
@@ -197,8 +215,12 @@ def _resume(path: Path, model: HeadedNetwork, optimizer: torch.optim.Optimizer, 
             file=path,
             remedy="give the same settings to go on with it, or another --output to start anew",
         )
-    optimizer.load_state_dict(saved["optimizer"])
-    return int(saved["iteration"])
+    try:
+        optimizer.load_state_dict(saved["optimizer"])
+        return int(saved["iteration"])
+    except (KeyError, ValueError, TypeError) as error:
+        remedy = "give another --output to start anew"
+        raise HarnessError(f"no checkpoint to go on from: {error}", file=path, remedy=remedy) from error
 
 
 def save_weights(state: dict[str, torch.Tensor], path: Path, *, half: bool = False) -> None:

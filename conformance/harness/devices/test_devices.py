@@ -101,7 +101,7 @@ def test_onnxruntime_hands_arrays_through_untouched(monkeypatch: pytest.MonkeyPa
     images, value = np.zeros((1, 3, 4, 4), np.float32), np.zeros(1, np.float32)
     fed: list[Any] = []
 
-    def session_run(names: object, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def session_run(names: object, feed: dict[str, NDArray[Any]], options: object) -> list[NDArray[Any]]:
         fed.append(feed["pixels"])
         return [value]
 

@@ -120,7 +120,7 @@ def write_bundle(
         request = AtcRequest(Path(f"{name}.onnx"), Path(name), soc, batch_size, Path(AIPP) if aipp else None, options)
         command = arguments(replace(request, model=partial / request.model))
         command[1] = f"--model={request.model}"
-        (partial / SCRIPT).write_text(f"#!/bin/sh\nset -e\natc {shlex.join(command)}\ntest -s {name}.om\n")
+        (partial / SCRIPT).write_text(f"#!/bin/sh\nset -e\natc {shlex.join(command)}\ntest -s {shlex.quote(name)}.om\n")
         (partial / SCRIPT).chmod(0o755)
         if aipp:
             (partial / AIPP).write_text(aipp_config(card), encoding="ascii")

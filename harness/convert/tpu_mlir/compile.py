@@ -24,6 +24,7 @@ from harness.convert.tpu_mlir.graph import Graph, float_operators, host_operator
 from harness.convert.tpu_mlir.losses import IMAGES, own_losses, tensor_errors
 from harness.convert.tpu_mlir.profile import read_estimate
 from harness.data.calibration import Calibration
+from harness.data.dataset import first_few
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked, stated_by
 
@@ -154,6 +155,13 @@ class _ConversionRun:
                 file=request.onnx,
                 remedy="export the model with a fixed batch size",
             )
+        if any("," in name for name in request.outputs):
+            raise HarnessError(
+                f"{request.what}: model_transform separates names of outputs by commas: {first_few(request.outputs)}",
+                file=request.onnx,
+                field="output.names",
+                remedy="rename these outputs in the ONNX and on the card",
+            )
         definition: list[str | Path] = ["--model_name", "m", "--model_def", request.onnx.absolute(), "--mlir", "m.mlir"]
         definition += ["--input_shapes", json.dumps([shape]), "--output_names", ",".join(request.outputs)]
         self._tool("model_transform", [*definition, "--channel_format", "none"])
@@ -213,6 +221,13 @@ class _ConversionRun:
         arguments: list[str | Path] = ["--mlir", "m.mlir", "--quantize", MODES[request.precision]]
         arguments += ["--chip", request.chip, "--model", "m.bmodel"]
         if table:
+            spaced = [name for name in table if name.split() != [name]]
+            if spaced:
+                raise HarnessError(
+                    f"{request.what}: its table of precisions takes no name with a space: {first_few(spaced)}",
+                    file=request.onnx,
+                    remedy="rename these tensors in the ONNX",
+                )
             lines = "".join(f"{name} {kind}\n" for name, kind in table.items())
             (self.work / "qtable").write_text(lines, encoding="utf-8")
             arguments += ["--quantize_table", "qtable"]

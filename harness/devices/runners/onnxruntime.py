@@ -10,11 +10,12 @@ import onnxruntime
 class Loaded:
     """A session, with the names of its input and outputs."""
 
-    __slots__ = ("facts", "input", "outputs", "session")
+    __slots__ = ("facts", "input", "outputs", "running", "session")
 
     def __init__(self, session: Any, input: str, outputs: Tuple[str, ...]) -> None:
         self.session, self.input, self.outputs = session, input, outputs
         self.facts = {"provider": session.get_providers()[0]}
+        self.running: Dict[int, Any] = {}
 
 
 def load(spec: Dict[str, Any]) -> Loaded:
@@ -37,7 +38,18 @@ def load(spec: Dict[str, Any]) -> Loaded:
 
 def run(handle: Loaded, images: Any) -> Dict[str, Any]:
     """Run one batch; the session reads C-contiguous images where they are."""
-    return dict(zip(handle.outputs, handle.session.run(None, {handle.input: images})))
+    options = onnxruntime.RunOptions()
+    handle.running[id(options)] = options
+    try:
+        return dict(zip(handle.outputs, handle.session.run(None, {handle.input: images}, options)))
+    finally:
+        del handle.running[id(options)]
+
+
+def interrupt(handle: Loaded) -> None:
+    """Make every run in progress raise after the operator at which it is; called in another thread than theirs."""
+    for options in list(handle.running.values()):
+        options.terminate = True
 
 
 def close(handle: Loaded) -> None:
