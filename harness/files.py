@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.errors import HarnessError
-from harness.temporary import FULL, Claim, partial_mark, remove_abandoned
+from harness.temporary import Claim, partial_mark, remove_abandoned
 
 KINDS = {
     stat.S_IFREG: "a file",
@@ -222,7 +222,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             yield partial
             partial.replace(path)
     except OSError as error:
-        raise _failed(error, path) from error
+        raise _failed(error, path, partial) from error
     finally:
         if partial.exists():
             partial.unlink()
@@ -244,7 +244,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             yield partial
             partial.replace(path)
     except OSError as error:
-        raise _failed(error, path) from error
+        raise _failed(error, path, partial) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -316,11 +316,11 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{kept}{mark}")
 
 
-def _failed(error: OSError, path: Path) -> HarnessError:
-    # A full disk comes without a file name, with that of the partial file, or with that of the file that was copied.
-    named = None if error.errno in FULL else error.filename
+def _failed(error: OSError, path: Path, partial: Path) -> HarnessError:
+    # A full disk comes without a file name; of a copy, the second is that of the file that was written.
+    named = error.filename2 or error.filename
     return HarnessError(
         error.strerror or str(error),
-        file=named or path,
+        file=path if named is None or str(named).startswith(str(partial)) else named,
         remedy="check that it is there and may be used, and that the disk has space",
     )
