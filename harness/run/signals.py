@@ -71,3 +71,21 @@ def received_signals() -> Iterator[Received]:
     finally:
         for number in replaced:
             signal.signal(number, usual[number])
+
+
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back while a short block runs that must not be left in its middle; then they arrive."""
+    held: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
+    replaced = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in replaced:
+        signal.signal(number, lambda arrived, frame: held.append(arrived))
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+    for arrived in held[:1]:
+        signal.raise_signal(arrived)

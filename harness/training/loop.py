@@ -23,6 +23,7 @@ from harness.data.dataset import Dataset
 from harness.devices.memory import require_memory
 from harness.errors import HarnessError
 from harness.files import whole_file
+from harness.run.signals import held_signals
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after every iteration with its number (from 1) and the losses by head, ``total`` and ``learning_rate``."""
@@ -103,8 +104,9 @@ def train(
     try:
         for images, targets in loader:
             rate = learning_rate(settings, done)
-            losses = _step(model, optimizer, images, targets, rate, settings)
-            done += 1
+            with held_signals():  # a step that is left in its middle is neither done nor undone
+                losses = _step(model, optimizer, images, targets, rate, settings)
+                done += 1
             if report is not None:
                 report(done, {**losses, "learning_rate": rate})
             if done % save_every == 0:

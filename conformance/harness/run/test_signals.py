@@ -8,7 +8,7 @@ import pytest
 
 from conformance.support.default_signals import default_signals
 from harness.run import signals
-from harness.run.signals import Received, Terminated, received_signals
+from harness.run.signals import Received, Terminated, held_signals, received_signals
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +60,30 @@ def test_nothing_is_changed_outside_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert found == [signal.SIG_DFL]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_held_signal_arrives_at_the_end_of_the_block(number: signal.Signals) -> None:
+    done: list[str] = []
+
+    def work() -> None:
+        with held_signals():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            done.append("whole")
+        done.append("more")
+
+    with received_signals() as received, pytest.raises(KeyboardInterrupt):
+        work()
+    assert (done, received.number) == (["whole"], number)
+
+
+def test_error_in_a_block_counts_and_not_the_signal_that_was_held() -> None:
+    def work() -> None:
+        with held_signals():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("diverged")
+
+    with pytest.raises(ValueError, match="diverged"):
+        work()
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler

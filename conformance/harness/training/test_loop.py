@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from conformance.support.default_signals import default_signals
 from conformance.support.full_disk import file_size_limit
 from conformance.support.small_training import six_images, small_card
 from harness.cards import load_model_card
@@ -92,6 +93,27 @@ def test_interrupted_run_goes_on_to_the_same_weights(generated: Dataset, uninter
     told: list[int] = []
     checkpoint = train(small_card(), generated, SHORT, tmp_path, workers=1, report=lambda done, _: told.append(done))
     assert told == [6, 7, 8]
+    torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
+
+
+def test_run_that_is_interrupted_within_a_step_goes_on_to_the_same_weights(
+    generated: Dataset, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norms have moved by then, and weights not yet."""
+    steps, step = list[int](), torch.optim.Adam.step
+
+    def interrupting(self: torch.optim.Adam) -> None:
+        steps.append(len(steps))
+        if len(steps) == 5:
+            signal.raise_signal(signal.SIGINT)
+        step(self)
+
+    with monkeypatch.context() as patch, default_signals():
+        patch.setattr(torch.optim.Adam, "step", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            train(small_card(), generated, SHORT, tmp_path, workers=0)
+    assert torch.load(tmp_path / "last.pth", weights_only=True)["iteration"] == 5
+    checkpoint = train(small_card(), generated, SHORT, tmp_path, workers=0)
     torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
 
 
