@@ -110,7 +110,7 @@ def locked(path: Path) -> Iterator[None]:
         raise _unwritable(error, path.parent) from error
     try:
         with suppress(OSError):  # on a full disk: the lock holds without a name
-            file.write_text(_holder(), encoding="utf-8")
+            file.write_text(printable(_holder()), encoding="utf-8")
         yield
     finally:
         # Before it is free: whoever waits sees that the file which it then locks has no name, and makes another.

@@ -24,7 +24,9 @@ from harness.errors import HarnessError
 PREFIX = "centernet-conformance-"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk without room for more, or a limit of the user's."""
-OWNER = re.compile(r"[-.](\d+)-[^-.]+(?:\.partial)?$")
+SUFFIX = ".temporary"
+OWNER = re.compile(rf"{PREFIX}(\d+)-[a-z0-9_]{{8}}{re.escape(SUFFIX)}|\..*\.(\d+)-[0-9a-f]{{8}}\.partial", re.DOTALL)
+"""Names that only this module gives, with the number of the process."""
 
 
 class TemporaryFolder(tempfile.TemporaryDirectory[str]):
@@ -40,8 +42,8 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
     def __init__(self, parent: Path | None = None) -> None:
         try:
             parent = Path(tempfile.gettempdir()) if parent is None else parent
-            remove_abandoned(parent, f"{PREFIX}*")
-            super().__init__(prefix=f"{PREFIX}{os.getpid()}-", dir=parent)
+            remove_abandoned(parent, f"{PREFIX}*{SUFFIX}")
+            super().__init__(SUFFIX, f"{PREFIX}{os.getpid()}-", parent)
         except OSError as error:
             raise _without_room(error, parent) from error
         self._claim = Claim(Path(self.name))
@@ -104,7 +106,7 @@ def remove_abandoned(parent: Path, pattern: str) -> None:
 
 
 def _remove_if_abandoned(path: Path) -> None:
-    found, owner = path.lstat(), OWNER.search(path.name)
+    found, owner = path.lstat(), OWNER.fullmatch(path.name)
     is_folder = stat.S_ISDIR(found.st_mode)
     if (
         path.absolute() in _CLAIMED
@@ -113,8 +115,9 @@ def _remove_if_abandoned(path: Path) -> None:
         or not (is_folder or stat.S_ISREG(found.st_mode))
     ):
         return
+    process = int(owner[1] or owner[2])
     # This process's own number is that of an earlier one: the first process of every container has the same.
-    if int(owner[1]) != os.getpid() and _is_alive(int(owner[1])):
+    if process != os.getpid() and _is_alive(process):
         return
     descriptor = _locked(path)
     if descriptor is None:

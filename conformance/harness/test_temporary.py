@@ -14,7 +14,7 @@ import pytest
 from conformance.support.full_disk import file_size_limit
 from harness.errors import HarnessError
 from harness.files import whole_file, whole_folder
-from harness.temporary import PREFIX, TemporaryFolder
+from harness.temporary import PREFIX, SUFFIX, TemporaryFolder
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_leavings_of_a_killed_process_go_with_the_next_and_those_of_a_living_one
 
 def folder_of(process: int) -> Callable[[Path], Path]:
     def make(place: Path) -> Path:
-        made = place / f"{PREFIX}{process}-abcdefgh"
+        made = place / f"{PREFIX}{process}-abcdefgh{SUFFIX}"
         (made / "inside").mkdir(parents=True)
         return made
 
@@ -93,13 +93,16 @@ def test_only_what_is_known_to_be_abandoned_is_removed(place: Path, gone: int, m
     holder = os.open(locked, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
     alive = folder_of(os.getppid())(place)
-    old = place / f"{PREFIX}abcdefgh"
-    old.mkdir()
-    linked = place / f"{PREFIX}{gone}-linked"
-    linked.symlink_to(old)
-    with TemporaryFolder():
-        pass
-    assert set(place.iterdir()) == {locked, alive, old, linked}
+    others = [
+        place / name for name in (f"{PREFIX}abcdefgh", f"{PREFIX}{gone}-baseline", f".results.{gone}-run.partial")
+    ]
+    for other in others:
+        other.mkdir()
+    linked = place / f"{PREFIX}{gone}-linkedto{SUFFIX}"
+    linked.symlink_to(others[0])
+    with TemporaryFolder(), whole_file(place / "results") as file:
+        file.write_text("whole")
+    assert set(place.iterdir()) == {locked, alive, linked, place / "results", *others}
     os.close(holder)
     with monkeypatch.context() as patch:
         patch.setattr("harness.temporary.os.getuid", lambda: os.geteuid() + 1)
