@@ -16,6 +16,8 @@ def run() -> None:
             raise
         print(f"{error}\n  remedy: run 'pip install -e .' in the checkout", file=sys.stderr)
         sys.exit(4)
+    except KeyboardInterrupt:  # while the command line itself was loaded
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.errors import HarnessError
+from harness.temporary import Claim, partial_mark, remove_abandoned
 
 KINDS = {
     stat.S_IFREG: "a file",
@@ -200,10 +201,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
+        partial.touch()
+        with Claim(partial):
+            yield partial
+            partial.replace(path)
     except OSError as error:
-        raise _failed(error, path) from error
+        raise _failed(error, path, partial) from error
     finally:
         if partial.exists():
             partial.unlink()
@@ -221,10 +224,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
     partial = _beside(path)
     try:
         partial.mkdir(parents=True)
-        yield partial
-        partial.replace(path)
+        with Claim(partial):
+            yield partial
+            partial.replace(path)
     except OSError as error:
-        raise _failed(error, path) from error
+        raise _failed(error, path, partial) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -281,16 +285,19 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _beside(path: Path) -> Path:
-    mark = f".{uuid.uuid4().hex[:8]}.partial"
+    """Return a hidden name of this process beside `path`; what killed processes left there of `path` is removed."""
+    mark = partial_mark()
     # A name of the greatest length leaves no room for the mark.
     kept = os.fsdecode(os.fsencode(path.name)[: LONGEST_NAME - len(mark) - 1])
+    remove_abandoned(path.parent, f".{glob.escape(kept)}.*.partial")
     return path.with_name(f".{kept}{mark}")
 
 
-def _failed(error: OSError, path: Path) -> HarnessError:
-    # A full disk comes without a file name.
+def _failed(error: OSError, path: Path, partial: Path) -> HarnessError:
+    # A full disk comes without a file name; of a copy, the second is that of the file that was written.
+    named = error.filename2 or error.filename
     return HarnessError(
         error.strerror or str(error),
-        file=error.filename or path,
+        file=path if named is None or str(named).startswith(str(partial)) else named,
         remedy="check that it is there and may be used, and that the disk has space",
     )

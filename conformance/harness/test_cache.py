@@ -1,5 +1,8 @@
 """Entries of the cache are named by their inputs, and are complete or absent."""
 
+import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -26,8 +29,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def entries(folder: Path) -> list[str]:
-    """List a folder of the cache, without locks."""
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+    """List a folder of the cache."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 @settings(max_examples=40, deadline=None)
@@ -107,10 +110,11 @@ def half_built(cache: Path, key: str, built: Path) -> None:
 def test_killed_build_leaves_no_entry_and_its_leavings_go_with_the_next(cache: Path, tmp_path: Path) -> None:
     half_built(cache, "k", tmp_path / "built")
     half_built(cache, "kk", tmp_path / "built")
-    assert len(entries(cache / "a")) == 2
+    assert len(entries(cache / "a")) == 4  # with the locks
     assert not (cache / "a" / "k").exists()
     assert (cached_folder("a", "k", write("whole", [])) / "content").read_text() == "whole"
-    other, whole = entries(cache / "a")
+    other, whole, lock = entries(cache / "a")
+    assert lock == "kk.lock"
     assert whole == "k"
     assert other.startswith(".kk.")  # which another process may be at work on
 
@@ -119,7 +123,7 @@ def test_processes_that_want_the_same_build_it_once(cache: Path, tmp_path: Path)
     both = [builder("k", tmp_path / "built", 0.5) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     assert (tmp_path / "built").read_text() == "built\n"
-    assert entries(cache / "a") == ["k"]
+    assert entries(cache / "a") == ["k"]  # and no lock is left
 
 
 def test_a_lock_keeps_other_processes_out_until_its_block_ends(cache: Path, tmp_path: Path) -> None:
@@ -129,6 +133,103 @@ def test_a_lock_keeps_other_processes_out_until_its_block_ends(cache: Path, tmp_
             other.wait(1)
         assert not (tmp_path / "built").exists()
     assert other.wait(60) == 0
+    assert entries(cache / "a") == ["k"]
+
+
+WAITING = """
+import signal, sys
+from pathlib import Path
+import harness.cache
+signal.signal(signal.SIGINT, signal.default_int_handler)
+harness.cache.QUIET_S, harness.cache.AGAIN_S = 0.1, 0.2
+with harness.cache.locked(Path(sys.argv[1])):
+    pass
+"""
+
+
+def test_who_holds_a_lock_is_said_while_another_waits_and_ctrl_c_ends_the_wait(cache: Path) -> None:
+    with locked(cache / "k"):
+        command = [sys.executable, "-c", WAITING, str(cache / "k")]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as other:
+            assert other.stderr is not None
+            said = [other.stderr.readline() for _ in range(3)]
+            interrupted = time.monotonic()
+            other.send_signal(signal.SIGINT)
+            assert other.wait(20) != 0
+            assert time.monotonic() - interrupted < 2
+    holder = f"pid {os.getpid()} on {platform.node()} since "
+    for line in said:
+        assert re.match(rf"{cache / 'k'}: waiting for \d+ s for {holder}\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\S+: .", line)
+    assert entries(cache) == []
+
+
+def test_locks_of_killed_processes_and_of_earlier_versions_go_and_held_ones_stay(cache: Path) -> None:
+    keys = [content_key({"": number}) for number in range(3)]
+    (cache / "a").mkdir(parents=True)
+    for name in (keys[0], keys[1], "poetry"):
+        (cache / "a" / f"{name}.lock").touch()
+    with locked(cache / "a" / keys[1]):
+        cached_folder("a", keys[2], write("1", []))
+        assert entries(cache / "a") == sorted([f"{keys[1]}.lock", keys[2], "poetry.lock"])
+
+
+def spoil_content(entry: Path) -> str:
+    (entry / "content").write_text("2")
+    return "content is not as it was made"
+
+
+def remove_content(entry: Path) -> str:
+    (entry / "content").unlink()
+    return "content cannot be read: No such file or directory"
+
+
+def put_pipe(entry: Path) -> str:
+    (entry / "content").unlink()
+    os.mkfifo(entry / "content")
+    return "content cannot be read: it is a named pipe"
+
+
+def empty(entry: Path) -> str:
+    for file in entry.iterdir():
+        file.unlink()
+    return "content.sha256 cannot be read: No such file or directory"
+
+
+def spoil_hashes(entry: Path) -> str:
+    (entry / "content.sha256").write_bytes(b"\xff")
+    return "content.sha256 cannot be read: "
+
+
+def empty_hashes(entry: Path) -> str:
+    (entry / "content.sha256").write_bytes(b"")
+    return "content.sha256 is empty"
+
+
+@pytest.mark.parametrize("damage", [spoil_content, remove_content, put_pipe, empty, spoil_hashes, empty_hashes])
+def test_damaged_entry_is_made_anew_and_said(
+    cache: Path, damage: Callable[[Path], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    built: list[str] = []
+    entry = cached_folder("a", "k", write("1", built))
+    cached_folder("a", "k", write("1", built))
+    assert (built, caplog.messages) == (["1"], [])
+    found = damage(entry)
+    for _ in range(2):
+        assert (cached_folder("a", "k", write("1", built)) / "content").read_text() == "1"
+    assert built == ["1", "1"]
+    [said] = caplog.messages
+    assert said.startswith(f"{cache / 'a' / 'k'}: {found}")
+    assert said.endswith("; it is made anew")
+
+
+def test_entry_is_found_where_nothing_can_be_written(cache: Path) -> None:
+    with small_disk(cache, "size=1m") as disk:
+        cached_folder("a", "k", write("1", []))
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        assert (cached_folder("a", "k", write("2", [])) / "content").read_text() == "1"
+        with pytest.raises(HarnessError, match="the cache cannot be written: Read-only file system") as caught:
+            cached_folder("a", "l", write("2", []))
+    assert "CENTERNET_CONFORMANCE_CACHE" in (caught.value.remedy or "")
 
 
 @pytest.mark.parametrize("in_the_way", ["cache", "cache/a"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.support.full_disk import file_size_limit
 from harness.errors import HarnessError
 from harness.files import check_output, check_output_folder, read_regular, read_text, whole_file, whole_folder
 
@@ -66,6 +68,18 @@ def test_full_disk_is_an_error_that_names_the_target(tmp_path: Path, whole: Whol
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.file == str(tmp_path / "name")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_not_blamed_on_the_file_that_was_copied(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(10_000))
+    with (
+        pytest.raises(HarnessError, match="File too large") as caught,
+        whole_folder(tmp_path / "name") as partial,
+        file_size_limit(1000),
+    ):
+        shutil.copyfile(source, partial / "copy")
+    assert caught.value.file == str(tmp_path / "name")
 
 
 @pytest.mark.parametrize("whole", [whole_file, whole_folder])

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from conformance.plugin.config import CONFIG
 from conformance.plugin.entry import is_own
 from conformance.plugin.recorder import Recorder
 from harness.run.session import Session
+from harness.temporary import TemporaryFolder
 
 SESSION = pytest.StashKey[Session]()
 
@@ -57,7 +57,7 @@ def _shared(config: pytest.Config) -> Path:
     given = getattr(config, "workerinput", {}).get("shared")
     if given is not None:
         return Path(given)
-    folder = TemporaryDirectory(prefix="centernet-conformance-")
+    folder = TemporaryFolder()
     config.add_cleanup(folder.cleanup)
     return Path(folder.name)
 
@@ -69,8 +69,8 @@ def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Show how the toolchains get on."""
-    logger, handler = logging.getLogger("harness.convert"), SignsOfLife(config)
+    """Show how the toolchains get on, and what the cache waits for."""
+    logger, handler = logging.getLogger("harness"), SignsOfLife(config)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     config.add_cleanup(lambda: logger.removeHandler(handler))

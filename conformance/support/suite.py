@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from filelock import FileLock
 
 from conformance.support.tiny import TinySetup
+from harness.convert.guarded import Guarded
 from harness.report.records import Document, Run, Stage
+from harness.temporary import TemporaryFolder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHECKS = tuple(f"conformance/device/test_{name}.py" for name in ("accuracy", "conversion", "heads"))
@@ -64,15 +65,16 @@ class Suite:
 
     def __init__(self, tiny: TinySetup) -> None:
         self.tiny = tiny
-        self._folder = TemporaryDirectory(prefix="suite-runs-")
+        self._folder = TemporaryFolder()
         command, pipe = [sys.executable, str(Path(__file__).with_name("forker.py"))], subprocess.PIPE
-        self._forker = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=self.environment)
+        self._forker = Guarded(command, ROOT, self.environment, stdin=pipe, stdout=pipe)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._forker.communicate()
+        self._forker.end()
+        self._forker.process.communicate()
         self._folder.cleanup()
 
     @property
@@ -110,10 +112,12 @@ class Suite:
             "bytecode": str(self.tiny.root / "bytecode"),
         }
         (folder / "output").write_text("")
-        assert self._forker.stdin is not None
-        assert self._forker.stdout is not None
-        print(json.dumps(request), file=self._forker.stdin, flush=True)
-        status = int(self._forker.stdout.readline())
+        forker = self._forker.process
+        assert forker.stdin is not None
+        assert forker.stdout is not None
+        forker.stdin.write(f"{json.dumps(request)}\n".encode())
+        forker.stdin.flush()
+        status = int(forker.stdout.readline())
         if status < 0:
             raise RuntimeError(f"the run was ended by signal {-status}")
         return Ended(status, (folder / "output").read_text(), read_results(results))

@@ -26,6 +26,7 @@ from harness.cli import (
     train,
 )
 from harness.errors import HarnessError
+from harness.run.signals import received_signals
 
 USAGE_ERROR = 2
 """Exit status of the argument parser."""
@@ -58,11 +59,27 @@ for verb in VERBS:
 
 
 def main() -> None:
-    """Run the verb of the command line; status 4 where something that was given is missing or wrong."""
+    """Run the verb of the command line.
+
+    The exit status is 4 where something that was given is missing or wrong, 130 after SIGINT and 143 after SIGTERM.
+    Before that the verb undoes what is half done.
+    """
+    with received_signals() as received:
+        status = _run()
+    if received.number is not None:
+        print(f"ended by {received.number.name}", file=sys.stderr)
+    sys.exit(received.status or status)
+
+
+def _run() -> int | str | None:
+    """Run the verb and return the exit status, as `sys.exit` takes it."""
     try:
         app(prog_name="python -m harness")
     except HarnessError as error:
         print(error.message(), file=sys.stderr)
-        sys.exit(4)
+        return 4
+    except KeyboardInterrupt:
+        return check.INTERRUPTED
     except SystemExit as end:
-        sys.exit(4 if end.code == USAGE_ERROR else end.code)
+        return 4 if end.code == USAGE_ERROR else end.code
+    return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from harness.cli.options import Model, Weights
 from harness.cli.progress import signs_of_life
 from harness.files import check_output_folder
 from harness.report.escape import printable
+from harness.temporary import TemporaryFolder
 
 
 def convert(
@@ -43,7 +43,7 @@ def convert(
     chip, card = create_device(device).card, load_model_card(model)
     require_batch_memory(card, batch_size)
     chosen, subject = choose_soc(chip, soc), load_subject(card, weights, onnx)
-    with TemporaryDirectory() as folder, signs_of_life():
+    with TemporaryFolder() as folder, signs_of_life():
         exported = subject.exported(chip, Path(folder), batch_size)
         assert exported.path is not None  # the dialect is a file's
         made = write_bundle(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +14,7 @@ from harness.cli.progress import signs_of_life
 from harness.errors import HarnessError
 from harness.files import check_output_folder
 from harness.report.escape import printable
+from harness.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from harness.checks.comparison import Comparison
@@ -61,7 +61,7 @@ def diagnose(
     if image is not None and image not in images.image_ids:
         raise HarnessError(f"no image has the id {image}", field="--image", remedy=f"such as {images.image_ids[0]}")
     pixels, _ = preprocess(card, images.read_image(images.image_ids[0] if image is None else image))
-    with TemporaryDirectory() as folder, deviations_end_with_1(), signs_of_life(), closing(runner):
+    with TemporaryFolder() as folder, deviations_end_with_1(), signs_of_life(), closing(runner):
         port = LayerSearch(subject, runner, precision, pixels, Path(folder))
         located, runs = port.locate(whole=with_model)
         where = f"{device} ({runner.card.execution}), {precision}"

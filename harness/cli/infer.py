@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
 from harness.cli.progress import progress, signs_of_life
 from harness.files import check_output_folder
 from harness.report.escape import printable
+from harness.temporary import TemporaryFolder
 
 
 def infer(
@@ -52,7 +52,7 @@ def infer(
     size = batch_size or card.batch_sizes[0]
     require_batch_memory(card, size)
     with (
-        TemporaryDirectory() as folder,
+        TemporaryFolder() as folder,
         deviations_end_with_1(),
         signs_of_life(),
         closing(runner),

@@ -44,8 +44,8 @@ def progress(what: str) -> Iterator[Report]:
 
 @contextmanager
 def signs_of_life() -> Iterator[None]:
-    """Show on standard error what the drivers of the toolchains say while they are at work."""
-    logger, handler = logging.getLogger("harness.convert"), logging.StreamHandler(sys.stderr)
+    """Show on standard error what the drivers of the toolchains, and the cache, say while they are at work."""
+    logger, handler = logging.getLogger("harness"), logging.StreamHandler(sys.stderr)
     level = logger.level
     logger.setLevel(logging.INFO)
     handler.setFormatter(_Escaping())

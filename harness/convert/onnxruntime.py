@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from harness.data.calibration import Calibration
 from harness.devices.artifact import Exported
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked
+from harness.export.onnx_file import first_line
 
 FORM = 1
 """Version of the quantisation, part of the cache key; raise it with every change."""
@@ -121,7 +123,7 @@ def _quantise(path: Path, samples: CalibrationBatches, folder: Path) -> None:
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a preparation that our exports have had
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), _temporary_files_in(folder):
             quantize_static(
                 model,
                 folder / MODEL,
@@ -135,7 +137,7 @@ def _quantise(path: Path, samples: CalibrationBatches, folder: Path) -> None:
                 calibrate_method=CalibrationMethod.Percentile,
                 extra_options={"CalibStridedMinMax": 1, "CalibPercentile": PERCENTILE},
             )
-    except HarnessError:
+    except (HarnessError, OSError):  # the latter of a full disk, which is told with the place
         raise
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise HarnessError(
@@ -149,11 +151,21 @@ def _quantise(path: Path, samples: CalibrationBatches, folder: Path) -> None:
     (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
 
 
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let ONNX Runtime put its temporary models into a folder, with which they go should this process be killed."""
+    usual, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = usual
+
+
 def _executing(path: Path) -> dict[str, int]:
     """Count the int8 operators in the graph that ONNX Runtime executes, by kind.
 
     Raises:
-        HarnessError: There are none: the model would run in float under the name of int8.
+        HarnessError: There are none: the model would run in float under the name of int8; or the disk is full.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -161,7 +173,14 @@ def _executing(path: Path) -> dict[str, int]:
     options.optimized_model_filepath = str(fused)
     for name, value in PRECISE.items():
         options.add_session_config_entry(name, value)
-    ort.InferenceSession(path, options, ["CPUExecutionProvider"])
+    try:
+        ort.InferenceSession(path, options, ["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise HarnessError(
+            f"ONNX Runtime cannot write the graph of the quantised model that it executes: {first_line(error)}",
+            file=path.parent.parent,
+            remedy="check that the disk has space, or set CENTERNET_CONFORMANCE_CACHE to a folder that has it",
+        ) from error
     nodes = onnx.load(fused).graph.node
     fused.unlink()
     found = Counter(node.op_type for node in nodes if node.op_type.startswith("QLinear"))

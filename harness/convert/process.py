@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 import signal
@@ -11,9 +10,9 @@ import subprocess
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from harness.convert.guarded import Guarded
 from harness.errors import HarnessError
 from harness.paths import cache_path
 
@@ -57,16 +56,8 @@ def run_tool(
     logger.info("%s", what)
     try:
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [str(part) for part in command],
-                cwd=folder,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            status = _wait(process, what, started, limit_s)
+            guarded = Guarded(command, folder, environment, stdout=output, stderr=subprocess.STDOUT)
+            status = _wait(guarded, what, started, limit_s)
     except OSError as error:
         raise HarnessError(f"{what}: cannot be started: {error.strerror}", file=command[0]) from error
     text = ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
@@ -105,13 +96,13 @@ def tool_failed(what: str, how: str, log: Path, file: Path | None = None) -> Har
     return HarnessError(cause + told, file=file, remedy=remedy)
 
 
-def _wait(process: subprocess.Popen[bytes], what: str, started: float, limit_s: float | None) -> int | None:
+def _wait(guarded: Guarded, what: str, started: float, limit_s: float | None) -> int | None:
     """Wait for the exit status; None if the process was still running after `limit_s`. End all that it started."""
     said = started
     try:
         while True:
             try:
-                return process.wait(0.2)
+                return guarded.process.wait(0.2)
             except subprocess.TimeoutExpired:
                 now = time.monotonic()
                 if limit_s is not None and now - started >= limit_s:
@@ -120,12 +111,7 @@ def _wait(process: subprocess.Popen[bytes], what: str, started: float, limit_s: 
                     said = now
                     logger.info("%s: %.0f s", what, now - started)
     finally:
-        # The tools start other processes, which outlive a killed tool; all of them are in the tool's session.
-        with suppress(ProcessLookupError):  # none is left
-            os.killpg(process.pid, signal.SIGKILL)
-        # Timed: Ctrl-C within Popen can leave its lock taken, and a wait without limit would never end.
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(2)
+        guarded.end()
 
 
 def _status(status: int) -> str:

@@ -9,7 +9,6 @@ import importlib.util
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.devices.link import Array
 from harness.errors import HarnessError
 from harness.exchange.layout import find_results
 from harness.exchange.tensors import read_file
+from harness.temporary import TemporaryFolder
 
 LIMIT_S = 600.0
 """A tool that takes longer over one batch hangs."""
@@ -64,7 +64,7 @@ class CommandLine:
 
     def run(self, handle: OmFile, images: Array) -> dict[str, Array]:
         """Run one batch: a file an image in, a file an image and output out."""
-        with tempfile.TemporaryDirectory() as scratch:
+        with TemporaryFolder() as scratch:
             folder = Path(scratch)
             (folder / "inputs").mkdir()
             stems = {index: f"{index:06}" for index in range(len(images))}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -114,7 +115,7 @@ class InProcess:
 
 
 class ChildProcess:
-    """A process that answers one request after another.
+    """A process that answers one request after another, and ends with this one, with all that it has started.
 
     Args:
         what: Its name in messages, such as ``device 'x'``.
@@ -130,6 +131,7 @@ class ChildProcess:
         self._lock = threading.Lock()
         self._group = execnet.Group()
         self._gateway = self._group.makegateway("popen")
+        self._watch = _watch(cast(Any, self._gateway)._io.popen.pid)
         self._channel = self._gateway.remote_exec(inspect.getsource(serve))
         try:
             self._send(dict(first))
@@ -164,14 +166,20 @@ class ChildProcess:
         """End the process."""
         if self.ended is None:
             self.ended = f"{self.what} is closed"
-            self._group.terminate(PATIENCE_S)
+            self._end()
 
     def end_at_once(self, reason: str) -> None:
         """End the process in the middle of its work: its answer will not be waited for."""
         if self.ended is None:
             self.ended = reason
             self._gateway._io.kill()  # terminate would wait for the work
+            self._end()
+
+    def _end(self) -> None:
+        try:
             self._group.terminate(PATIENCE_S)
+        finally:
+            self._watch.communicate()
 
     def _send(self, message: object) -> None:
         with contextlib.suppress(OSError):  # the process has ended: what is received says how
@@ -183,7 +191,7 @@ class ChildProcess:
         except (EOFError, self._channel.RemoteError) as error:
             status = self._gateway._io.wait()  # execnet tells the exit status nowhere else
             self.ended = f"{self.what}: its process ended with {_status(status)} ({doing})"
-            self._group.terminate(PATIENCE_S)
+            self._end()
             raise HarnessError(self.ended, remedy=REMEDY) from error
         if outcome == "ok":
             return serve.unpack(value)
@@ -221,13 +229,26 @@ class Child:
     def close(self) -> None:
         """Release the model and end the process."""
         if self._process.ended is None:
-            self._process.ask("close")
-            self._process.close()
+            try:
+                self._process.ask("close")
+            finally:
+                self._process.close()
 
 
 def surroundings() -> list[object]:
     """Return the module path and the place of compiled modules, for a child on this host."""
     return [list(sys.path), sys.dont_write_bytecode, sys.pycache_prefix]
+
+
+def _watch(child: int) -> subprocess.Popen[bytes]:
+    """Start what kills the process group of a child when a pipe closes, by a call or by the end of this process.
+
+    A child that is busy outside Python notices neither that this process is gone nor any signal but SIGKILL. Before it
+    leads a group (`serve.begin`), it runs nothing but Python, and ends with its connection.
+    """
+    command = ["/bin/sh", "-c", 'read -r _; kill -KILL "-$1"', "watch", str(child)]
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True)
 
 
 def _status(status: int | None) -> str:

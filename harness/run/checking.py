@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.cards.expectations import Expectation
 from harness.checks.expectations import (
@@ -30,6 +29,7 @@ from harness.run.options import CheckOptions
 from harness.run.progress import ShowProgress
 from harness.run.session import Session
 from harness.run.stages import StageCheck
+from harness.temporary import TemporaryFolder
 
 ACCURACY_TESTS: dict[str, StageCheck] = {
     "test_accuracy.py::test_ap_equals_reference": stages.accuracy,
@@ -64,7 +64,7 @@ class Interrupted(KeyboardInterrupt):
 
 def run_check(options: CheckOptions, say: Callable[[str], None], progress: ShowProgress | None) -> Document:
     """Run the check that `harness.run.check` describes."""
-    with TemporaryDirectory(prefix="centernet-conformance-") as folder, ExitStack() as ending:
+    with TemporaryFolder() as folder, ExitStack() as ending:
         session = ending.enter_context(closing(Session(options, Path(folder), say, progress)))
         try:
             prepare(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +23,7 @@ from harness.data.dataset import Dataset
 from harness.devices.memory import require_memory
 from harness.errors import HarnessError
 from harness.files import whole_file
+from harness.run.signals import held_signals
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after every iteration with its number (from 1) and the losses by head, ``total`` and ``learning_rate``."""
@@ -84,11 +86,12 @@ def train(
 
     Raises:
         HarnessError: The card has no network or other heads, the crop does not suit, the checkpoint cannot be read or
-            is of another network or other settings, or the loss is no longer finite.
+            is of another network or other settings, the loss is no longer finite, or the checkpoint cannot be written,
+            as on a full disk; the last one stays.
     """
     model = _fresh_model(card, settings)
     optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     checkpoint = folder / "last.pth"
     start = _resume(checkpoint, model, optimizer, settings) if checkpoint.exists() else 0
     loader: DataLoader[Any] = DataLoader(
@@ -101,8 +104,9 @@ def train(
     try:
         for images, targets in loader:
             rate = learning_rate(settings, done)
-            losses = _step(model, optimizer, images, targets, rate, settings)
-            done += 1
+            with held_signals():  # a step that is left in its middle is neither done nor undone
+                losses = _step(model, optimizer, images, targets, rate, settings)
+                done += 1
             if report is not None:
                 report(done, {**losses, "learning_rate": rate})
             if done % save_every == 0:
@@ -112,6 +116,15 @@ def train(
         raise
     _save(checkpoint, model, optimizer, done, settings, len(dataset))
     return checkpoint
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HarnessError(
+            f"it cannot be made: {error.strerror}", file=folder, field="--output", remedy="name another folder"
+        ) from error
 
 
 def _fresh_model(card: ModelCard, settings: Settings) -> HeadedNetwork:
@@ -182,7 +195,14 @@ def _save(
         "settings": asdict(settings),
     }
     with whole_file(path) as partial:  # a reader, and a run that is killed here, sees the old or the new one
-        torch.save(content, partial)
+        partial.write_bytes(_checkpoint(content))
+
+
+def _checkpoint(content: dict[str, object]) -> memoryview:
+    """Return what ``torch.save`` writes; where it writes to a full disk itself, it does not say what went wrong."""
+    saved = io.BytesIO()
+    torch.save(content, saved)
+    return saved.getbuffer()
 
 
 def _resume(path: Path, model: HeadedNetwork, optimizer: torch.optim.Optimizer, settings: Settings) -> int:
@@ -218,4 +238,4 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, half: bool = Fal
         for name, tensor in state.items()
     }
     with whole_file(path) as partial:
-        torch.save({"epoch": 0, "state_dict": kept}, partial)
+        partial.write_bytes(_checkpoint({"epoch": 0, "state_dict": kept}))

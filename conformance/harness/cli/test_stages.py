@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 import harness.cli.progress
 from conformance.support.command_line import run
+from conformance.support.default_signals import default_signals
 from conformance.support.small_training import six_images, small_card
 from conformance.support.tiny import CARD as TINY_CARD
 from harness.centernet.networks import create_model
@@ -205,11 +207,12 @@ def test_interrupted_training_goes_on_with_the_same_command(
     class Interrupting(harness.cli.progress._Lines):
         def __call__(self, done: int, total: int, note: str = "") -> None:
             if done == 3:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGTERM)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, default_signals():
         patch.setattr(harness.cli.progress, "_Lines", Interrupting)
-        assert run(*train)[0] == 130
+        status, _, err = run(*train)
+    assert (status, err.splitlines()[-1]) == (143, "ended by SIGTERM")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["last.pth"]
     status, _, err = run(*train)
     assert status == 0
@@ -217,18 +220,28 @@ def test_interrupted_training_goes_on_with_the_same_command(
     assert (tmp_path / "run" / "weights.pth").is_file()
 
 
-@pytest.mark.parametrize("verb", ["infer", "preprocess"])
+@pytest.mark.parametrize(
+    ("verb", "number", "expected"), [("infer", signal.SIGINT, 130), ("preprocess", signal.SIGTERM, 143)]
+)
 def test_interrupted_stage_leaves_nothing(
-    card: Path, weights: Path, coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+    card: Path,
+    weights: Path,
+    coco: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    number: signal.Signals,
+    expected: int,
 ) -> None:
     def interrupted(*arguments: object) -> Iterator[Batch]:
         yield next(batches(*arguments))  # type: ignore[arg-type]
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     module = "heads" if verb == "infer" else "inputs"
     monkeypatch.setattr(f"harness.exchange.{module}.batches", interrupted)
     options = ("--device", "torch", "--weights", weights) if verb == "infer" else ()
-    status, _, err = run(verb, "--model", card, "--coco", coco, *options, "--output", tmp_path / "out")
-    assert status == 130
+    with default_signals():
+        status, _, err = run(verb, "--model", card, "--coco", coco, *options, "--output", tmp_path / "out")
+    assert (status, err.splitlines()[-1]) == (expected, f"ended by {number.name}")
     assert "of 6" in err  # it had begun
     assert [path.name for path in tmp_path.iterdir()] == [card.name]

@@ -208,29 +208,42 @@ def test_tool_that_ends_before_those_it_started_leaves_none_of_them(work: Path, 
     assert family.is_gone()
 
 
-INTERRUPTED = """
+ENDED = """
 import logging, os, signal, sys
 from pathlib import Path
 from harness.convert import process
+from harness.run.signals import received_signals
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
 process.SIGN_OF_LIFE = 0.1
-process.run_tool([sys.argv[1]], Path(sys.argv[2]), {"PATH": os.environ["PATH"]}, "compiling m")
+with received_signals():
+    process.run_tool([sys.argv[1]], Path(sys.argv[2]), {"PATH": os.environ["PATH"]}, "compiling m")
 """
 
 
-def test_ctrl_c_leaves_nothing_of_a_tool_running(work: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, b"KeyboardInterrupt"), (signal.SIGTERM, b"Terminated"), (signal.SIGKILL, b"")]
+)
+def test_nothing_of_a_tool_outlives_the_run(work: Path, number: signal.Signals, said: bytes) -> None:
     family = Family(work)
-    command = [sys.executable, "-c", INTERRUPTED, str(tool(work, family.shell("wait"))), str(work)]
+    command = [sys.executable, "-c", ENDED, str(tool(work, family.shell("wait"))), str(work)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as ours:
         assert ours.stderr is not None
-        said = [ours.stderr.readline() for _ in range(2)]
+        begun = [ours.stderr.readline() for _ in range(2)]
         family.wait_until_ready()
-        ours.send_signal(signal.SIGINT)
+        ours.send_signal(number)
         try:
             _, printed = ours.communicate(timeout=20)
         finally:
-            ours.kill()  # else what does not heed Ctrl-C would be waited for without end
-    assert said == [b"compiling m\n", b"compiling m: 0 s\n"]
-    assert b"KeyboardInterrupt" in printed
+            ours.kill()  # else what does not heed a signal would be waited for without end
+    assert begun == [b"compiling m\n", b"compiling m: 0 s\n"]
+    assert said in printed
     assert family.is_gone()
+
+
+def test_tool_starts_with_the_usual_signals_and_no_locale_of_ours(work: Path) -> None:
+    """Python ignores SIGPIPE and sets LC_CTYPE, also for what it starts."""
+    text = run_tool([tool(work, "env; grep SigIgn /proc/self/status")], work, VARIABLES, "compiling m")
+    assert "LC_" not in text
+    ignored = int(text.split()[-1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)

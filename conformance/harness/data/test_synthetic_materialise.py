@@ -59,6 +59,22 @@ def test_limited_folder_has_its_own_name_and_is_written_once(tmp_path: Path) -> 
     assert told == [(1, 2), (2, 2)]
 
 
+def test_emptied_folder_of_the_cache_is_made_anew_and_that_of_a_user_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = materialise(SPEC, "val", tmp_path, limit=2)
+    images = sorted((folder / "val2017").iterdir())
+    images[1].unlink()
+    assert materialise(SPEC, "val", tmp_path, limit=2) == folder
+    assert not images[1].exists()
+    monkeypatch.setenv("CENTERNET_CONFORMANCE_CACHE", str(tmp_path))
+    assert materialise(SPEC, "val", tmp_path, limit=2) == folder
+    assert images[1].exists()
+    (folder / "annotations" / "instances_val2017.json").unlink()
+    materialise(SPEC, "val", tmp_path, limit=2)
+    assert (folder / "annotations" / "instances_val2017.json").is_file()
+
+
 def test_images_that_are_not_the_stated_ones_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="expected 0000") as caught:
         materialise(of_three("0" * 64), "val", tmp_path)

@@ -2,7 +2,12 @@
 
 import ast
 import importlib.util
+import os
+import select
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -104,3 +109,58 @@ def test_seconds_are_taken_in_the_runner_and_whoever_opens_closes(spec: dict[str
     assert time_batches(device, artifact, small_images(1), 7) == [7.0]
     close_devices([other, device])
     assert link.handle is None
+
+
+BUSY = """
+import importlib.util, os, sys
+from pathlib import Path
+import numpy as np
+from harness.devices.link import Child
+from harness.run.signals import received_signals
+spec = importlib.util.spec_from_file_location("busy", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+with received_signals():
+    Child("device 'x'", module, {}).run(np.zeros(1))
+"""
+WITHOUT_END = "import ctypes, subprocess; pipe = os.open({!r}, os.O_WRONLY); os.set_inheritable(pipe, True); "
+WITHOUT_END += (
+    "subprocess.Popen(['sleep', '600'], close_fds=False); os.write(pipe, b'.'); ctypes.PyDLL(None).sleep(600)"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_child_that_is_busy_outside_python_ends_with_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+    """As a driver that hangs, and with a process that it has started; a pipe shows whether one of them is left."""
+    pipe, script = tmp_path / "pipe", tmp_path / "busy.py"
+    os.mkfifo(pipe)
+    runner(script, WITHOUT_END.format(str(pipe)))
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    with subprocess.Popen([sys.executable, "-c", BUSY, script], stderr=subprocess.DEVNULL) as ours:
+        seen = [select.select([reader], [], [], 30)[0] and os.read(reader, 1)]
+        ours.send_signal(number)
+        seen += [select.select([reader], [], [], 10)[0] and os.read(reader, 1)]
+        ours.kill()
+    os.close(reader)
+    assert seen == [b".", b""]
+
+
+def test_what_a_child_has_started_ends_when_it_is_closed(tmp_path: Path) -> None:
+    body = "import subprocess; return {'pid': images * 0 + subprocess.Popen(['sleep', '600']).pid}"
+    link = Child("device 'x'", runner(tmp_path / "starting.py", body), {})
+    started = int(link.run(np.zeros(1))["pid"][0])
+    os.kill(started, 0)
+    link.close()
+    deadline = time.monotonic() + 5
+    while _runs(started) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _runs(started)
+
+
+def _runs(process: int) -> bool:
+    """Tell whether a process is there that is not dead and unburied."""
+    try:
+        return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False

@@ -11,11 +11,12 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
+from conformance.support.full_disk import file_size_limit
 from conformance.support.small_model import SHA256, small_card, small_images, small_network, tiny_network
 from conformance.support.suite import CHECKS, Suite
 from conformance.support.tiny import TinySetup
 from harness.centernet.ops import DCNv2
-from harness.convert.onnxruntime import float_nodes
+from harness.convert.onnxruntime import _executing, float_nodes, quantise
 from harness.data.calibration import Calibration
 from harness.data.dataset import Dataset
 from harness.devices.artifact import Artifact, Exported
@@ -89,6 +90,26 @@ def test_int8_is_made_once(tiny: TinySetup, exported: Exported, cache: Path, mon
     again = outputs(order, "int8")
     assert moved(first, again) == dict.fromkeys(first, 0.0)
     assert len([path for path in cache.iterdir() if path.suffix != ".lock"]) == 1
+
+
+@pytest.mark.parametrize("limit", [1000, 20_000])
+def test_full_disk_during_quantisation_is_an_error_that_names_the_cache(
+    tiny: TinySetup, exported: Exported, cache: Path, limit: int
+) -> None:
+    with pytest.raises(HarnessError) as caught, file_size_limit(limit):
+        OnnxRuntimeDevice().convert(with_images(exported, tiny.dataset), 2, "int8")
+    assert (caught.value.file or "").startswith(str(cache))
+    assert "the disk has space" in (caught.value.remedy or "")
+    assert list(cache.iterdir()) == []
+
+
+def test_graph_that_is_executed_and_cannot_be_written_is_an_error_of_the_disk(
+    tiny: TinySetup, exported: Exported, cache: Path
+) -> None:
+    model, _ = quantise(with_images(exported, tiny.dataset), 2)
+    with pytest.raises(HarnessError, match="cannot write the graph") as caught, file_size_limit(1000):
+        _executing(model)
+    assert caught.value.file == str(cache)
 
 
 def test_int8_without_images_is_refused(exported: Exported, cache: Path) -> None:

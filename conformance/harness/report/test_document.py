@@ -199,8 +199,8 @@ runpy.run_module(sys.argv[0], run_name="__main__")
 """A shell starts what runs in its background with Ctrl-C ignored, and children inherit that."""
 
 
-def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[str]) -> int:
-    """Exit status of a run that gets Ctrl-C while a device is at work."""
+def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[str], number: signal.Signals) -> int:
+    """Exit status of a run that gets a signal while a device is at work."""
     running.unlink(missing_ok=True)
     asked = [f"--results={results}", "--device=right,endless"]
     command = [sys.executable, "-c", INTERRUPTIBLE, *arguments, *asked]
@@ -208,20 +208,27 @@ def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[
         deadline = time.monotonic() + 120
         while not running.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         try:
             return process.wait(60)
         finally:
             process.kill()  # else a run that does not heed Ctrl-C would be waited for without end
 
 
-@pytest.mark.parametrize(("module", "status"), [("pytest", pytest.ExitCode.INTERRUPTED), ("harness", 130)])
-def test_ctrl_c_leaves_a_whole_document_that_is_incomplete(
-    suite: Suite, tiny: TinySetup, tmp_path: Path, module: str, status: int
+@pytest.mark.parametrize(
+    ("module", "number", "status"),
+    [
+        ("pytest", signal.SIGINT, pytest.ExitCode.INTERRUPTED),
+        ("harness", signal.SIGINT, 130),
+        pytest.param("harness", signal.SIGTERM, 143, marks=pytest.mark.attacks),
+    ],
+)
+def test_ended_run_leaves_a_whole_document_that_is_incomplete(
+    suite: Suite, tiny: TinySetup, tmp_path: Path, module: str, number: signal.Signals, status: int
 ) -> None:
     of_pytest = module == "pytest"
     arguments = [module, *suite.options, *CHECKS] if of_pytest else [module, "check", *suite.options[2:]]
-    assert interrupted(suite, tmp_path / "r.json", tiny.vendor / "endless.running", arguments) == status
+    assert interrupted(suite, tmp_path / "r.json", tiny.vendor / "endless.running", arguments, number) == status
     document = read_results(tmp_path / "r.json")
     assert document is not None
     assert document.verdict == "incomplete"

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from conformance.support.default_signals import default_signals
+from conformance.support.full_disk import file_size_limit
 from conformance.support.small_training import six_images, small_card
 from harness.cards import load_model_card
 from harness.centernet.loss import centernet_loss
@@ -93,6 +96,28 @@ def test_interrupted_run_goes_on_to_the_same_weights(generated: Dataset, uninter
     torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
 
 
+@pytest.mark.attacks
+def test_run_that_is_interrupted_within_a_step_goes_on_to_the_same_weights(
+    generated: Dataset, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norms have moved by then, and weights not yet."""
+    steps, step = list[int](), torch.optim.Adam.step
+
+    def interrupting(self: torch.optim.Adam) -> None:
+        steps.append(len(steps))
+        if len(steps) == 5:
+            signal.raise_signal(signal.SIGINT)
+        step(self)
+
+    with monkeypatch.context() as patch, default_signals():
+        patch.setattr(torch.optim.Adam, "step", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            train(small_card(), generated, SHORT, tmp_path, workers=0)
+    assert torch.load(tmp_path / "last.pth", weights_only=True)["iteration"] == 5
+    checkpoint = train(small_card(), generated, SHORT, tmp_path, workers=0)
+    torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
+
+
 KILLED = """
 import os, pathlib, signal, sys, torch
 from conformance.support.small_training import small_card
@@ -142,6 +167,28 @@ def test_diverged_run_is_an_error_and_leaves_the_last_good_checkpoint(generated:
     with pytest.raises(HarnessError, match="not finite"):
         train(small_card(), generated, replace(SHORT, learning_rate=1e30), tmp_path, save_every=1, workers=0)
     assert all(bool(tensor.isfinite().all()) for tensor in state_of(tmp_path / "last.pth").values())
+
+
+def test_full_disk_is_an_error_that_names_the_checkpoint_and_keeps_the_last(generated: Dataset, tmp_path: Path) -> None:
+    with ExitStack() as full:
+
+        def fill(done: int, losses: dict[str, float]) -> None:
+            if done == 5:
+                full.enter_context(file_size_limit(1000))
+
+        with pytest.raises(HarnessError, match="File too large") as caught:
+            train(small_card(), generated, SHORT, tmp_path, save_every=3, workers=0, report=fill)
+    assert caught.value.file == str(tmp_path / "last.pth")
+    assert "the disk has space" in (caught.value.remedy or "")
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
+    assert torch.load(tmp_path / "last.pth", weights_only=True)["iteration"] == 3
+
+
+@pytest.mark.parametrize("name", ["file", "file/run"])
+def test_folder_that_cannot_be_made_is_an_error(generated: Dataset, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(HarnessError, match="it cannot be made"):
+        train(small_card(), generated, SHORT, tmp_path / name, workers=0)
 
 
 @pytest.mark.parametrize("crop", [0, 32, 100])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.convert.process import run_tool
 from harness.errors import HarnessError
+from harness.temporary import TemporaryFolder
 
 HEALTH = frozenset({"OK", "WARNING", "ALARM", "CRITICAL", "UNKNOWN"})
 NAMED = re.compile(r"(\d+)\s+(\S+)")
@@ -87,5 +87,5 @@ def find_npus() -> tuple[Npu, ...]:
     tool = shutil.which("npu-smi")
     if tool is None:
         raise HarnessError("no npu-smi on the PATH: the driver is not installed", remedy="run where the chip is")
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         return parse_npu_smi(run_tool([tool, "info"], Path(folder), os.environ, "npu-smi info", limit_s=LIMIT_S))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.convert.process import run_tool
 from harness.convert.tpu_mlir.environment import Environment
 from harness.errors import HarnessError
+from harness.temporary import TemporaryFolder
 
 TENSOR = re.compile(
     r"^(input|output): (.+), \[([\d, ]*)\], (\w+), scale: ([-\d.e+]+)(?:, zero[_ ]point: (-?\d+))?", re.MULTILINE
@@ -47,7 +47,7 @@ def read_bmodel(environment: Environment, path: Path) -> Stated:
     """
     if not path.is_file():
         raise HarnessError("no such file", file=path, remedy="check the path")
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         command: list[str | Path] = [environment.tool("model_tool"), "--info", path.absolute()]
         text = run_tool(command, Path(folder), environment.variables(), f"reading {path.name}", path)
     return parse_info(text, path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.convert.guarded import Guarded
 from harness.convert.process import tool_failed
 from harness.convert.tpu_mlir.environment import Environment
+from harness.temporary import TemporaryFolder
 from harness.types import Outputs
 
 WORKER = """\
@@ -56,20 +57,15 @@ class Interpreter:
 
     def __init__(self, environment: Environment, model: Path) -> None:
         self.model = model
-        self._folder = tempfile.TemporaryDirectory(prefix="tpu-mlir-")
+        self._folder = TemporaryFolder()
         self._log = Path(self._folder.name) / "interpreter.log"
+        command: list[str | Path] = [environment.tool("python"), "-c", WORKER, model.name]
+        pipe = subprocess.PIPE
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(environment.tool("python")), "-c", WORKER, model.name],
-                cwd=model.parent,
-                env=environment.variables(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+            guarded = Guarded(command, model.parent, environment.variables(), stdin=pipe, stdout=pipe, stderr=log)
+        self._process = guarded.process
         # Also where nobody closes it: no process outlives this object.
-        self.close = weakref.finalize(self, _end, self._process, self._folder)
+        self.close = weakref.finalize(self, _end, guarded, self._folder)
         self._expect("ready")
 
     def run(self, images: NDArray[np.generic]) -> Outputs:
@@ -82,7 +78,8 @@ class Interpreter:
         np.save(folder / "in.npy", images)
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # the process has ended: its log says why
-            print(folder, file=self._process.stdin, flush=True)
+            self._process.stdin.write(f"{folder}\n".encode())
+            self._process.stdin.flush()
         self._expect("done")
         with np.load(folder / "out.npz") as saved:
             outputs: dict[str, Any] = {name: saved[name] for name in saved.files}
@@ -92,13 +89,13 @@ class Interpreter:
         assert self._process.stdout is not None
         # tpu_mlir's own native code writes to the same stream.
         for line in self._process.stdout:
-            if line.strip().endswith(word):
+            if line.strip().endswith(word.encode()):
                 return
         status = self._process.wait()
         raise tool_failed("tpu_mlir's interpreter", f"ended with status {status}", self._log, self.model)
 
 
-def _end(process: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
-    process.kill()
-    process.communicate()
+def _end(guarded: Guarded, folder: TemporaryFolder) -> None:
+    guarded.end()
+    guarded.process.communicate()
     folder.cleanup()

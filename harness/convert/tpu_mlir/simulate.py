@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from harness.cache import cached_folder, content_key, locked
 from harness.centernet.networks.weights import file_sha256
 from harness.convert.process import run_tool
 from harness.convert.tpu_mlir.environment import Environment
+from harness.temporary import TemporaryFolder
 from harness.types import Outputs
 
 HEADS = "outputs.npz"
@@ -39,7 +39,7 @@ def simulate(environment: Environment, bmodel: Path, name: str, images: NDArray[
     key = content_key({"bmodel": file_sha256(bmodel), "images": digest})
 
     def run(folder: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        with TemporaryFolder(folder.parent) as scratch:
             work = Path(scratch)
             arrays: dict[str, Any] = {name: images}
             np.savez(work / "in.npz", **arrays)

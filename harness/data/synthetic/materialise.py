@@ -60,7 +60,13 @@ def materialise(
                 remedy="free some space, or set CENTERNET_CONFORMANCE_CACHE to a folder that can be written",
             ) from error
 
-    return built_folder(root / name, build)
+    def damage(folder: Path) -> str | None:
+        images = sum(path.suffix == ".png" for path in (folder / part.folder).glob("*"))
+        whole = images == total and (folder / "annotations" / f"instances_{part.folder}.json").is_file()
+        return None if whole else f"it has {images} of {total} images, or no annotations"
+
+    # What lies elsewhere is the user's, and is not removed.
+    return built_folder(root / name, build, damage) if root == cache_path() else built_folder(root / name, build)
 
 
 def _write(spec: Spec, split: str, total: int, folder: Path, progress: Progress | None) -> None:

@@ -6,7 +6,9 @@ Its source is sent to the child. A request is a pair of method and arguments. An
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -108,6 +110,8 @@ def runner_methods(name: str, source: str) -> Methods:
 def begin(channel: Any) -> None:
     """Set the child up as its first message says, then answer until the channel closes."""
     first = channel.receive()
+    with contextlib.suppress(OSError):  # it leads a group already
+        os.setsid()  # what the code here starts is ended with it
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends the child
     if first["path"] is not None:
