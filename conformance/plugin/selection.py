@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 import pytest
 
@@ -63,11 +63,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out |= BY_NAME_ONLY
     selected, deselected = list[pytest.Item](), list[pytest.Item]()
     for item in items:
-        gone = is_own(item.path) and any(_leaves_out(mark, left_out) for mark in item.iter_markers())
+        gone = is_own(item.path) and any(_leaves_out(mark, left_out) for mark in _closest(item.iter_markers()))
         (deselected if gone else selected).append(item)
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = selected
+
+
+def _closest(marks: Iterable[pytest.Mark]) -> Iterable[pytest.Mark]:
+    """The first mark of each name: what a test says counts, before what its module says."""
+    found: dict[str, pytest.Mark] = {}
+    for mark in marks:
+        found.setdefault(mark.name, mark)
+    return found.values()
 
 
 def _leaves_out(mark: pytest.Mark, left_out: Container[str]) -> bool:
