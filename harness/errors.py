@@ -32,7 +32,7 @@ class HarnessError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # pytest-xdist and process pools carry exceptions across processes; keyword arguments need help.
-        return (_rebuild, (self.cause, self.file, self.field, self.remedy))
+        return (_rebuild, (type(self), self.cause, self.file, self.field, self.remedy))
 
     def message(self) -> str:
         """Return the whole message: file, field, cause, remedy; what files and tools bring into it is escaped."""
@@ -40,6 +40,10 @@ class HarnessError(Exception):
         cause = printable_lines(self.cause)
         text = f"{where}: {cause}" if where else cause
         return f"{text}\n  remedy: {printable_lines(self.remedy)}" if self.remedy else text
+
+
+class DeviceEndedError(HarnessError):
+    """A device ended its process, or tried to end or skip the run, in the middle of its work: its stage did not run."""
 
 
 def not_valid(what: str, error: ValidationError, *, file: Path, remedy: str) -> HarnessError:
@@ -56,5 +60,7 @@ def not_valid(what: str, error: ValidationError, *, file: Path, remedy: str) -> 
     return HarnessError(f"not {what}: {first['msg']}", file=file, field=field, remedy=remedy)
 
 
-def _rebuild(cause: str, file: str | None, field: str | None, remedy: str | None) -> HarnessError:
-    return HarnessError(cause, file=file, field=field, remedy=remedy)
+def _rebuild(
+    kind: type[HarnessError], cause: str, file: str | None, field: str | None, remedy: str | None
+) -> HarnessError:
+    return kind(cause, file=file, field=field, remedy=remedy)

@@ -25,7 +25,7 @@ DOCUMENTS = sorted(
 )
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OF_PYTEST = {"--pyargs", "--junitxml"}
+OF_PYTEST = {"--pyargs", "--junitxml", "--collect-only", "--lf"}
 """Options of pytest and its plug-ins whose destination has another name."""
 OF_VENDORS = {"--batchsize", "--opt"}
 

@@ -39,6 +39,7 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "batch size 0": (["--batch-sizes=0"], ["--batch-sizes: '0' is no list", "whole numbers from 1 up"]),
     "batch sizes of words": (["--batch-sizes=1,many"], ["--batch-sizes: '1,many' is no list"]),
+    "no expectations": (["--expectations=none.toml"], ["none.toml: no such file", "remedy: check the path"]),
     "no images": (["--limit=0"], ["--limit: 0 images", "remedy: give 1 or more"]),
     "unknown model": (["--model=dla"], ["--model: no model card named 'dla'", "embedded", ".toml"]),
     "missing model": (["--model=none.toml"], ["none.toml: no such file"]),

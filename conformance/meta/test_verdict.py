@@ -174,18 +174,24 @@ def test_ap_is_of_every_image_and_not_of_those_whose_heads_were_compared(mixed: 
 
 
 def test_device_that_crashes_does_not_conform_and_is_named(mixed: Ended) -> None:
-    assert mixed.run_of("crashing").verdict == "undecided"
+    assert mixed.run_of("crashing").verdict == "incomplete"
+    lacking = ("accuracy", "heads", "detections"), ("accuracy", "heads", "batch", "detections")
+    named = [f"{stage} at batch size {size}" for size, stages in zip((1, 4), lacking, strict=True) for stage in stages]
+    assert mixed.run_of("crashing").not_run == tuple(named)
+    said = "incomplete, not run: accuracy, heads and detections at batch sizes 1 and 4; batch at batch size 4"
+    assert f"crashing (stand-in) fp32: {said}\n" in mixed.output
     problems = [problem for problem in mixed.result.problems if "the driver has lost the device" in problem]
     assert len(problems) == 7  # every test but those of the contract and the one that a batch of one has not
     assert any("test_device_heads_equal_reference[crashing-batch4]" in problem for problem in problems)
 
 
 def test_device_can_neither_end_nor_skip_the_run(suite: Suite) -> None:
-    ended = suite.run("--device=right,leaving,skipping", "--batch-sizes=1", "conformance/device/test_heads.py")
-    assert (ended.status, ended.result.verdict) == (4, "error")
+    ended = suite.run("--device=right,leaving,skipping", "--batch-sizes=1", *CHECKS)
+    assert (ended.status, ended.result.verdict) == (1, "incomplete")
     assert ended.run_of("right").verdict == "conforms"
     for device, message in (("leaving", "process ended with status 0"), ("skipping", "raised .*Skipped: the chip is")):
-        assert ended.run_of(device).verdict != "conforms"
+        assert ended.run_of(device).verdict == "incomplete"
+        assert "heads at batch size 1" in ended.run_of(device).not_run
         said = f"device '{device}' of .*{message}"
         assert any(re.search(said, problem) for problem in ended.result.problems), ended.result.problems
     assert "skipped" not in ended.output.splitlines()[-1]
@@ -231,10 +237,10 @@ def test_onnx_without_weights_is_its_own_reference(suite: Suite, tiny: TinySetup
     assert "model: ONNX sha256" in ended.output
 
 
-def test_nothing_compared_is_undecided(suite: Suite) -> None:
+def test_nothing_compared_does_not_conform(suite: Suite) -> None:
     """The AP of the reference is all that was asked for, and it is not compared with itself."""
     ended = suite.run("--device=torch", "--batch-sizes=1", "conformance/device/test_accuracy.py")
-    assert (ended.status, ended.result.verdict) == (1, "undecided")
+    assert (ended.status, ended.result.verdict) == (1, "incomplete")
     assert "1 passed" in ended.output
     assert "0 comparisons over 11 images on torch" in ended.output
 

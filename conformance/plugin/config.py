@@ -10,7 +10,7 @@ from harness.devices.registry import device_names
 from harness.errors import HarnessError
 from harness.run.options import DEFAULT_DEVICE, DEFAULT_MODEL, CheckOptions, parse_options
 
-OPTIONAL = ("weights", "onnx", "coco", "limit", "batch_sizes", "outputs", "results", "baseline")
+OPTIONAL = ("weights", "onnx", "coco", "limit", "batch_sizes", "outputs", "results", "baseline", "expectations")
 
 CONFIG = pytest.StashKey[CheckOptions]()
 
@@ -60,3 +60,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run")
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
+    add("--expectations", metavar="FILE", help="known failures (TOML): each must fail as it says, and excuses no more")

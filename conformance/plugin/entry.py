@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 LAYER = ("config", "selection", "fixtures", "expectations", "session", "manners")
-TAKE_PATHS = ("--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--baseline")
+TAKE_PATHS = ("--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--baseline", "--expectations")
 PACKAGE = Path(__file__).resolve().parent.parent
 INSTALLED = {"site-packages", "dist-packages"}
 
@@ -21,8 +21,14 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
     if _concerns_suite(config):
-        for name in LAYER:
-            pluginmanager.import_plugin(f"{PACKAGE.name}.plugin.{name}")
+        names = [f"{PACKAGE.name}.plugin.{name}" for name in LAYER]
+        for name in names:
+            pluginmanager.import_plugin(name)
+        blocked = [name for name in names if not pluginmanager.hasplugin(name)]
+        if blocked:
+            raise pytest.UsageError(
+                f"-p no:{blocked[0]}: without this part of the suite no verdict can be given\n  remedy: leave it out"
+            )
 
 
 @pytest.hookimpl(tryfirst=True)

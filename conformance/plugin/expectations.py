@@ -9,19 +9,15 @@ import pytest
 
 from conformance.plugin.config import CONFIG
 from conformance.plugin.fixtures import make_session, parameters_of
-from conformance.plugin.recorder import PROPERTY, StageFailure
+from conformance.plugin.recorder import PROPERTY, StageFailure, test_name
 from harness.cards.expectations import Expectation
 from harness.checks.expectations import CONVERSION, contradiction, entry_for, excused, excused_conversion, stale_entries
-from harness.errors import HarnessError
-from harness.report.records import Reported, Stage, pack, unpack
+from harness.errors import DeviceEndedError, HarnessError
+from harness.report.records import Reported, Stage, Trouble, pack, unpack
 
 STALE = "stale_expectations"
 STALE_ENTRIES = pytest.StashKey[list[str]]()
-
-
-def test_name(item: pytest.Item) -> str:
-    """``module.py::test_name``, which the entries match."""
-    return f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
+"""Troubles, packed, of entries that have expired or match nothing."""
 
 
 def expectation_of(item: pytest.Item) -> Expectation | None:
@@ -29,8 +25,12 @@ def expectation_of(item: pytest.Item) -> Expectation | None:
     parameters = parameters_of(item)
     if "device_name" not in parameters:
         return None
-    entries = make_session(item.config).device(parameters["device_name"]).card.expectations
+    entries = _entries(item.config, parameters["device_name"])
     return entry_for(entries, test_name(item), item.config.stash[CONFIG].precision, parameters.get("batch_size"))
+
+
+def _entries(config: pytest.Config, device: str) -> tuple[Expectation, ...]:
+    return config.stash[CONFIG].expectations_of(make_session(config).device(device).card)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -61,7 +61,8 @@ def pytest_runtest_makereport(
 def _stage(error: BaseException | None) -> str | None:
     if isinstance(error, StageFailure):
         return error.stage
-    return CONVERSION if isinstance(error, HarnessError) else None
+    refused = isinstance(error, HarnessError) and not isinstance(error, DeviceEndedError)
+    return CONVERSION if refused else None
 
 
 def _excused(properties: Iterable[tuple[str, object]], entry: Expectation) -> list[tuple[str, object]]:
@@ -77,7 +78,7 @@ def _excused(properties: Iterable[tuple[str, object]], entry: Expectation) -> li
 def _refusal(item: pytest.Item, entry: Expectation) -> Reported:
     parameters, precision = parameters_of(item), item.config.stash[CONFIG].precision
     record = excused_conversion(parameters.get("batch_size"), entry)
-    return Reported(device=parameters["device_name"], precision=precision, record=record)
+    return Reported(device=parameters["device_name"], precision=precision, test=test_name(item), record=record)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -90,10 +91,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for name in options.devices:
         own = [item for item in items if parameters_of(item).get("device_name") == name]
         tests = [(test_name(item), parameters_of(item).get("batch_size")) for item in own]
-        entries = make_session(config).device(name).card.expectations
-        stale += stale_entries(
+        entries = _entries(config, name)
+        texts = stale_entries(
             entries, tests, known if whole else None, options.precision, options.batch_sizes, datetime.date.today()
         )
+        stale += [pack(Trouble(device=name, text=text, verdict="deviates")) for text in texts]
     if hasattr(config, "workeroutput"):
         config.workeroutput[STALE] = stale
     config.stash[STALE_ENTRIES] = stale
@@ -102,4 +104,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
     """Take the entries that a process of pytest-xdist found, when it has ended."""
-    node.config.stash[STALE_ENTRIES] = node.workeroutput.get(STALE, []) if hasattr(node, "workeroutput") else []
+    if STALE in getattr(node, "workeroutput", {}):  # one that crashed has none
+        node.config.stash[STALE_ENTRIES] = node.workeroutput[STALE]

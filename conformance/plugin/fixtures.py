@@ -29,8 +29,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def parameters_of(item: pytest.Item) -> dict[str, Any]:
-    """Parameters of a test, among them `device_name` and `batch_size` of one that judges a device."""
-    return item.callspec.params if hasattr(item, "callspec") else {}
+    """Parameters of a test of the suite, among them `device_name` and `batch_size` of one that judges a device."""
+    return item.callspec.params if hasattr(item, "callspec") and is_own(item.path) else {}
 
 
 @pytest.hookimpl(trylast=True)

@@ -13,6 +13,11 @@ from harness.run.diagnose import failure_text
 PROPERTY = "centernet_conformance"
 
 
+def test_name(item: pytest.Item) -> str:
+    """``module.py::test_name``, which the entries of expectations match and the tables of tests have."""
+    return f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
+
+
 class StageFailure(AssertionError):
     """A device deviates in a stage, or what was given is not enough to tell.
 
@@ -86,7 +91,8 @@ class Recorder:
         self.perf(1000 * self.batch_size / latency, [latency], f"{records.ESTIMATED}: {estimate.note}{beside}")
 
     def _report(self, record: records.Stage | records.Accuracy | records.Perf | records.Diagnosis) -> None:
-        self._emit(records.Reported(device=self.device, precision=self.precision, record=record))
+        test = test_name(self.item)
+        self._emit(records.Reported(device=self.device, precision=self.precision, test=test, record=record))
 
     def _emit(self, message: records.Message) -> None:
         self.item.user_properties.append((PROPERTY, records.pack(message)))

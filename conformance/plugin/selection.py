@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 import pytest
 
@@ -13,6 +13,8 @@ from harness.paths import in_checkout
 
 BY_NAME_ONLY = {"catalogue", "toolchain", "simulator", "attacks", "fuzz"}
 """Markers of tests that are long, or want what few have: they run where ``-m`` says so, or with `always=True`."""
+NAMED_PERF = "named_perf"
+"""Output of a process of pytest-xdist: whether ``-m`` names the tests of speed, which such a run leaves out."""
 GONE = {"numerics": "name the tests: pytest conformance/harness, or pytest --pyargs conformance.harness"}
 """Markers of earlier versions, and what to do instead."""
 
@@ -53,6 +55,8 @@ def check_expression(config: pytest.Config) -> None:
         raise HarnessError("this marker is gone", field=f"-m {name}", remedy=GONE[name])
 
 
+# Last, when -m and -k have chosen: a test of speed that is left then was asked for.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests of the suite that the run does not ask for or cannot have."""
     left_out = set() if in_checkout() else {"checkout"}
@@ -63,11 +67,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out |= BY_NAME_ONLY
     selected, deselected = list[pytest.Item](), list[pytest.Item]()
     for item in items:
-        gone = is_own(item.path) and any(_leaves_out(mark, left_out) for mark in item.iter_markers())
+        gone = is_own(item.path) and any(_leaves_out(mark, left_out) for mark in _closest(item.iter_markers()))
         (deselected if gone else selected).append(item)
+    if hasattr(config, "workeroutput"):
+        named = "perf" in re.findall(r"\w+", config.option.markexpr or "")
+        config.workeroutput[NAMED_PERF] = named and any(item.get_closest_marker("perf") for item in deselected)
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = selected
+
+
+def _closest(marks: Iterable[pytest.Mark]) -> Iterable[pytest.Mark]:
+    """The first mark of each name: what a test says counts, before what its module says."""
+    found: dict[str, pytest.Mark] = {}
+    for mark in marks:
+        found.setdefault(mark.name, mark)
+    return found.values()
 
 
 def _leaves_out(mark: pytest.Mark, left_out: Container[str]) -> bool:

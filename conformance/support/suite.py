@@ -5,7 +5,8 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ from typing import Any, Self
 from filelock import FileLock
 
 from conformance.support.tiny import TinySetup
+from conformance.support.vendor import KNOWN
 from harness.convert.guarded import Guarded
 from harness.report.records import Document, Run, Stage
 from harness.temporary import TemporaryFolder
@@ -91,23 +93,47 @@ class Suite:
         given = {"--model": tiny.card, "--weights": tiny.weights, "--onnx": tiny.onnx, "--coco": tiny.coco}
         return ("-p", "no:cacheprovider", *(f"{name}={path}" for name, path in given.items()))
 
+    @property
+    def known(self) -> str:
+        """The option that puts the known failures of the vendor's devices in force."""
+        return f"--expectations={self.tiny.vendor / KNOWN}"
+
     def check(self, *arguments: str) -> Ended:
         """``python -m harness check`` on the model and the data of the tiny setup."""
         return self.run(*arguments, options=("check", *self.options[2:]), module="harness")
 
     def run(
-        self, *arguments: str, results: Path | None = None, options: Sequence[str] | None = None, module: str = "pytest"
+        self,
+        *arguments: str,
+        results: Path | None = None,
+        options: Sequence[str] | None = None,
+        module: str = "pytest",
+        plugin: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Ended:
-        """``pytest`` with `options` (those of the tiny setup) and `arguments`, of which the last of a name counts."""
+        """``pytest`` with `options` (those of the tiny setup) and `arguments`, of which the last of a name counts.
+
+        Args:
+            arguments: As on the command line.
+            results: Place of the results document.
+            options: In place of those of the tiny setup.
+            module: The module that is run.
+            plugin: Source of a plug-in of the user's.
+            environment: Further variables.
+        """
         folder = Path(self._folder.name)
+        if plugin is not None:
+            name = f"of_the_user_{zlib.crc32(plugin.encode())}"
+            (folder / f"{name}.py").write_text(plugin, encoding="utf-8")
+            arguments = (*arguments, "-p", name)
         if results is None:
             results = folder / "results.json"
             results.unlink(missing_ok=True)
         request: dict[str, Any] = {
             "module": module,
             "arguments": [*(self.options if options is None else options), f"--results={results}", *arguments],
-            "environment": self.environment,
-            "path": [str(self.tiny.vendor)],
+            "environment": {**self.environment, **(environment or {})},
+            "path": [str(self.tiny.vendor), str(folder)],
             "output": str(folder / "output"),
             "bytecode": str(self.tiny.root / "bytecode"),
         }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from harness.cards.expectations import Expectation, load_expectations
+from harness.cards.expectations import Expectation, load_expectations, require_soon
 from harness.cards.model import ModelCard
 from harness.cards.schema import RULE, FiniteRecord, Name, RecordT, is_plain_name, parse, read_toml
 
@@ -83,7 +84,9 @@ class DeviceCard(FiniteRecord):
     cannot: tuple[Limit, ...] = ()
     published: tuple[PublishedSpeed, ...] = ()
     expectations: tuple[Expectation, ...] = Field(default=(), exclude=True)
-    """From the file beside the card, not from the card itself."""
+    """Known failures in force: from the file beside a card of this project's own, not from the card itself."""
+    proposals: tuple[Expectation, ...] = Field(default=(), exclude=True)
+    """Known failures that the author of another card says: printed, and excusing nothing."""
     _file: Path | None = PrivateAttr(default=None)
 
     @property
@@ -127,10 +130,15 @@ def card_file(name: str) -> Path:
 
 
 def load_device_card(path: Path) -> DeviceCard:
-    """Read the device card at `path` and the expectations beside it.
+    """Read the device card at `path` and the expectations beside it, which for a card of others are proposals.
 
     Raises:
-        HarnessError: The file is missing, or has an unknown key, a wrong type or an impossible value.
+        HarnessError: A file is missing, or has an unknown key, a wrong type or an impossible value.
     """
     card = parse(DeviceCard, read_toml(path), path)
-    return card.model_copy(update={"expectations": load_expectations(path)}).read_from(path)
+    found, is_own = load_expectations(path), path.parent.resolve() == CARDS.resolve()
+    beside = {
+        "expectations": require_soon(found, datetime.date.today()) if is_own else (),
+        "proposals": () if is_own else found,
+    }
+    return card.model_copy(update=beside).read_from(path)

@@ -1,15 +1,25 @@
-"""Known failures of a device, in a file beside its card: ``NAME.expectations.toml``."""
+"""Known failures of a device.
+
+Those in force are in a file that the user gives, or beside a card of this project's own: ``NAME.expectations.toml``.
+What lies beside another card is a proposal of its author.
+"""
 
 from __future__ import annotations
 
 import datetime
 import fnmatch
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from harness.cards.schema import Record, parse, read_toml
+from harness.cards.schema import TOML_BYTES, Record, parse, read_toml
+from harness.errors import HarnessError
+from harness.files import read_text
+
+MOST_DAYS = 366
+"""Days from today to the last on which an entry may hold."""
 
 
 class Expectation(Record):
@@ -22,6 +32,8 @@ class Expectation(Record):
     """Glob of ``module.py::test_name``."""
     stage: str
     precision: str
+    device: str | None = None
+    """Name of the device; None for every device of the run, or for the one of the card that it lies beside."""
     batch_size: int | None = None
     """Batch size of the failure; None for every batch size."""
     reason: str = Field(min_length=1)
@@ -39,8 +51,8 @@ class Expectation(Record):
 
     @property
     def place(self) -> str:
-        """Position of the entry as FILE:LINE."""
-        return f"{self.file}:{self.line}"
+        """Position of the entry as FILE:LINE, or its file where the line is not known."""
+        return f"{self.file}:{self.line}" if self.line else self.file
 
     def matches(self, test: str, precision: str, batch_size: int | None) -> bool:
         """Tell whether the entry applies to ``module.py::test_name`` at this precision and batch size."""
@@ -66,11 +78,39 @@ def load_expectations(card_file: Path) -> tuple[Expectation, ...]:
         HarnessError: An entry has an unknown key, a wrong type or an impossible value.
     """
     path = card_file.with_name(f"{card_file.stem}.expectations.toml")
-    if not path.exists():
-        return ()
+    return read_expectations(path) if path.exists() else ()
+
+
+def read_expectations(path: Path) -> tuple[Expectation, ...]:
+    """Read a file of expectations.
+
+    Raises:
+        HarnessError: The file is missing, or an entry has an unknown key, a wrong type or an impossible value.
+    """
     entries = parse(_File, read_toml(path), path).expectation
-    headers = re.finditer(r"^\s*\[\[expectation\]\]", path.read_text(encoding="utf-8"), re.MULTILINE)
-    lines = [path.read_text(encoding="utf-8").count("\n", 0, header.end()) + 1 for header in headers]
+    text = read_text(path, None, TOML_BYTES)
+    headers = re.finditer(r"^\s*\[\[expectation\]\]", text, re.MULTILINE)
+    lines = [text.count("\n", 0, header.end()) + 1 for header in headers]
+    if len(lines) != len(entries):  # written in another way than as tables
+        lines = [0] * len(entries)
     return tuple(
         entry.model_copy(update={"file": str(path), "line": line}) for entry, line in zip(entries, lines, strict=True)
     )
+
+
+def require_soon(entries: Sequence[Expectation], today: datetime.date) -> tuple[Expectation, ...]:
+    """Return entries that are to be in force, each of which comes up for review within a year.
+
+    Raises:
+        HarnessError: One holds for longer.
+    """
+    last = today + datetime.timedelta(days=MOST_DAYS)
+    for place, entry in enumerate(entries):
+        if datetime.date.fromisoformat(entry.until) > last:
+            raise HarnessError(
+                f"{entry.until} is more than {MOST_DAYS} days ahead",
+                file=entry.file,
+                field=f"expectation.{place}.until",
+                remedy=f"give a day up to {last}, and look at the failure again until then",
+            )
+    return tuple(entries)

@@ -48,6 +48,9 @@ def check(
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Earlier results document: fail where this check is worse.")
     ] = None,
+    expectations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Known failures (TOML): each must fail as it says.")
+    ] = None,
 ) -> None:
     """Check devices against the reference: contract, heads, decisions and AP at every batch size.
 
@@ -75,6 +78,7 @@ def check(
             outputs=outputs,
             results=results,
             baseline=baseline,
+            expectations=expectations,
         )
     except HarnessError as error:
         raise refuse(model, error, results) from error

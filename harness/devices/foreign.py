@@ -121,7 +121,7 @@ def serve_device(name: str, value: str) -> tuple[dict[str, Callable[..., Any]], 
     card = device.card
     told = {
         "card": card.model_dump_json(),
-        "expectations": [entry.model_dump_json() for entry in card.expectations],
+        "proposals": [entry.model_dump_json() for entry in (*card.expectations, *card.proposals)],
         "file": None if card.file is None else str(card.file),
     }
     return {"check": check, "convert": convert, "run": run, "time": time, "close": close}, told
@@ -137,10 +137,10 @@ def _card(told: Facts, value: str) -> DeviceCard:
 
 
 def _read_card(told: Facts) -> DeviceCard:
-    expectations = tuple(Expectation.model_validate_json(entry) for entry in told["expectations"])
+    proposals = tuple(Expectation.model_validate_json(entry) for entry in told["proposals"])
     file = None if told["file"] is None else Path(told["file"])
     card = DeviceCard.model_validate_json(told["card"])
-    return card.model_copy(update={"expectations": expectations}).read_from(file)
+    return card.model_copy(update={"expectations": (), "proposals": proposals}).read_from(file)
 
 
 def _facts(artifact: Artifact, number: int, keep: Callable[[object], Facts]) -> Facts:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from harness.devices.interruption import Stoppable
 from harness.devices.runners import serve
-from harness.errors import HarnessError
+from harness.errors import DeviceEndedError, HarnessError
 
 Array = NDArray[Any]
 PATIENCE_S = 2.0
@@ -154,7 +154,7 @@ class ChildProcess:
         """
         with self._lock:
             if self.ended is not None:
-                raise HarnessError(self.ended, remedy=REMEDY)
+                raise DeviceEndedError(self.ended, remedy=REMEDY)
             self._send((method, serve.pack(arguments)))
             try:
                 return self._receive(method)
@@ -192,7 +192,7 @@ class ChildProcess:
             status = self._gateway._io.wait()  # execnet tells the exit status nowhere else
             self.ended = f"{self.what}: its process ended with {_status(status)} ({doing})"
             self._end()
-            raise HarnessError(self.ended, remedy=REMEDY) from error
+            raise DeviceEndedError(self.ended, remedy=REMEDY) from error
         if outcome == "ok":
             return serve.unpack(value)
         raise _rebuilt(self.what, value)
@@ -274,7 +274,7 @@ def _rebuilt(what: str, facts: Mapping[str, Any]) -> Exception:
     elif "harness.centernet.heads.DeviceOutputError" in kinds:
         error = DeviceOutputError(*facts["arguments"])
     elif "builtins.Exception" not in kinds:
-        error = HarnessError(f"{what} raised {kinds[0]}: {text}", remedy=REMEDY)
+        error = DeviceEndedError(f"{what} raised {kinds[0]}: {text}", remedy=REMEDY)
     else:
         error = ChildError(f"{what}: {kinds[0].removeprefix('builtins.')}: {text}", fields["status"])
         error.add_note(f"In its process:\n{facts['traceback']}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.cards import DeviceCard
-from harness.checks.verdict import Circumstances, verdict_of_document, verdict_of_run
+from harness.checks.owed import Owed, not_run
+from harness.checks.verdict import verdict_of_document, verdict_of_run
 from harness.errors import HarnessError
 from harness.files import whole_file
 from harness.report.records import (
@@ -22,6 +23,7 @@ from harness.report.records import (
     Run,
     Stage,
     Trouble,
+    Verdict,
     to_json,
 )
 
@@ -33,11 +35,11 @@ class _Collected:
     perf: list[Perf] = field(default_factory=list)
     diagnosis: list[Diagnosis] = field(default_factory=list)
     executed: dict[str, str] = field(default_factory=dict)
-    troubles: list[Trouble] = field(default_factory=list)
+    beside: list[Verdict] = field(default_factory=list)
 
 
 def make_runs(
-    cards: Sequence[DeviceCard], precision: str, messages: Iterable[Message], around: Circumstances
+    cards: Sequence[DeviceCard], precision: str, messages: Sequence[Message], owed: Sequence[Owed]
 ) -> list[Run]:
     """One run a device, its records in an order that does not depend on the order of the tests.
 
@@ -45,13 +47,16 @@ def make_runs(
         cards: The devices that were asked for.
         precision: The precision that was asked for.
         messages: Reported by the checks. A trouble of no device keeps every run from conforming, one of a device its.
-        around: What went wrong that no message tells of; no run conforms then.
+        owed: Tests that must have reported something; a run in which one has not is incomplete.
     """
     collected = {card.name: _Collected() for card in cards}
     for message in messages:
         if isinstance(message, Trouble):
-            for name in collected if message.device is None else (message.device,):
-                collected[name].troubles.append(message)
+            if message.device is not None:
+                collected[message.device].beside.append(message.verdict)
+                continue
+            for found in collected.values():
+                found.beside.append("incomplete" if message.verdict == "incomplete" else "undecided")
             continue
         into = collected[message.device]
         if isinstance(message, Executed):
@@ -64,21 +69,18 @@ def make_runs(
             into.diagnosis.append(message.record)
         else:
             into.perf.append(message.record)
-    return [_run(card, precision, collected[card.name], around) for card in cards]
+    return [_run(card, precision, collected[card.name], not_run(owed, card.name, messages)) for card in cards]
 
 
-def _run(card: DeviceCard, precision: str, found: _Collected, around: Circumstances) -> Run:
-    own = replace(
-        around,
-        error=around.error or any(trouble.error for trouble in found.troubles),
-        failed=around.failed or bool(found.troubles),
-    )
+def _run(card: DeviceCard, precision: str, found: _Collected, lacking: tuple[str, ...]) -> Run:
+    beside: list[Verdict] = [*found.beside, "incomplete"] if lacking else found.beside
     return Run(
         device=card.name,
         execution=card.execution,
         precision=precision,
-        verdict=verdict_of_run(found.stages, found.accuracy, found.perf, own),
+        verdict=verdict_of_run(found.stages, found.accuracy, found.perf, beside),
         expected_failures=sum(stage.outcome == "expected-failure" for stage in found.stages),
+        not_run=lacking,
         executed=dict(sorted(found.executed.items())),
         stages=tuple(sorted(found.stages, key=lambda stage: (stage.batch_size or 0, stage.name))),
         accuracy=tuple(sorted(found.accuracy, key=lambda accuracy: accuracy.batch_size or 0)),
@@ -102,7 +104,7 @@ def make_document(
     environment: dict[str, str],
     runs: Sequence[Run],
     problems: Sequence[str],
-    around: Circumstances,
+    beside: Iterable[Verdict] = (),
 ) -> Document:
     """Make the document of a session.
 
@@ -112,13 +114,13 @@ def make_document(
         environment: Versions and machine.
         runs: One a device.
         problems: What went wrong beside the stages.
-        around: What kind of thing that was; `failed` where a test failed.
+        beside: Verdicts of what belongs to no run.
     """
     return Document(
         model=model,
         data=data,
         environment=environment,
-        verdict=verdict_of_document((run.verdict for run in runs), around),
+        verdict=verdict_of_document((run.verdict for run in runs), beside),
         expected_failures=sum(run.expected_failures for run in runs),
         problems=tuple(problems),
         runs=tuple(runs),

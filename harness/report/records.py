@@ -125,6 +125,8 @@ class Run(Record):
     verdict: Verdict
     expected_failures: int = 0
     """Number of stages that failed as an expectation says."""
+    not_run: tuple[str, ...] = ()
+    """Stages that were owed and did not run, as ``STAGE at batch size N``."""
     executed: dict[str, str] = Field(default_factory=dict)
     """Provider, precision, threads and versions that the device really ran with."""
     stages: tuple[Stage, ...] = ()
@@ -161,6 +163,8 @@ class Reported(Record):
 
     device: str
     precision: str
+    test: str
+    """The test that reports it, ``module.py::test_name``."""
     record: Annotated[Stage | Accuracy | Perf | Diagnosis, Field()]
 
 
@@ -173,13 +177,13 @@ class Executed(Record):
 
 
 class Trouble(Record):
-    """A test that failed with something that no stage tells of, on its way to the document."""
+    """Something that went wrong and that no stage tells of, on its way to the document."""
 
     device: str | None
-    """None where the test is of the suite itself."""
+    """None where it concerns no device, such as a failed test of the suite itself."""
     text: str
-    error: bool
-    """Whether something that the user gave is missing or wrong, where a device that fails deviates."""
+    verdict: Verdict
+    """`error`, `deviates` or `incomplete`: the best that the run can then be."""
 
 
 Message = Reported | Executed | Trouble

@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from harness.checks.owed import AT, by_batch_size
+from harness.checks.verdict import SPEED_STAGES
 from harness.faults.diagnosis.text import answers
 from harness.report.escape import printable, printable_lines
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 TITLE = "conformance"
+NO_FLOOR = "floor not applicable"
+"""Beginning of the outcome of a floor that does not apply."""
+WITHOUT_IMAGES = ("contract", "conversion")
+"""Stages that judge a file and no image."""
 WIDTH = 140
 COLOUR: dict[Verdict, str] = {
     "conforms": "green", "measured": "green", "part": "green",
@@ -50,17 +56,45 @@ def summary(document: Document) -> Iterator[Line]:
         yield from map(Line, text.getvalue().splitlines())
     for run in document.runs:
         yield from map(Line, _findings(run))
+    told = {not_run_text(run) for run in document.runs}  # stands behind the verdict of the device
     for problem in document.problems:
-        yield Line(f"problem: {problem}", "yellow")
+        if problem not in told:
+            yield Line(f"problem: {problem}", "yellow")
     for run in document.runs:
-        yield Line(f"{_name(run)} {run.precision}: {run.verdict}")
+        yield Line(f"{_name(run)} {run.precision}: {_verdict(run)}")
     yield Line(f"verdict: {document.verdict}{_expected(document)}", COLOUR[document.verdict], bold=True)
     yield Line(_counts(document))
 
 
+def not_run_text(run: Run) -> str:
+    """Name the stages of a device that were owed and did not run, as problems do."""
+    return f"{run.device}: not run: {by_batch_size(run.not_run)}"
+
+
+def _verdict(run: Run) -> str:
+    """The verdict on a device, with the stages that did not run and the floor that was not applied."""
+    parts: list[str] = [run.verdict]
+    if run.not_run:
+        parts.append(f"not run: {by_batch_size(run.not_run)}")
+    parts += sorted({accuracy.floor for accuracy in run.accuracy if _is_skipped(accuracy.floor)})
+    return ", ".join(parts)
+
+
+def _is_skipped(floor: str) -> bool:
+    """Tell whether the card has a floor that was not applied, for the number of images."""
+    return floor.startswith(NO_FLOOR) and floor.endswith(" images)")
+
+
 def _expected(document: Document) -> str:
+    """The number of expected failures, and their stages."""
     count = document.expected_failures
-    return f", {count} expected failure{'s' if count > 1 else ''}" if count else ""
+    if not count:
+        return ""
+    named = []
+    for run in document.runs:
+        stages = [f"{s.name}{AT}{s.batch_size}" for s in run.stages if s.outcome == "expected-failure"]
+        named += [f"{run.device} in {by_batch_size(stages)}"] if stages else []
+    return f", with {count} expected failure{'s' if count > 1 else ''}: {'; '.join(named)}"
 
 
 def _findings(run: Run) -> Iterator[str]:
@@ -77,7 +111,8 @@ def _findings(run: Run) -> Iterator[str]:
     for line in answers(run.diagnosis):
         yield f"{_name(run)}: diagnosis: {line}"
     for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
-        yield f"{run.device}: {floor}"
+        if not _is_skipped(floor):
+            yield f"{run.device}: {floor}"
 
 
 def _table(document: Document) -> Table:
@@ -149,9 +184,15 @@ def _data(document: Document) -> str:
 
 
 def _counts(document: Document) -> str:
-    images = 0 if document.data is None else document.data.images
     parts = [
-        f"{sum(stage.comparisons for stage in run.stages)} comparisons over {images} images on {_name(run)}"
+        f"{sum(stage.comparisons for stage in run.stages)} comparisons over {_images(document, run)} images "
+        f"on {_name(run)}"
         for run in document.runs
     ]
     return "; ".join(parts) or "0 comparisons: no device was checked"
+
+
+def _images(document: Document, run: Run) -> int:
+    """Number of images that a verdict rests on: none where only speeds or shapes of tensors were compared."""
+    judged = any(stage.comparisons for stage in run.stages if stage.name not in (*SPEED_STAGES, *WITHOUT_IMAGES))
+    return document.data.images if document.data is not None and (judged or run.accuracy) else 0

@@ -19,11 +19,23 @@ from harness.checks.expectations import (
     stale_entries,
 )
 from harness.checks.outcome import StageResult
-from harness.checks.verdict import Circumstances
-from harness.errors import HarnessError
-from harness.report.records import Accuracy, Diagnosis, Document, Executed, Message, Perf, Reported, Stage, Trouble
+from harness.checks.owed import GROUPS
+from harness.checks.verdict import verdict_of_exception
+from harness.errors import DeviceEndedError, HarnessError
+from harness.report.records import (
+    Accuracy,
+    Diagnosis,
+    Document,
+    Executed,
+    Message,
+    Perf,
+    Reported,
+    Stage,
+    Trouble,
+    Verdict,
+)
 from harness.run import stages
-from harness.run.conclude import INTERRUPTED, conclude, header, prepare, refuse, write
+from harness.run.conclude import INTERRUPTED, RunDocument, header, refuse
 from harness.run.diagnose import diagnose_device, failure_text
 from harness.run.options import CheckOptions
 from harness.run.progress import ShowProgress
@@ -31,23 +43,16 @@ from harness.run.session import Session
 from harness.run.stages import StageCheck
 from harness.temporary import TemporaryFolder
 
-ACCURACY_TESTS: dict[str, StageCheck] = {
-    "test_accuracy.py::test_ap_equals_reference": stages.accuracy,
-    "test_conversion.py::test_artifact_keeps_the_contract_of_the_card": stages.contract,
-    "test_heads.py::test_device_heads_equal_reference": stages.heads,
-    "test_heads.py::test_sample_in_a_batch_equals_the_sample_alone": stages.batch,
-    "test_heads.py::test_device_decides_as_the_reference": stages.decisions,
+STAGE_CHECKS: dict[str, StageCheck] = {
+    "accuracy": stages.accuracy,
+    "contract": stages.contract,
+    "heads": stages.heads,
+    "batch": stages.batch,
+    "detections": stages.decisions,
 }
-"""Each stage by the test that makes it, which expectations match, in the order of the tests."""
-SPEED_TESTS = (
-    "test_perf.py::test_fps_of_the_device",
-    "test_perf.py::test_compiler_estimates_the_speed",
-    "test_perf.py::test_tools_elsewhere_state_a_speed_that_the_chip_can_have",
-    "test_perf.py::test_suite_is_as_fast_as_a_bare_loop",
-    "test_perf.py::test_accuracy_run_spends_its_time_in_the_device",
-)
-"""Tests of which nothing is run here, but of which expectations may speak."""
-MODULES = sorted({test.partition("::")[0] for test in (*ACCURACY_TESTS, *SPEED_TESTS)})
+TESTS = tuple(test for group in GROUPS.values() for test in group)
+"""All tests of devices, of which expectations may speak."""
+MODULES = sorted({test.partition("::")[0] for test in TESTS})
 
 
 class Interrupted(KeyboardInterrupt):
@@ -67,17 +72,20 @@ def run_check(options: CheckOptions, say: Callable[[str], None], progress: ShowP
     with TemporaryFolder() as folder, ExitStack() as ending:
         session = ending.enter_context(closing(Session(options, Path(folder), say, progress)))
         try:
-            prepare(session)
+            document = RunDocument(session)
+            document.begin()
+            document.owe({"accuracy"})
         except HarnessError as error:
             raise refuse(options.card.name, error, options.results) from error
         for line in header(session):
             say(line)
-        run = _Run(session)
+        check = Check(session)
         try:
-            run.every_stage()
+            check.every_stage()
         except KeyboardInterrupt:
-            raise Interrupted(write(run.conclude(interrupted=True), options.results)) from None
-        return write(run.conclude(interrupted=False), options.results)
+            told = Trouble(device=None, text=INTERRUPTED, verdict="incomplete")
+            raise Interrupted(document.close([*check.messages, *check.stale(), told])) from None
+        return document.close([*check.messages, *check.stale()])
 
 
 @dataclass(frozen=True)
@@ -94,40 +102,35 @@ class _Place:
 
 
 @dataclass
-class _Run:
+class Check:
     """A check under way, and what it has found so far."""
 
     session: Session
     messages: list[Message] = field(default_factory=list)
-    failed: bool = False
 
     def every_stage(self) -> None:
         """Run every stage of every device at every batch size."""
         options = self.session.options
         for name in options.devices:
             for size in options.batch_sizes:
-                for test, stage in ACCURACY_TESTS.items():
+                for test, stage in GROUPS["accuracy"].items():
                     entry = entry_for(self._entries(name), test, options.precision, size)
-                    self._run_stage(_Place(test, name, size, entry), stage)
+                    self._run_stage(_Place(test, name, size, entry), STAGE_CHECKS[stage])
 
-    def conclude(self, *, interrupted: bool) -> Document:
-        """The document of what was found."""
-        around = Circumstances(failed=self.failed, interrupted=interrupted)
-        return conclude(self.session, self.messages, self._stale(), INTERRUPTED if interrupted else None, around)
-
-    def _entries(self, name: str) -> tuple[Expectation, ...]:
-        return self.session.device(name).card.expectations
-
-    def _stale(self) -> list[str]:
+    def stale(self) -> list[Trouble]:
+        """The expectations that have expired or match nothing."""
         options, today = self.session.options, datetime.date.today()
-        tests = [(test, size) for size in options.batch_sizes for test in (*ACCURACY_TESTS, *SPEED_TESTS)]
+        tests = [(test, size) for size in options.batch_sizes for test in TESTS]
         return [
-            text
+            Trouble(device=name, text=text, verdict="deviates")
             for name in options.devices
             for text in stale_entries(
                 self._entries(name), tests, MODULES, options.precision, options.batch_sizes, today
             )
         ]
+
+    def _entries(self, name: str) -> tuple[Expectation, ...]:
+        return self.session.options.expectations_of(self.session.device(name).card)
 
     def _run_stage(self, place: _Place, stage: StageCheck) -> None:
         try:
@@ -135,18 +138,22 @@ class _Run:
                 self._note_executed(place)
             result = stage(self.session, place.device, place.batch_size)
             self._take(place, result, diagnose=stage is stages.heads)
+        except DeviceEndedError as error:
+            self._trouble(place, str(error), verdict_of_exception(error))
         except HarnessError as error:
             self._refused(place, error)
-        except Exception as error:  # a device may raise anything; it is told with its place, and the others go on
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a device may raise anything; it is told with its place, and the others go on
             self.session.say(traceback.format_exc())
             first = "".join(traceback.format_exception_only(error)).splitlines()[0]
-            self._trouble(place, f"{place}: {first}")
+            self._trouble(place, f"{place}: {first}", verdict_of_exception(error))
 
     def _refused(self, place: _Place, error: HarnessError) -> None:
         """Report that the device, or something else that was given, does not take part."""
         against = str(error) if place.entry is None else contradiction(place.entry, CONVERSION, str(error))
         if against is not None:
-            self._trouble(place, against, error=True)
+            self._trouble(place, against, verdict_of_exception(error))
         elif place.entry is not None:
             self._report(place, excused_conversion(place.batch_size, place.entry))
 
@@ -165,10 +172,9 @@ class _Run:
             text = failure_text(result, found, place.device, self.session.options.precision)
         against = None if entry is None else contradiction(entry, failed_in, text)
         if against is not None:
-            self._trouble(place, f"{place}: {against}", failed=stage.outcome != "undecided")
+            self._trouble(place, f"{place}: {against}", "deviates")
         elif text and not as_expected:
             self.session.say(text)
-            self.failed |= stage.outcome == "failed"
 
     def _note_executed(self, place: _Place) -> None:
         executed = self.session.artifact(place.device, place.batch_size).executed
@@ -177,9 +183,9 @@ class _Run:
 
     def _report(self, place: _Place, record: Stage | Accuracy | Perf | Diagnosis) -> None:
         precision = self.session.options.precision
-        self.messages.append(Reported(device=place.device, precision=precision, record=record))
+        reported = Reported(device=place.device, precision=precision, test=place.test, record=record)
+        self.messages.append(reported)
 
-    def _trouble(self, place: _Place, text: str, *, error: bool = False, failed: bool = True) -> None:
+    def _trouble(self, place: _Place, text: str, verdict: Verdict) -> None:
         self.session.say(text)
-        self.failed |= failed
-        self.messages.append(Trouble(device=place.device, text=text, error=error))
+        self.messages.append(Trouble(device=place.device, text=text, verdict=verdict))

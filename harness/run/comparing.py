@@ -14,7 +14,7 @@ from harness.checks.evaluate import evaluate, evaluate_records
 from harness.checks.files import Judged, PortFiles, judge_files
 from harness.checks.matching import match
 from harness.checks.outcome import StageResult, judge
-from harness.checks.verdict import Circumstances, verdict_of_run
+from harness.checks.verdict import verdict_of_run
 from harness.data.dataset import Dataset
 from harness.data.detections import Results
 from harness.faults.diagnosis.files import diagnose_files
@@ -56,12 +56,12 @@ def compare(golden: Reference, dataset: Dataset, data: Data, files: PortFiles) -
         device=DEVICE,
         execution="elsewhere",
         precision=golden.precision,
-        verdict=verdict_of_run(stages, measured, (), Circumstances()),
+        verdict=verdict_of_run(stages, measured, ()),
         stages=stages,
         accuracy=measured,
         diagnosis=tuple(diagnose_files(golden, dataset, files, judged)),
     )
-    return judged, make_document(golden.subject.card.name, data, environment(), [run], [], Circumstances())
+    return judged, make_document(golden.subject.card.name, data, environment(), [run], [])
 
 
 def _accuracy(golden: Reference, dataset: Dataset, files: PortFiles, right: Results) -> StageResult:

@@ -2,33 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from harness.checks.verdict import Circumstances
+from harness.cards import DeviceCard
+from harness.checks.owed import owed_by
 from harness.errors import HarnessError
 from harness.report.baseline import check_matches, read_document, regressions
 from harness.report.document import make_document, make_runs, write_document
 from harness.report.environment import environment
 from harness.report.escape import printable
-from harness.report.records import Document, Message, Trouble
+from harness.report.records import Data, Document, Message, Run, Trouble
+from harness.report.terminal import not_run_text
 from harness.run.session import Session
 
 INTERRUPTED = "the run was interrupted: not every test was run"
+STARTED = "the run has begun and has not ended: this document is replaced at its end"
 
 
-def prepare(session: Session) -> None:
-    """Check that all that was asked for is there, before any stage runs.
+class RunDocument:
+    """The results document of a run: `incomplete` from its first second on, and replaced at its end.
+
+    A process that ends in between, by whatever cause, leaves a document that says so.
+
+    Args:
+        session: Model, data and devices.
 
     Raises:
-        HarnessError: It is not, or the baseline is of something else.
+        HarnessError: A device is not known, or the baseline cannot be read.
     """
-    options = session.options
-    session.check()
-    if options.baseline is not None:
-        runs = [(name, options.precision) for name in options.devices]
-        earlier = read_document(options.baseline)
-        check_matches(earlier, options.baseline, options.card.name, session.data.sha256, runs)
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.groups: frozenset[str] = frozenset({"accuracy"})
+        baseline = session.options.baseline
+        # Read before anything is written: it may be the very file that the results go to.
+        self._baseline = None if baseline is None else read_document(baseline)
+
+    def begin(self) -> None:
+        """Write the document of a run that has only begun, and check that all that was asked for is there.
+
+        Raises:
+            HarnessError: It is not, the document cannot be written, or the baseline is of something else.
+        """
+        options = self.session.options
+        self.session.check_devices()
+        self._write_started(None)
+        self.session.check()
+        if self._baseline is not None and options.baseline is not None:
+            runs = [(name, options.precision) for name in options.devices]
+            check_matches(self._baseline, options.baseline, options.card.name, self.session.data.sha256, runs)
+
+    def owe(self, groups: Collection[str]) -> None:
+        """Note the groups of tests of which one was selected: the run owes all of each."""
+        self.groups = frozenset(groups)
+        self._write_started(self.session.data)
+
+    def _write_started(self, data: Data | None) -> None:
+        options = self.session.options
+        if options.results is not None:
+            runs, _ = self._runs([Trouble(device=None, text=STARTED, verdict="incomplete")])
+            made = make_document(options.card.name, data, environment(), runs, [STARTED], ["incomplete"])
+            write_document(made, options.results)
+
+    def _cards(self) -> list[DeviceCard]:
+        return [self.session.device(name).card for name in self.session.options.devices]
+
+    def _runs(self, messages: Sequence[Message]) -> tuple[list[Run], list[str]]:
+        """The runs so far, and the problem of each in which something did not run; an error says it by itself."""
+        options = self.session.options
+        runs = make_runs(self._cards(), options.precision, messages, owed_by(self.groups, options.batch_sizes))
+        return runs, [not_run_text(run) for run in runs if run.not_run and run.verdict != "error"]
+
+    def close(self, messages: Sequence[Message]) -> Document:
+        """Make the document of a session that is over, and write it where it is asked for.
+
+        Args:
+            messages: Reported by the checks, with a trouble for all that went wrong around them.
+
+        Returns:
+            The document; with the verdict `error` where it could not be written.
+        """
+        options = self.session.options
+        troubles = [message for message in messages if isinstance(message, Trouble)]
+        runs, lacking = self._runs(messages)
+        worse = [] if self._baseline is None else regressions(self._baseline, runs)
+        problems = [*dict.fromkeys(trouble.text for trouble in troubles), *lacking, *worse]
+        beside = [trouble.verdict for trouble in troubles if trouble.device is None]
+        beside += ["deviates"] if worse else []
+        made = make_document(options.card.name, self.session.data, environment(), runs, problems, beside)
+        return write(made, options.results)
 
 
 def refuse(model: str, error: HarnessError, results: Path | None) -> HarnessError:
@@ -39,7 +104,7 @@ def refuse(model: str, error: HarnessError, results: Path | None) -> HarnessErro
     """
     if results is None or error.field == "--results":
         return error
-    document = make_document(model, None, environment(), [], [str(error)], Circumstances(error=True))
+    document = make_document(model, None, environment(), [], [str(error)], ["error"])
     try:
         write_document(document, results)
     except HarnessError as second:
@@ -77,34 +142,17 @@ def header(session: Session) -> list[str]:
         f"model: {options.card.name}: {options.card.description}",
         f"model: {what} sha256 {session.subject.sha256[:12]}, precision {options.precision}, batch sizes {sizes}",
         f"data: {session.data.name}, {session.data.images} images, sha256 {session.data.sha256[:12]}",
+        *(line for card in cards for line in _proposals(card)),
         "versions: " + ", ".join(f"{name} {version}" for name, version in environment().items()),
     ]
     return [printable(line) for line in lines]
 
 
-def conclude(
-    session: Session, messages: Sequence[Message], stale: Sequence[str], unfinished: str | None, around: Circumstances
-) -> Document:
-    """Make the document of a session that is over.
-
-    Args:
-        session: Model, data and devices.
-        messages: Reported by the checks.
-        stale: Messages about expectations that do not hold.
-        unfinished: Why not every test was run; None where all were.
-        around: What went wrong; `failed` where a test failed, or something else than a device.
-    """
-    options = session.options
-    troubles = [message for message in messages if isinstance(message, Trouble)]
-    problems = list(dict.fromkeys([*(trouble.text for trouble in troubles), *stale]))
-    problems += [] if unfinished is None else [unfinished]
-    cards = [session.device(name).card for name in options.devices]
-    of_runs = Circumstances(failed=bool(stale) or unfinished is not None, interrupted=around.interrupted)
-    runs = make_runs(cards, options.precision, messages, of_runs)
-    worse = [] if options.baseline is None else regressions(read_document(options.baseline), runs)
-    around = Circumstances(
-        error=around.error or any(trouble.error for trouble in troubles),
-        failed=around.failed or bool(stale or worse),
-        interrupted=around.interrupted,
-    )
-    return make_document(options.card.name, session.data, environment(), runs, [*problems, *worse], around)
+def _proposals(card: DeviceCard) -> list[str]:
+    """Say where the author of a device lists failures that excuse nothing here, and how to put them in force."""
+    counts = Counter(entry.file for entry in card.proposals)
+    return [
+        f"expectations: {file}: {count} proposed by the author of {card.name} and not in force; "
+        f"to put them in force: --expectations {shlex.quote(file)}"
+        for file, count in counts.items()
+    ]

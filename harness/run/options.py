@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cards import ModelCard, load_model_card
+from harness.cards import DeviceCard, ModelCard, load_model_card
+from harness.cards.expectations import Expectation, read_expectations, require_soon
 from harness.cards.model import LARGEST_BATCH
 from harness.cards.tolerances import load_tolerance
 from harness.data.calibration import DEFAULT_IMAGES
@@ -38,6 +40,7 @@ class CheckOptions:
         made_by: Device that the outputs are said to come from; None where it is not said.
         results: Place of the results document.
         baseline: An earlier results document, to be no worse than.
+        expectations: Known failures that the user gives.
         workers: Number of processes that share the machine, 0 for one alone: then times are worth recording.
     """
 
@@ -54,7 +57,12 @@ class CheckOptions:
     made_by: str | None = None
     results: Path | None = None
     baseline: Path | None = None
+    expectations: tuple[Expectation, ...] = ()
     workers: int = 0
+
+    def expectations_of(self, card: DeviceCard) -> tuple[Expectation, ...]:
+        """The known failures of a device that are in force: those that the user gives, then this project's own."""
+        return (*(entry for entry in self.expectations if entry.device in (None, card.name)), *card.expectations)
 
 
 def parse_options(
@@ -71,6 +79,7 @@ def parse_options(
     outputs: str | Path | None = None,
     results: str | Path | None = None,
     baseline: str | Path | None = None,
+    expectations: str | Path | None = None,
     workers: int = 0,
 ) -> CheckOptions:
     """Validate options as a user writes them: lists are comma-separated text, None stands for an option not given.
@@ -106,6 +115,7 @@ def parse_options(
         made_by=made_by,
         results=_path(results),
         baseline=_path(baseline),
+        expectations=_expectations(_path(expectations)),
         workers=workers,
     )
 
@@ -153,6 +163,10 @@ def _made_elsewhere(given: str, devices: tuple[str, ...], sizes: tuple[int, ...]
         )
     made_by = None if given == DEFAULT_DEVICE else devices[0]
     return made_by, (NAME if made_by is None else f"{made_by}:{NAME}",)
+
+
+def _expectations(file: Path | None) -> tuple[Expectation, ...]:
+    return () if file is None else require_soon(read_expectations(file), datetime.date.today())
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -88,7 +88,8 @@ def test_a_device_of_forty_five_lines_is_one(installed: Installed, exported: Exp
     )
     device, own = installed(), OnnxRuntimeDevice()
     assert (device.card.name, device.card.file) == ("mine", tmp_path / "mine.toml")
-    assert [entry.source for entry in device.card.expectations] == ["ticket 17"]
+    assert [entry.source for entry in device.card.proposals] == ["ticket 17"]
+    assert device.card.expectations == ()
     assert registry.create_device("mine") is device, "one process, whoever asks"
     device.check()
     artifact = device.convert(exported, 2, "fp32")

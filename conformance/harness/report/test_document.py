@@ -17,7 +17,7 @@ from conformance.support.full_disk import file_size_limit, small_disk
 from conformance.support.suite import CHECKS, ROOT, Suite, read_results
 from conformance.support.tiny import TinySetup
 from harness.cards import DeviceCard
-from harness.checks.verdict import Circumstances
+from harness.checks.owed import GROUPS, owed_by
 from harness.errors import HarnessError
 from harness.report.document import make_document, make_runs, write_document
 from harness.report.records import (
@@ -45,8 +45,8 @@ def perf(batch_size: int, interval: str) -> Perf:
     return Perf(batch_size=batch_size, fps=1.0, latency_ms=Latency(p50=1, p90=2, p99=3), interval=interval)
 
 
-def reported(record: object, device: str = "a") -> Reported:
-    return Reported.model_validate({"device": device, "precision": "fp32", "record": record})
+def reported(record: object, device: str = "a", test: str = "test_x.py::test_x") -> Reported:
+    return Reported.model_validate({"device": device, "precision": "fp32", "test": test, "record": record})
 
 
 MESSAGES: Sequence[Message] = (
@@ -60,17 +60,17 @@ MESSAGES: Sequence[Message] = (
     *(reported(perf(size, interval)) for size in (1, 4) for interval in ("device", "end to end")),
     Executed(device="a", precision="fp32", executed={"provider": "CPU"}),
     Executed(device="a", precision="fp32", executed={"precision": "fp32"}),
-    Trouble(device="b", text="broken", error=False),
+    Trouble(device="b", text="broken", verdict="incomplete"),
 )
 
 
 @given(messages=st.permutations(MESSAGES))
 def test_order_of_the_tests_does_not_show(messages: Sequence[Message]) -> None:
     cards = [device_card("b"), device_card("a")]
-    runs = make_runs(cards, "fp32", messages, Circumstances())
-    assert runs == make_runs(cards, "fp32", MESSAGES, Circumstances())
+    runs = make_runs(cards, "fp32", messages, [])
+    assert runs == make_runs(cards, "fp32", MESSAGES, [])
     assert [(found.device, found.execution, found.verdict) for found in runs] == [
-        ("b", "simulated", "undecided"),
+        ("b", "simulated", "incomplete"),
         ("a", "simulated", "conforms"),
     ]
     assert runs[1].executed == {"precision": "fp32", "provider": "CPU"}
@@ -83,57 +83,84 @@ def test_message_survives_the_way_between_processes(message: Message) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "troubles", "failed", "expected"),
+    ("outcomes", "troubles", "expected"),
     [
-        (["passed"], [], False, "conforms"),
-        (["passed", "not-applicable", "expected-failure"], [], False, "conforms"),
-        ([], [], False, "undecided"),
-        (["not-applicable"], [], False, "undecided"),
-        (["passed"], [], True, "undecided"),
-        (["passed"], [("a", False)], False, "undecided"),
-        (["passed"], [(None, False)], False, "undecided"),
-        (["passed"], [("other", False)], False, "conforms"),
-        (["passed", "undecided"], [], False, "undecided"),
-        (["failed", "undecided"], [], True, "deviates"),
-        (["passed", "failed"], [("a", False)], True, "deviates"),
-        (["passed", "failed"], [("a", True)], True, "error"),
+        (["passed"], [], "conforms"),
+        (["passed", "not-applicable", "expected-failure"], [], "conforms"),
+        ([], [], "undecided"),
+        (["not-applicable"], [], "undecided"),
+        (["passed"], [("a", "incomplete")], "incomplete"),
+        (["passed"], [("a", "deviates")], "deviates"),
+        (["passed"], [(None, "deviates")], "undecided"),
+        (["passed"], [(None, "error")], "undecided"),
+        (["passed"], [(None, "incomplete")], "incomplete"),
+        (["passed"], [("other", "deviates")], "conforms"),
+        (["passed", "undecided"], [], "undecided"),
+        (["failed", "undecided"], [], "deviates"),
+        (["passed", "failed"], [("a", "incomplete")], "deviates"),
+        (["passed", "failed"], [("a", "error")], "error"),
     ],
 )
 def test_verdict_of_a_device(
-    outcomes: list[Outcome], troubles: list[tuple[str | None, bool]], failed: bool, expected: Verdict
+    outcomes: list[Outcome], troubles: list[tuple[str | None, Verdict]], expected: Verdict
 ) -> None:
     stages = [stage(outcome, str(place)) for place, outcome in enumerate(outcomes)]
     found = [s if s.outcome != "not-applicable" else s.model_copy(update={"comparisons": 0}) for s in stages]
-    messages = [reported(s) for s in found] + [Trouble(device=d, text="t", error=e) for d, e in troubles]
-    [of_a, _] = make_runs([device_card("a"), device_card("other")], "fp32", messages, Circumstances(failed=failed))
+    told = [Trouble(device=device, text="t", verdict=verdict) for device, verdict in troubles]
+    [of_a, _] = make_runs([device_card("a"), device_card("other")], "fp32", [*map(reported, found), *told], [])
     assert of_a.verdict == expected
 
 
+def test_run_in_which_an_owed_stage_reported_nothing_is_incomplete() -> None:
+    """A test counts as run by what it reported, whatever the outcome; a speed counts, an AP alone does not."""
+    [fps, *_], [ap, *_] = GROUPS["perf"], GROUPS["accuracy"]
+    found = [
+        *(
+            reported(stage("passed", name, size), test=test)
+            for test, name in GROUPS["accuracy"].items()
+            for size in (1, 4)
+        ),
+        *(reported(stage("not-applicable", name), test=test) for test, name in GROUPS["perf"].items() if test != fps),
+        reported(perf(1, "device"), test=fps),
+    ]
+    cards, owed = [device_card("a")], owed_by({"accuracy"}, (1, 4))
+    [whole] = make_runs(cards, "fp32", found, owed)
+    assert (whole.verdict, whole.not_run) == ("conforms", ())
+    [whole] = make_runs(cards, "fp32", found, [*owed, *owed_by({"perf"}, (1,))])
+    assert (whole.verdict, whole.not_run) == ("conforms", ())
+    less = [message for message in found if message.test != ap]
+    [part] = make_runs(cards, "fp32", [*less, reported(accuracy(0.5, 4), test=ap)], owed)
+    assert (part.verdict, part.not_run) == ("incomplete", ("accuracy at batch size 1", "accuracy at batch size 4"))
+    [part] = make_runs([device_card("b")], "fp32", [], owed_by({"perf"}, (4,)))
+    assert part.not_run == tuple(f"{name} at batch size 4" for name in GROUPS["perf"].values())
+
+
 @pytest.mark.parametrize(
-    ("verdicts", "error", "failed", "expected"),
+    ("verdicts", "beside", "expected"),
     [
-        (["conforms"], False, False, "conforms"),
-        (["conforms", "deviates"], False, False, "deviates"),
-        (["conforms", "undecided"], False, False, "undecided"),
-        (["undecided", "deviates"], False, False, "deviates"),
-        ([], False, False, "undecided"),
-        (["conforms"], False, True, "deviates"),
-        (["deviates"], True, True, "error"),
+        (["conforms"], [], "conforms"),
+        (["conforms", "deviates"], [], "deviates"),
+        (["conforms", "undecided"], [], "undecided"),
+        (["undecided", "deviates"], [], "deviates"),
+        (["incomplete", "undecided"], [], "incomplete"),
+        ([], [], "undecided"),
+        (["conforms"], ["deviates"], "deviates"),
+        (["deviates"], ["error", "deviates"], "error"),
     ],
 )
-def test_verdict_of_a_run_is_its_worst(verdicts: list[Verdict], error: bool, failed: bool, expected: Verdict) -> None:
+def test_verdict_of_all_devices_is_the_worst(verdicts: list[Verdict], beside: list[Verdict], expected: Verdict) -> None:
     runs = [run().model_copy(update={"verdict": verdict}) for verdict in verdicts]
-    assert make_document("m", None, {}, runs, [], Circumstances(error, failed)).verdict == expected
+    assert make_document("m", None, {}, runs, [], beside).verdict == expected
 
 
-DOCUMENT = make_document("m", None, {"python": "3" * 9000}, [run(stage("passed"))], ["p"], Circumstances())
+DOCUMENT = make_document("m", None, {"python": "3" * 9000}, [run(stage("passed"))], ["p"])
 
 
 def test_document_has_the_keys_that_users_rely_on() -> None:
     text = to_json(DOCUMENT)
     assert list(text) == ["schema", "model", "data", "environment", "verdict", "expected_failures", "problems", "runs"]
     assert text["schema"] == 2
-    judged = {"device", "execution", "precision", "verdict", "expected_failures", "diagnosis"}
+    judged = {"device", "execution", "precision", "verdict", "expected_failures", "not_run", "diagnosis"}
     assert {*judged, "stages", "accuracy", "perf"} <= text["runs"][0].keys()
 
 
@@ -176,18 +203,26 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_full_disk_is_an_error_and_leaves_nothing_half_written(suite: Suite, full_disk: Path) -> None:
-    checks = ("--device=right", "--batch-sizes=1", "conformance/device/test_heads.py")
-    ended = suite.run(*checks, results=full_disk / "r.json")
-    assert (ended.status, ended.document) == (4, None)
-    assert f"{full_disk / 'r.json'}: --results: the results cannot be written: No space left on device" in ended.output
-    assert "verdict: error" in ended.output
-    assert "right (stand-in) fp32: conforms" in ended.output  # what took its time to find out is shown all the same
-    ended = suite.run("--device=nosuch", *checks[1:], results=full_disk / "r.json")
-    assert (ended.status, ended.document) == (4, None)
+def test_full_disk_is_an_error_before_any_work(suite: Suite, full_disk: Path) -> None:
+    for device in ("right", "nosuch"):
+        ended = suite.run(f"--device={device}", *CHECKS, results=full_disk / "r.json")
+        assert (ended.status, ended.document) == (4, None)
+        assert ended.output.count("No space left on device") == 1
+        assert "collected" not in ended.output
     assert "no device named 'nosuch'" in ended.output
-    assert "No space left on device" in ended.output
     assert [entry.name for entry in full_disk.iterdir()] == ["filler"]
+
+
+def test_disk_that_fills_up_is_an_error_and_leaves_nothing_half_written(suite: Suite, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=8k") as folder:
+        ended = suite.run("--device=right", *CHECKS, results=folder / "r.json")
+        assert ended.status == 4
+        said = f"{folder / 'r.json'}: --results: the results cannot be written: No space left on device"
+        assert said in ended.output
+        assert "verdict: error" in ended.output
+        assert "right (stand-in) fp32: conforms" in ended.output  # what took its time to find out is shown all the same
+        assert [entry.name for entry in folder.iterdir()] == ["r.json"]
+        assert ended.result.verdict == "incomplete"  # as it stood while the run went on
 
 
 INTERRUPTIBLE = """
@@ -218,7 +253,8 @@ def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[
 @pytest.mark.parametrize(
     ("module", "number", "status"),
     [
-        ("pytest", signal.SIGINT, pytest.ExitCode.INTERRUPTED),
+        ("pytest", signal.SIGINT, 130),
+        pytest.param("pytest", signal.SIGTERM, 143, marks=pytest.mark.attacks),
         ("harness", signal.SIGINT, 130),
         pytest.param("harness", signal.SIGTERM, 143, marks=pytest.mark.attacks),
     ],
@@ -232,6 +268,7 @@ def test_ended_run_leaves_a_whole_document_that_is_incomplete(
     document = read_results(tmp_path / "r.json")
     assert document is not None
     assert document.verdict == "incomplete"
-    assert document.problems == ("the run was interrupted: not every test was run",)
+    assert document.problems[0] == "the run was interrupted: not every test was run"
+    assert [problem.partition(": not run: ")[0] for problem in document.problems[1:]] == ["endless"]
     assert [found.verdict for found in document.runs] == ["incomplete", "incomplete"]
     assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]

@@ -6,6 +6,7 @@ This file is copied out of the tree, beside the cards of its devices, and found 
 import json
 import os
 import time
+import unittest
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -151,6 +152,31 @@ class Skipping(Right):
         import pytest
 
         pytest.skip("the chip is busy")
+
+
+class Xfailing(Right):
+    """Says of the test that uses it that it fails as expected."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        import pytest
+
+        pytest.xfail("known to the vendor")
+
+
+class Unittesting(Right):
+    """Skips as tests of unittest do."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        raise unittest.SkipTest("the chip is busy")
+
+
+class Quitting(Right):
+    """Ends the run of pytest, with the status of success."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        import pytest
+
+        pytest.exit("all is well", returncode=0)
 
 
 class Absent(Right):
