@@ -47,6 +47,9 @@ def check(
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Earlier results document: fail where this check is worse.")
     ] = None,
+    allow_other_weights: Annotated[
+        bool, typer.Option("--allow-other-weights", help="Hold a new training to the baseline of an older one.")
+    ] = False,
 ) -> None:
     """Check devices against the reference: contract, heads, decisions and AP at every batch size.
 
@@ -74,6 +77,7 @@ def check(
             outputs=outputs,
             results=results,
             baseline=baseline,
+            allow_other_weights=allow_other_weights,
         )
     except HarnessError as error:
         raise refuse(model, error, results) from error

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from harness.checks.verdict import Circumstances
 from harness.errors import HarnessError
-from harness.report.baseline import check_matches, read_document, regressions
 from harness.report.document import make_document, make_runs, write_document
 from harness.report.environment import environment
 from harness.report.records import Document, Message, Trouble
+from harness.run.gate import check_gate, describe_gate, held_to, identified
 from harness.run.session import Session
 
 INTERRUPTED = "the run was interrupted: not every test was run"
@@ -22,12 +22,8 @@ def prepare(session: Session) -> None:
     Raises:
         HarnessError: It is not, or the baseline is of something else.
     """
-    options = session.options
     session.check()
-    if options.baseline is not None:
-        runs = [(name, options.precision) for name in options.devices]
-        earlier = read_document(options.baseline)
-        check_matches(earlier, options.baseline, options.card.name, session.data.sha256, runs)
+    check_gate(session)
 
 
 def refuse(model: str, error: HarnessError, results: Path | None) -> HarnessError:
@@ -76,6 +72,7 @@ def header(session: Session) -> list[str]:
         f"model: {options.card.name}: {options.card.description}",
         f"model: {what} sha256 {session.subject.sha256[:12]}, precision {options.precision}, batch sizes {sizes}",
         f"data: {session.data.name}, {session.data.images} images, sha256 {session.data.sha256[:12]}",
+        *describe_gate(session),
         "versions: " + ", ".join(f"{name} {version}" for name, version in environment().items()),
     ]
 
@@ -99,10 +96,11 @@ def conclude(
     cards = [session.device(name).card for name in options.devices]
     of_runs = Circumstances(failed=bool(stale) or unfinished is not None, interrupted=around.interrupted)
     runs = make_runs(cards, options.precision, messages, of_runs)
-    worse = [] if options.baseline is None else regressions(read_document(options.baseline), runs)
+    worse, unheld = held_to(session, runs)
     around = Circumstances(
-        error=around.error or any(trouble.error for trouble in troubles),
+        error=around.error or any(trouble.error for trouble in troubles) or bool(unheld and not around.interrupted),
         failed=around.failed or bool(stale or worse),
         interrupted=around.interrupted,
     )
-    return make_document(options.card.name, session.data, environment(), runs, [*problems, *worse], around)
+    problems += [*worse, *unheld]
+    return identified(make_document(options.card.name, session.data, environment(), runs, problems, around), session)

@@ -35,6 +35,7 @@ class CheckOptions:
         made_by: Device that the outputs are said to come from; None where it is not said.
         results: Place of the results document.
         baseline: An earlier results document, to be no worse than.
+        allow_other_weights: Whether that may be of another training.
         workers: Number of processes that share the machine, 0 for one alone: then times are worth recording.
     """
 
@@ -51,6 +52,7 @@ class CheckOptions:
     made_by: str | None = None
     results: Path | None = None
     baseline: Path | None = None
+    allow_other_weights: bool = False
     workers: int = 0
 
 
@@ -68,6 +70,7 @@ def parse_options(
     outputs: str | Path | None = None,
     results: str | Path | None = None,
     baseline: str | Path | None = None,
+    allow_other_weights: bool = False,
     workers: int = 0,
 ) -> CheckOptions:
     """Validate options as a user writes them: lists are comma-separated text, None stands for an option not given.
@@ -100,6 +103,7 @@ def parse_options(
         made_by=made_by,
         results=_path(results),
         baseline=_path(baseline),
+        allow_other_weights=allow_other_weights,
         workers=workers,
     )
 

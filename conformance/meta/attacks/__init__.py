@@ -1,0 +1,1 @@
+"""Ways to a green that was not earned: each ends otherwise."""
