@@ -17,6 +17,7 @@ from harness.checks.evaluate import Metrics, evaluate
 from harness.checks.heads import HeadPair
 from harness.checks.limits import moved
 from harness.checks.matching import Matches, match
+from harness.checks.shown_faults import ShownFaults, show_faults
 from harness.data.calibration import Calibration
 from harness.data.dataset import Dataset
 from harness.data.detections import Results, load_results, save_results
@@ -283,6 +284,16 @@ class Session:
     def reference_metrics(self) -> Metrics:
         """AP of the reference on the images of the run."""
         return self.evaluate(self._reference_results)
+
+    @property
+    def decided_by_ap(self) -> bool:
+        """Whether AP alone decides: no tolerance of the heads, or no PyTorch network to take golden heads from."""
+        return self.reference.decided_by_ap
+
+    @cached_property
+    def shown_faults(self) -> ShownFaults:
+        """Faults that the AP of the reference shows on the images of the run."""
+        return show_faults(self.card, self.dataset, self._reference_results)
 
     def difference(self, results: Results) -> Difference:
         """Loss of AP against the reference, with its interval over other images of the same kind."""

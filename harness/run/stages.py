@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.checks.accuracy import check_accuracy
+from harness.checks.accuracy import Evidence, check_accuracy, impossible_scores
 from harness.checks.contract import check_artifact
 from harness.checks.decisions import check_decisions
 from harness.checks.heads import check_batch, check_heads
@@ -68,15 +68,19 @@ def accuracy(session: Session, name: str, batch_size: int) -> StageResult:
 
     def check() -> StageResult:
         results, timing = session.detections(name, batch_size)
+        scores = (score for found in results.values() for score in found.scores)
+        metrics = session.evaluate(results)
+        evidence = Evidence(session.shown_faults, session.decided_by_ap, impossible_scores(scores))
         difference = None if session.is_reference(name, batch_size) else session.difference(results)
         result = check_accuracy(
             session.card,
             batch_size,
-            session.evaluate(results),
+            metrics,
             session.reference_metrics.AP,
             difference,
             session.tolerance,
             session.other_readings(name, batch_size),
+            evidence,
         )
         timed = session.device(name).card.reason_against("perf") is None and not session.options.workers
         return replace(result, perf=(end_to_end(batch_size, timing),)) if timing is not None and timed else result
