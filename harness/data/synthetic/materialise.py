@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 
-from harness.cache import built_folder
+from harness.cache import built_folder, locked
 from harness.data.synthetic.coco import Annotation, ContentHash, canonical, draw_image, image_entry, instances
 from harness.data.synthetic.spec import Spec, load_spec
 from harness.errors import HarnessError
@@ -16,8 +21,13 @@ from harness.types import Progress
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
+LOG = logging.getLogger("harness.data")
+SEAL = "sha256.txt"
+"""File in the folder of a split: the hash of the bytes of all its files, when their pixels had the stated hash."""
+
+
 def embedded_dataset_root(split: str) -> Path:
-    """Return the folder of an embedded split in the cache; the first call writes it.
+    """Return the folder of an embedded split in the cache; the first call writes it, each holds it to its hash.
 
     Raises:
         HarnessError: There is no such split, or the cache cannot be written.
@@ -30,7 +40,8 @@ def materialise(
 ) -> Path:
     """Write a split in COCO's layout, unless the folder exists already.
 
-    The folder appears under its name when it is complete (`harness.cache.built_folder`).
+    The folder appears under its name when it is complete (`harness.cache.built_folder`). One that is in the cache
+    already is held to its hash, and is written anew, which the log says, where a file was changed since.
 
     Args:
         spec: The specification of the data set.
@@ -60,7 +71,56 @@ def materialise(
                 remedy="free some space, or set CENTERNET_CONFORMANCE_CACHE to a folder that can be written",
             ) from error
 
-    return built_folder(root / name, build)
+    expected = part.sha256 if total == part.images else None
+    folder = root / name
+    # What lies elsewhere than in the cache is the user's, and is not removed.
+    if root == cache_path() and folder.is_dir() and not _is_whole(folder, part.folder, expected):
+        LOG.warning("%s: a file was changed since it was written: the images are made anew", folder)
+        with locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    return built_folder(folder, build)
+
+
+def _is_whole(folder: Path, images: str, expected: str | None) -> bool:
+    """Tell whether the files are those that were written: by their bytes, or else by their pixels.
+
+    Args:
+        folder: Of the split.
+        images: Name of the folder of its images.
+        expected: Hash of pixels and annotations; None for a part, of which none is stated.
+    """
+    try:
+        found = _bytes_hash(folder, images)
+        seal = folder / SEAL
+        if seal.is_file() and seal.read_text() == found:
+            return True
+        if expected is None or _pixel_hash(folder, images) != expected:
+            return False
+        seal.write_text(found)
+    except (OSError, ValueError, KeyError, TypeError):  # unreadable, or no longer what was written
+        return False
+    return True
+
+
+def _bytes_hash(folder: Path, images: str) -> str:
+    digest = hashlib.sha256()
+    for file in [folder / "annotations" / f"instances_{images}.json", *sorted((folder / images).iterdir())]:
+        with file.open("rb") as opened:
+            digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _pixel_hash(folder: Path, images: str) -> str:
+    """Hash of a folder as `draw_image` and `instances` would give it, from what its files hold."""
+    document = json.loads((folder / "annotations" / f"instances_{images}.json").read_bytes())
+    content = ContentHash()
+    for entry in document["images"]:
+        data = np.frombuffer((folder / images / str(entry["file_name"])).read_bytes(), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if image is None:
+            return ""
+        content.add_image(image.astype(np.uint8, copy=False))
+    return content.finish(document)
 
 
 def _write(spec: Spec, split: str, total: int, folder: Path, progress: Progress | None) -> None:
@@ -81,6 +141,7 @@ def _write(spec: Spec, split: str, total: int, folder: Path, progress: Progress 
             progress(index + 1, total)
     document = instances(spec, images, annotations)
     (folder / "annotations" / f"instances_{part.folder}.json").write_bytes(canonical(document))
+    (folder / SEAL).write_text(_bytes_hash(folder, part.folder))
     if total == part.images:
         _check(content.finish(document), part.sha256, split)
 
