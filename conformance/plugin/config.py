@@ -30,6 +30,7 @@ def options_of(config: pytest.Config) -> CheckOptions:
         model=option.model,
         precision=option.precision,
         calibration_images=option.calibration_images,
+        allow_other_weights=option.allow_other_weights,
         workers=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0") or 0) or (option.numprocesses or 0),
         **{name: getattr(option, name) for name in OPTIONAL},
     )
@@ -60,4 +61,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run")
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
+    add("--allow-other-weights", action="store_true", help="hold a new training to the baseline of an older one")
     add("--expectations", metavar="FILE", help="known failures (TOML): each must fail as it says, and excuses no more")

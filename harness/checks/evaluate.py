@@ -133,7 +133,8 @@ def _evaluate(
         )
     coco, coco_eval = _EVALUATORS[evaluator]
     images, truth = [image.id for image in instances.images], truth_records(instances)
-    categories = sorted(category.id for category in instances.categories)
+    # A category without objects has no precision and no recall, and enters no mean.
+    categories = sorted({annotation.category_id for annotation in instances.annotations})
     curves: list[dict[str, Any]] = []
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress and a table
         for start in range(0, len(categories), CATEGORIES_AT_ONCE):

@@ -53,6 +53,11 @@ class PortFiles:
     speed: SpeedLog | None = None
     by_image: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
 
+    @property
+    def judges_outputs(self) -> bool:
+        """Whether there are outputs of the images among them, which alone can show that a port is right."""
+        return self.heads is not None or self.results is not None
+
     def __post_init__(self) -> None:
         for row in self.results or ():
             self.by_image.setdefault(int(row["image_id"]), []).append(row)

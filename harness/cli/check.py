@@ -48,6 +48,9 @@ def check(
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Earlier results document: fail where this check is worse.")
     ] = None,
+    allow_other_weights: Annotated[
+        bool, typer.Option("--allow-other-weights", help="Hold a new training to the baseline of an older one.")
+    ] = False,
     expectations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Known failures (TOML): each must fail as it says.")
     ] = None,
@@ -78,6 +81,7 @@ def check(
             outputs=outputs,
             results=results,
             baseline=baseline,
+            allow_other_weights=allow_other_weights,
             expectations=expectations,
         )
     except HarnessError as error:

@@ -50,8 +50,8 @@ def compare(
     Where inputs, heads or detections deviate, the known mistake that explains it is named ("diagnosis: ..."); the
     layer where a port first goes wrong is found by 'diagnose'.
 
-    Ends with status 0 where the files conform (or only a speed was measured), 1 where they deviate, 4 where something
-    that was given is missing or wrong.
+    Ends with status 0 where the files conform (or only a speed was measured), 1 where they deviate or inputs alone were
+    given, 4 where something that was given is missing or wrong.
 
     Example: python -m harness compare --detections detections.json --results results.json
     """
@@ -94,7 +94,8 @@ def compare(
         print(f"diagnosis: {printable(line)}")
     for problem in document.problems:
         print(f"problem: {printable_lines(problem)}")
-    print(f"verdict: {document.verdict}, {len(images)} images")
+    judged_images = f"{len(images)} images" if files.judges_outputs else "outputs of no image were judged"
+    print(f"verdict: {document.verdict}, {judged_images}")
     raise typer.Exit(EXIT_STATUS[document.verdict])
 
 

@@ -15,6 +15,8 @@ ESTIMATED = "estimated"
 """First word of the interval of a speed that a compiler estimates and nobody measured."""
 
 Outcome = Literal["passed", "failed", "undecided", "expected-failure", "not-applicable"]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Verdict = Literal["conforms", "deviates", "undecided", "incomplete", "measured", "part", "error"]
 
 
@@ -51,21 +53,21 @@ class Accuracy(Record):
 
     batch_size: int | None
     """None where files of a port do not tell."""
-    AP: float
-    AP50: float
-    AP75: float
-    APs: float | None
-    APm: float | None
-    APl: float | None
+    AP: Fraction
+    AP50: Fraction
+    AP75: Fraction
+    APs: Fraction | None
+    APm: Fraction | None
+    APl: Fraction | None
     images: int
-    reference_AP: float
-    allowed_loss: float
+    reference_AP: Fraction
+    allowed_loss: Fraction
     floor: str
     """Outcome of the published floor, or the reason why it does not apply."""
     rounded: bool = False
     loss_interval: Interval | None = None
     """Of the loss against the reference; None where the run is the reference."""
-    readings: dict[str, float] = Field(default_factory=dict)
+    readings: dict[str, Fraction] = Field(default_factory=dict)
     """AP by other readings of what is not known about the device, by reading; the verdict is by `AP`."""
 
     @property
@@ -93,7 +95,7 @@ class Perf(Record):
     """Speed of one device at one batch size."""
 
     batch_size: int
-    fps: float
+    fps: Positive
     latency_ms: Latency
     interval: str
     """Work between start and stop of the clock; begins with "estimated" where a compiler says it."""
@@ -149,6 +151,10 @@ class Document(Record):
     schema_: Literal[2] = Field(default=2, alias="schema")
     model: str
     data: Data | None
+    weights_sha256: str | None = None
+    """Of the PyTorch weights; None where there are none, and in documents before 2026-12."""
+    onnx_sha256: str | None = None
+    """Of the user's ONNX with its external data; None likewise."""
     environment: dict[str, str]
     verdict: Verdict
     expected_failures: int = 0

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.cards import ModelCard
-from harness.checks.accuracy import check_accuracy
+from harness.checks.accuracy import Evidence, check_accuracy, impossible_scores
 from harness.checks.bootstrap import paired_bootstrap
 from harness.checks.comparison import Comparison
 from harness.checks.evaluate import evaluate, evaluate_records
 from harness.checks.files import Judged, PortFiles, judge_files
 from harness.checks.matching import match
 from harness.checks.outcome import StageResult, judge
+from harness.checks.shown_faults import show_faults
 from harness.checks.verdict import verdict_of_run
 from harness.data.dataset import Dataset
 from harness.data.detections import Results
@@ -26,6 +27,8 @@ from harness.types import Detections
 
 DEVICE = "files"
 """Name of the run in the document: files do not tell what made them."""
+
+NOT_GIVEN = "not given: heads, detections, accuracy; inputs alone do not tell what the port computes from them"
 
 
 def compare(golden: Reference, dataset: Dataset, data: Data, files: PortFiles) -> tuple[Judged, Document]:
@@ -52,16 +55,19 @@ def compare(golden: Reference, dataset: Dataset, data: Data, files: PortFiles) -
         judged["accuracy"] = list(accuracy.comparisons)
     stages = tuple(result.stage for result in results)
     measured = tuple(result.accuracy for result in results if result.accuracy is not None)
+    verdict = verdict_of_run(stages, measured, ())
+    lacking = verdict == "conforms" and not files.judges_outputs
     run = Run(
         device=DEVICE,
         execution="elsewhere",
         precision=golden.precision,
-        verdict=verdict_of_run(stages, measured, ()),
+        verdict="incomplete" if lacking else verdict,
         stages=stages,
         accuracy=measured,
         diagnosis=tuple(diagnose_files(golden, dataset, files, judged)),
     )
-    return judged, make_document(golden.subject.card.name, data, environment(), [run], [])
+    problems = [NOT_GIVEN] if lacking else []
+    return judged, make_document(golden.subject.card.name, data, environment(), [run], problems)
 
 
 def _accuracy(golden: Reference, dataset: Dataset, files: PortFiles, right: Results) -> StageResult:
@@ -78,7 +84,9 @@ def _accuracy(golden: Reference, dataset: Dataset, files: PortFiles, right: Resu
     difference = paired_bootstrap(
         match(instances, of_port, card.category_ids), match(instances, right, card.category_ids)
     )
-    return check_accuracy(card, None, metrics, reference.AP, difference, golden.tolerance, {})
+    scores = impossible_scores(float(row["score"]) for row in files.results)
+    evidence = Evidence(show_faults(card, dataset, right), golden.decided_by_ap, scores)
+    return check_accuracy(card, None, metrics, reference.AP, difference, golden.tolerance, {}, evidence)
 
 
 def _foreign(card: ModelCard, dataset: Dataset, files: PortFiles) -> str | None:

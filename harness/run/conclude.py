@@ -10,12 +10,13 @@ from pathlib import Path
 from harness.cards import DeviceCard
 from harness.checks.owed import owed_by
 from harness.errors import HarnessError
-from harness.report.baseline import check_matches, read_document, regressions
+from harness.report.baseline import read_document
 from harness.report.document import make_document, make_runs, write_document
 from harness.report.environment import environment
 from harness.report.escape import printable
 from harness.report.records import Data, Document, Message, Run, Trouble
 from harness.report.terminal import not_run_text
+from harness.run.gate import check_gate, describe_gate, held_to, identified
 from harness.run.session import Session
 
 INTERRUPTED = "the run was interrupted: not every test was run"
@@ -39,7 +40,7 @@ class RunDocument:
         self.groups: frozenset[str] = frozenset({"accuracy"})
         baseline = session.options.baseline
         # Read before anything is written: it may be the very file that the results go to.
-        self._baseline = None if baseline is None else read_document(baseline)
+        self.baseline = None if baseline is None else read_document(baseline)
 
     def begin(self) -> None:
         """Write the document of a run that has only begun, and check that all that was asked for is there.
@@ -47,13 +48,10 @@ class RunDocument:
         Raises:
             HarnessError: It is not, the document cannot be written, or the baseline is of something else.
         """
-        options = self.session.options
         self.session.check_devices()
         self._write_started(None)
         self.session.check()
-        if self._baseline is not None and options.baseline is not None:
-            runs = [(name, options.precision) for name in options.devices]
-            check_matches(self._baseline, options.baseline, options.card.name, self.session.data.sha256, runs)
+        check_gate(self.session, self.baseline)
 
     def owe(self, groups: Collection[str]) -> None:
         """Note the groups of tests of which one was selected: the run owes all of each."""
@@ -88,12 +86,13 @@ class RunDocument:
         options = self.session.options
         troubles = [message for message in messages if isinstance(message, Trouble)]
         runs, lacking = self._runs(messages)
-        worse = [] if self._baseline is None else regressions(self._baseline, runs)
-        problems = [*dict.fromkeys(trouble.text for trouble in troubles), *lacking, *worse]
+        worse, unheld = held_to(self.baseline, runs)
+        problems = [*dict.fromkeys(trouble.text for trouble in troubles), *lacking, *worse, *unheld]
         beside = [trouble.verdict for trouble in troubles if trouble.device is None]
         beside += ["deviates"] if worse else []
+        beside += ["error"] if unheld else []
         made = make_document(options.card.name, self.session.data, environment(), runs, problems, beside)
-        return write(made, options.results)
+        return write(identified(made, self.session), options.results)
 
 
 def refuse(model: str, error: HarnessError, results: Path | None) -> HarnessError:
@@ -131,8 +130,8 @@ def write(document: Document, results: Path | None) -> Document:
     return document
 
 
-def header(session: Session) -> list[str]:
-    """Name device, model, data set and versions."""
+def header(session: Session, baseline: Document | None) -> list[str]:
+    """Name device, model, data set, baseline and versions."""
     options = session.options
     cards = [session.device(name).card for name in options.devices]
     what = "weights" if session.subject.module is not None else "ONNX"
@@ -142,6 +141,7 @@ def header(session: Session) -> list[str]:
         f"model: {options.card.name}: {options.card.description}",
         f"model: {what} sha256 {session.subject.sha256[:12]}, precision {options.precision}, batch sizes {sizes}",
         f"data: {session.data.name}, {session.data.images} images, sha256 {session.data.sha256[:12]}",
+        *describe_gate(session, baseline),
         *(line for card in cards for line in _proposals(card)),
         "versions: " + ", ".join(f"{name} {version}" for name, version in environment().items()),
     ]

@@ -40,6 +40,7 @@ class CheckOptions:
         made_by: Device that the outputs are said to come from; None where it is not said.
         results: Place of the results document.
         baseline: An earlier results document, to be no worse than.
+        allow_other_weights: Whether that may be of another training.
         expectations: Known failures that the user gives.
         workers: Number of processes that share the machine, 0 for one alone: then times are worth recording.
     """
@@ -57,6 +58,7 @@ class CheckOptions:
     made_by: str | None = None
     results: Path | None = None
     baseline: Path | None = None
+    allow_other_weights: bool = False
     expectations: tuple[Expectation, ...] = ()
     workers: int = 0
 
@@ -79,6 +81,7 @@ def parse_options(
     outputs: str | Path | None = None,
     results: str | Path | None = None,
     baseline: str | Path | None = None,
+    allow_other_weights: bool = False,
     expectations: str | Path | None = None,
     workers: int = 0,
 ) -> CheckOptions:
@@ -115,6 +118,7 @@ def parse_options(
         made_by=made_by,
         results=_path(results),
         baseline=_path(baseline),
+        allow_other_weights=allow_other_weights,
         expectations=_expectations(_path(expectations)),
         workers=workers,
     )

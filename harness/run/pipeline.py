@@ -16,7 +16,7 @@ from harness.devices.artifact import Artifact
 from harness.devices.base import Device, run_batch
 from harness.run.family import family_of
 from harness.run.speed import Timing
-from harness.types import Batch, Outputs, Progress
+from harness.types import Batch, Heads, Outputs, Progress
 
 LOOK_AHEAD = 2
 """Batches that are prepared before the device asks for them, and results that may wait for decoding: what bounds the
@@ -94,6 +94,7 @@ def detect(
     batch_size: int,
     progress: Progress | None = None,
     at_once: int = 1,
+    take: Callable[[Batch, Heads], None] | None = None,
 ) -> tuple[Results, Timing]:
     """Run a data set through a device.
 
@@ -105,6 +106,7 @@ def detect(
         batch_size: Images given to the device at a time.
         progress: Told after every batch.
         at_once: Batches that the device works on at the same time, see `run_batches`.
+        take: Given each batch with its heads.
 
     Returns:
         Detections of every image in image pixels, and the times.
@@ -119,7 +121,10 @@ def detect(
     waiting: deque[Future[None]] = deque()
 
     def finish(batch: Batch, outputs: Outputs) -> None:
-        decoded = family.decode(card, family.read_heads(card, outputs, len(batch.images)))
+        heads = family.read_heads(card, outputs, len(batch.images))
+        if take is not None:
+            take(batch, heads)
+        decoded = family.decode(card, heads)
         for image_id, placement, found in zip(batch.image_ids, batch.placements, decoded, strict=False):
             results.add(image_id, family.to_image_space(card, found, placement))
 

@@ -70,6 +70,11 @@ class Reference:
         """The tolerance of the port's precision."""
         return load_tolerance(self.precision)
 
+    @property
+    def decided_by_ap(self) -> bool:
+        """Whether AP alone decides on a port: no tolerance of its heads, or no golden heads but its own ONNX's."""
+        return not self.tolerance.derivable or self.subject.module is None
+
     def outputs(self, images: Images) -> Outputs:
         """Outputs of one batch, by name."""
         return in_batches_of(self.subject.static_batch, lambda some: self.device.run(self.artifact, some), images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -15,9 +15,8 @@ from harness.cards.tolerances import Tolerance
 from harness.centernet.heads import check_contract
 from harness.checks.bootstrap import Difference, paired_bootstrap
 from harness.checks.evaluate import Metrics, evaluate
-from harness.checks.heads import HeadPair
-from harness.checks.limits import moved
 from harness.checks.matching import Matches, match
+from harness.checks.shown_faults import ShownFaults, show_faults
 from harness.data.calibration import Calibration
 from harness.data.dataset import Dataset
 from harness.data.detections import Results, load_results, save_results
@@ -32,6 +31,7 @@ from harness.faults.diagnosis.explanation import Explanation
 from harness.report.records import Data
 from harness.run.family import family_of
 from harness.run.images import describe_images, load_images
+from harness.run.kept_heads import KeptHeads, load_kept_heads
 from harness.run.options import CheckOptions
 from harness.run.pipeline import batches, detect, run_batches
 from harness.run.progress import ShowProgress, in_lines
@@ -43,7 +43,8 @@ from harness.types import Heads
 Ran = tuple[str, int, str]
 """Name of a device, batch size, precision."""
 HEAD_SAMPLES = 8
-"""Images whose heads are compared one by one; every image enters by its detections."""
+"""Images whose heads are compared one by one, in a run of their own and in that over all images, which begins with the
+first and ends with the last of them; every image enters by its detections."""
 
 
 class Session:
@@ -220,27 +221,10 @@ class Session:
         samples = zip(self._sample_inputs, self.reference_heads, self.second_opinion, strict=True)
         return tuple(self.reference.allowed(*sample) for sample in samples)
 
-    def pairs(self, name: str, batch_size: int) -> list[HeadPair]:
-        """Heads of a device beside the golden heads; the reference itself is held to its second opinion."""
-        golden = self.second_opinion if self.is_reference(name, batch_size) else self.reference_heads
-        return self._paired(batch_size, self.heads(name, batch_size), golden, self.allowed)
-
-    def pairs_in_batch(self, name: str, batch_size: int) -> list[HeadPair]:
-        """Heads of each sample in a batch beside those of the sample alone, on the same device.
-
-        Where no tolerance can be derived, a batch may add at most what the precision itself does to the sample alone.
-        """
-        together, alone = self.heads(name, batch_size), self.heads(name, 1)
-        allowed = self.allowed
-        if not self.tolerance.derivable:
-            allowed = tuple(moved(own, golden) for own, golden in zip(alone, self.reference_heads, strict=True))
-        return self._paired(batch_size, together, alone, allowed)
-
-    def _paired(
-        self, batch_size: int, heads: list[Heads], golden: list[Heads], allowed: tuple[Mapping[str, float], ...]
-    ) -> list[HeadPair]:
-        labels = [f"image {id_}, sample {place % batch_size}" for place, id_ in enumerate(self.sample_ids)]
-        return [HeadPair(*values) for values in zip(labels, heads, golden, allowed, strict=True)]
+    def kept_heads(self, name: str, batch_size: int) -> dict[int, Heads]:
+        """Heads of the sample images as they came in the run over all images, whichever process has run them."""
+        self.detections(name, batch_size)
+        return load_kept_heads(_beside(self._place(name, batch_size, self.options.precision)))
 
     def detections(
         self, name: str, batch_size: int, precision: str | None = None, reading: str = ""
@@ -254,7 +238,8 @@ class Session:
             reading: Another reading of what is not known about the device, one of `Findings.readings`.
         """
         key = (name, batch_size, precision or self.options.precision, reading)
-        path = self.shared / f"detections-{content_key({'of': key})}.npz"
+        path = self._place(*key)
+        kept = KeptHeads(self.sample_ids)
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
                 return load_results(path), self._timings.get(key)
@@ -263,10 +248,15 @@ class Session:
             what = f"{name}, batch size {batch_size}{reading and f', {reading}'}"
             at_once = self._at_once(name)
             with self.progress(what) as progress:
-                results, timing = detect(device, artifact, self.card, self.dataset, batch_size, progress, at_once)
+                run = (device, artifact, self.card, self.dataset, batch_size, progress, at_once)
+                results, timing = detect(*run, kept.take)
+            kept.save(_beside(path))
             save_results(results, path)
             self._timings[key] = timing
             return results, timing
+
+    def _place(self, name: str, batch_size: int, precision: str, reading: str = "") -> Path:
+        return self.shared / f"detections-{content_key({'of': (name, batch_size, precision, reading)})}.npz"
 
     def other_readings(self, name: str, batch_size: int) -> dict[str, float]:
         """AP by every other reading of what is not known about the device, at the first batch size of the run."""
@@ -284,6 +274,16 @@ class Session:
         """AP of the reference on the images of the run."""
         return self.evaluate(self._reference_results)
 
+    @property
+    def decided_by_ap(self) -> bool:
+        """Whether AP alone decides: no tolerance of the heads, or no PyTorch network to take golden heads from."""
+        return self.reference.decided_by_ap
+
+    @cached_property
+    def shown_faults(self) -> ShownFaults:
+        """Faults that the AP of the reference shows on the images of the run."""
+        return show_faults(self.card, self.dataset, self._reference_results)
+
     def difference(self, results: Results) -> Difference:
         """Loss of AP against the reference, with its interval over other images of the same kind."""
         return paired_bootstrap(self._matched(results), self._reference_matches)
@@ -298,3 +298,8 @@ class Session:
 
     def _matched(self, results: Results) -> Matches:
         return match(self.dataset.instances, results, self.card.category_ids)
+
+
+def _beside(detections: Path) -> Path:
+    """Place of the heads that are kept of the same run."""
+    return detections.with_name(detections.name.replace("detections-", "heads-", 1))

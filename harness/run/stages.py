@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
-from harness.checks.accuracy import check_accuracy
+from harness.centernet.decode import NonFiniteHeadError
+from harness.centernet.heads import DeviceOutputError
+from harness.checks.accuracy import Evidence, check_accuracy, impossible_scores
 from harness.checks.contract import check_artifact
 from harness.checks.decisions import check_decisions
-from harness.checks.heads import check_batch, check_heads
+from harness.checks.heads import HeadPair, check_batch, check_heads
 from harness.checks.outcome import StageResult, judged_outputs, not_applicable
 from harness.report.records import Latency, Perf
+from harness.run.pairs import pairs, pairs_again, pairs_in_batch, pairs_in_run
 from harness.run.session import Session
 from harness.run.speed import Timing
 
@@ -30,13 +34,21 @@ def contract(session: Session, name: str, batch_size: int) -> StageResult:
 
 
 def heads(session: Session, name: str, batch_size: int) -> StageResult:
-    """Heads: those of the sample images equal the reference's."""
+    """Heads: those of the sample images equal the reference's, alone, in the run over all images, and called again."""
 
     def check() -> StageResult:
         losses = {} if session.tolerance.derivable else session.artifact(name, batch_size).findings.losses
-        return check_heads(batch_size, session.pairs(name, batch_size), session.tolerance, losses)
+        again = _later(session, name, batch_size)
+        return check_heads(batch_size, pairs(session, name, batch_size), session.tolerance, losses, again)
 
     return judged_outputs("heads", batch_size, check)
+
+
+def _later(session: Session, name: str, batch_size: int) -> Iterator[HeadPair]:
+    """Heads of later calls; those of a run over all images that cannot be judged are left to the stage of accuracy."""
+    with suppress(DeviceOutputError, NonFiniteHeadError):
+        yield from pairs_in_run(session, name, batch_size)
+    yield from pairs_again(session, name, batch_size)
 
 
 def batch(session: Session, name: str, batch_size: int) -> StageResult:
@@ -47,7 +59,7 @@ def batch(session: Session, name: str, batch_size: int) -> StageResult:
         reason = "the model takes no other batch size; its samples are compared as heads"
         return not_applicable("batch", batch_size, reason)
     return judged_outputs(
-        "batch", batch_size, lambda: check_batch(batch_size, session.pairs_in_batch(name, batch_size))
+        "batch", batch_size, lambda: check_batch(batch_size, pairs_in_batch(session, name, batch_size))
     )
 
 
@@ -59,7 +71,7 @@ def decisions(session: Session, name: str, batch_size: int) -> StageResult:
     return judged_outputs(
         "detections",
         batch_size,
-        lambda: check_decisions(session.card, batch_size, session.pairs(name, batch_size)),
+        lambda: check_decisions(session.card, batch_size, pairs(session, name, batch_size)),
     )
 
 
@@ -68,15 +80,19 @@ def accuracy(session: Session, name: str, batch_size: int) -> StageResult:
 
     def check() -> StageResult:
         results, timing = session.detections(name, batch_size)
+        scores = (score for found in results.values() for score in found.scores)
+        metrics = session.evaluate(results)
+        evidence = Evidence(session.shown_faults, session.decided_by_ap, impossible_scores(scores))
         difference = None if session.is_reference(name, batch_size) else session.difference(results)
         result = check_accuracy(
             session.card,
             batch_size,
-            session.evaluate(results),
+            metrics,
             session.reference_metrics.AP,
             difference,
             session.tolerance,
             session.other_readings(name, batch_size),
+            evidence,
         )
         timed = session.device(name).card.reason_against("perf") is None and not session.options.workers
         return replace(result, perf=(end_to_end(batch_size, timing),)) if timing is not None and timed else result

@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -51,6 +53,16 @@ class Subject:
     def reference(self) -> TorchDevice | OnnxRuntimeDevice:
         """The device that gives the golden heads: PyTorch, or ONNX Runtime for an ONNX without weights."""
         return OnnxRuntimeDevice() if self.module is None else TorchDevice()
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of the PyTorch weights; None where there are none."""
+        return None if self.module is None else self.sha256
+
+    @property
+    def onnx_sha256(self) -> str | None:
+        """Of the user's ONNX and its external data; None where none was given."""
+        return None if self.onnx is None else _whole_sha256(self.onnx)
 
     @property
     def static_batch(self) -> int | None:
@@ -140,6 +152,18 @@ class Subject:
             run = partial(run_unoptimised, self.onnx, self.card.input.name)
             outputs = in_batches_of(self.static_batch, run, images)
         return read_heads(self.card, outputs, len(images))
+
+
+@cache
+def _whole_sha256(file: Path) -> str:
+    """SHA-256 of an ONNX; where it keeps weights in files beside it, of its own hash and of theirs."""
+    own = file_sha256(file)
+    tensors = onnx.load(file, load_external_data=False).graph.initializer
+    places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    if not places:
+        return own
+    every = [own, *(file_sha256(file.parent / place) for place in sorted(places))]
+    return sha256(" ".join(every).encode()).hexdigest()
 
 
 @cache

@@ -158,7 +158,18 @@ DOCUMENT = make_document("m", None, {"python": "3" * 9000}, [run(stage("passed")
 
 def test_document_has_the_keys_that_users_rely_on() -> None:
     text = to_json(DOCUMENT)
-    assert list(text) == ["schema", "model", "data", "environment", "verdict", "expected_failures", "problems", "runs"]
+    assert list(text) == [
+        "schema",
+        "model",
+        "data",
+        "weights_sha256",
+        "onnx_sha256",
+        "environment",
+        "verdict",
+        "expected_failures",
+        "problems",
+        "runs",
+    ]
     assert text["schema"] == 2
     judged = {"device", "execution", "precision", "verdict", "expected_failures", "not_run", "diagnosis"}
     assert {*judged, "stages", "accuracy", "perf"} <= text["runs"][0].keys()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from harness.cache import built_folder
 from harness.data.synthetic.coco import Annotation, ContentHash, canonical, draw_image, image_entry, instances
@@ -14,10 +17,12 @@ from harness.paths import cache_path
 from harness.types import Progress
 
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+SEAL = "sha256.txt"
+"""File in the folder of a split: the hash of the bytes of all its files, when their pixels had the stated hash."""
 
 
 def embedded_dataset_root(split: str) -> Path:
-    """Return the folder of an embedded split in the cache; the first call writes it.
+    """Return the folder of an embedded split in the cache; the first call writes it, each holds it to its hash.
 
     Raises:
         HarnessError: There is no such split, or the cache cannot be written.
@@ -30,7 +35,8 @@ def materialise(
 ) -> Path:
     """Write a split in COCO's layout, unless the folder exists already.
 
-    The folder appears under its name when it is complete (`harness.cache.built_folder`).
+    The folder appears under its name when it is complete (`harness.cache.built_folder`). One that is in the cache
+    already is held to its hash, and is written anew, which the log says, where a file was changed since.
 
     Args:
         spec: The specification of the data set.
@@ -61,12 +67,53 @@ def materialise(
             ) from error
 
     def damage(folder: Path) -> str | None:
-        images = sum(path.suffix == ".png" for path in (folder / part.folder).glob("*"))
-        whole = images == total and (folder / "annotations" / f"instances_{part.folder}.json").is_file()
-        return None if whole else f"it has {images} of {total} images, or no annotations"
+        expected = part.sha256 if total == part.images else None
+        return None if _is_whole(folder, part.folder, expected) else "a file was changed since it was written"
 
     # What lies elsewhere is the user's, and is not removed.
     return built_folder(root / name, build, damage) if root == cache_path() else built_folder(root / name, build)
+
+
+def _is_whole(folder: Path, images: str, expected: str | None) -> bool:
+    """Tell whether the files are those that were written: by their bytes, or else by their pixels.
+
+    Args:
+        folder: Of the split.
+        images: Name of the folder of its images.
+        expected: Hash of pixels and annotations; None for a part, of which none is stated.
+    """
+    try:
+        found = _bytes_hash(folder, images)
+        seal = folder / SEAL
+        if seal.is_file() and seal.read_text() == found:
+            return True
+        if expected is None or _pixel_hash(folder, images) != expected:
+            return False
+        seal.write_text(found)
+    except (OSError, ValueError, KeyError, TypeError):  # unreadable, or no longer what was written
+        return False
+    return True
+
+
+def _bytes_hash(folder: Path, images: str) -> str:
+    digest = hashlib.sha256()
+    for file in [folder / "annotations" / f"instances_{images}.json", *sorted((folder / images).iterdir())]:
+        with file.open("rb") as opened:
+            digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _pixel_hash(folder: Path, images: str) -> str:
+    """Hash of a folder as `draw_image` and `instances` would give it, from what its files hold."""
+    document = json.loads((folder / "annotations" / f"instances_{images}.json").read_bytes())
+    content = ContentHash()
+    for entry in document["images"]:
+        data = np.frombuffer((folder / images / str(entry["file_name"])).read_bytes(), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if image is None:
+            return ""
+        content.add_image(image.astype(np.uint8, copy=False))
+    return content.finish(document)
 
 
 def _write(spec: Spec, split: str, total: int, folder: Path, progress: Progress | None) -> None:
@@ -87,6 +134,7 @@ def _write(spec: Spec, split: str, total: int, folder: Path, progress: Progress 
             progress(index + 1, total)
     document = instances(spec, images, annotations)
     (folder / "annotations" / f"instances_{part.folder}.json").write_bytes(canonical(document))
+    (folder / SEAL).write_text(_bytes_hash(folder, part.folder))
     if total == part.images:
         _check(content.finish(document), part.sha256, split)
 

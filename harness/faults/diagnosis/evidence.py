@@ -22,6 +22,8 @@ from harness.faults.stages.numeric import Arrays
 from harness.faults.stages.results import Rows
 
 CAP = TABLE.distance.cap
+LEAST = float(np.finfo(np.float32).tiny)
+"""Of what a value may differ by: a divisor."""
 
 
 def half_over_single() -> float:
@@ -166,9 +168,14 @@ class HeadsEvidence:
         return np.nan_to_num(np.concatenate(parts), posinf=0.0, neginf=0.0)
 
     def _limit(self, chain: Chain, name: str, predicted: NDArray[Any], index: int) -> float:
-        """Scale what is allowed where both evidence and prediction are larger than a right head."""
+        """Scale what is allowed where both evidence and prediction are larger than a right head.
+
+        Of a head that is zero throughout nothing is allowed, and nothing is its size: values that differ at all are
+        then as far off as can be.
+        """
         right, got = chain.largest(name, index), _largest(self.heads[index][name])
-        return self.allowed[index][name] * max(1.0, min(got, _largest(predicted)) / right)
+        larger = min(got, _largest(predicted)) / right if right > 0 else 1.0
+        return max(self.allowed[index][name] * max(1.0, larger), LEAST)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""The gate of a session: an earlier results document, which the run is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.report.baseline import Gated, check_matches, read_document, regressions, uncompared, weights_known
+from harness.report.records import Document, Run
+from harness.run.session import Session
+
+
+def check_gate(session: Session) -> None:
+    """Refuse a baseline that this run cannot be held to.
+
+    Raises:
+        HarnessError: See `check_matches` and `read_document`.
+    """
+    options = session.options
+    if options.baseline is None:
+        return
+    gated = Gated(
+        options.card.name,
+        session.data.sha256,
+        tuple((name, options.precision) for name in options.devices),
+        options.batch_sizes,
+        session.subject.weights_sha256,
+        session.subject.onnx_sha256,
+    )
+    earlier = read_document(options.baseline)
+    check_matches(earlier, options.baseline, gated, allow_other_weights=options.allow_other_weights)
+
+
+def describe_gate(session: Session) -> list[str]:
+    """Say in one line what the run is held to and what of that is not known; nothing without a baseline."""
+    options = session.options
+    if options.baseline is None:
+        return []
+    earlier = read_document(options.baseline)
+    gated = {(run.device, run.precision) for run in earlier.runs}
+    free = [name for name in options.devices if (name, options.precision) not in gated]
+    notes = [f"baseline: {options.baseline}"]
+    if not weights_known(earlier):
+        notes.append("its weights are not known: the document is older than their hash")
+    if options.allow_other_weights:
+        notes.append("it may be of another training (--allow-other-weights)")
+    if free:
+        notes.append(f"it says nothing about {', '.join(free)}")
+    return ["; ".join(notes)]
+
+
+def held_to(session: Session, runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """Hold runs to the baseline.
+
+    Args:
+        session: With the options.
+        runs: As they came out.
+
+    Returns:
+        What is worse than it was, and the runs that the baseline turns out to say nothing about.
+    """
+    if session.options.baseline is None:
+        return [], []
+    earlier = read_document(session.options.baseline)
+    return regressions(earlier, runs), uncompared(earlier, runs)
+
+
+def identified(document: Document, session: Session) -> Document:
+    """The document with the hashes of weights and ONNX, which a later gate compares."""
+    subject = session.subject
+    return document.model_copy(update={"weights_sha256": subject.weights_sha256, "onnx_sha256": subject.onnx_sha256})
