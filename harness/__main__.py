@@ -9,7 +9,9 @@ def run() -> None:
     """Run the command line, or say which package it lacks."""
     try:
         from harness.cli import main
+        from harness.cli.standard_streams import take_standard_streams
 
+        take_standard_streams()
         main()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "harness":

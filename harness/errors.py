@@ -8,6 +8,9 @@ from pydantic import ValidationError
 
 from harness.report.escape import printable, printable_lines
 
+LONGEST = 4000
+"""Characters of a cause."""
+
 
 class HarnessError(Exception):
     """Error of something that the user gave (file, card, option, tool) and that is missing or wrong.
@@ -37,7 +40,7 @@ class HarnessError(Exception):
     def message(self) -> str:
         """Return the whole message: file, field, cause, remedy; what files and tools bring into it is escaped."""
         where = ": ".join(printable(part) for part in (self.file, self.field) if part)
-        cause = printable_lines(self.cause)
+        cause = printable_lines(_short(self.cause))
         text = f"{where}: {cause}" if where else cause
         return f"{text}\n  remedy: {printable_lines(self.remedy)}" if self.remedy else text
 
@@ -58,6 +61,13 @@ def not_valid(what: str, error: ValidationError, *, file: Path, remedy: str) -> 
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or None
     return HarnessError(f"not {what}: {first['msg']}", file=file, field=field, remedy=remedy)
+
+
+def _short(text: str) -> str:
+    """Leave out the middle of a text that is too long to be read, such as one that quotes a file of one line."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 2]} ... ({len(text) - LONGEST} characters) ... {text[-LONGEST // 2 :]}"
 
 
 def _rebuild(

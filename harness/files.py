@@ -68,6 +68,10 @@ def check_output_folder(path: Path, field: str | None = None, *, in_use: bool = 
     """
     # A link to a folder that is only added to stays one; a new folder would take the link's place.
     mode = _mode_at(path, field, follow=in_use)
+    if mode is None and _mode_at(path, field) is not None:
+        raise HarnessError(
+            "it is a link that leads nowhere", file=path, field=field, remedy="remove it, or name another"
+        )
     if mode is not None and not (stat.S_ISDIR(mode) and (in_use or not entries(path, field))):
         kind = "" if stat.S_ISDIR(mode) else f", but {kind_of(mode)}"
         cause = f"it is there already and not an empty folder{kind}"
@@ -108,7 +112,10 @@ def open_regular(
         raise HarnessError(f"{cause}: {_reason(error)}", file=path, field=field, remedy=remedy) from error
     with file:
         check(os.fstat(file.fileno()))
-        yield file
+        try:
+            yield file
+        except OSError as error:  # a file of /proc opens and cannot be read
+            raise HarnessError(f"{cause}: {_reason(error)}", file=path, field=field, remedy=remedy) from error
 
 
 def read_regular(

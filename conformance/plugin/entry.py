@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-LAYER = ("config", "selection", "fixtures", "expectations", "session", "manners")
+LAYER = ("config", "selection", "fixtures", "expectations", "session", "manners", "last_resort")
 TAKE_PATHS = ("--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--baseline", "--expectations")
 PACKAGE = Path(__file__).resolve().parent.parent
 INSTALLED = {"site-packages", "dist-packages"}

@@ -13,6 +13,7 @@ from conformance.plugin.recorder import PROPERTY, StageFailure, test_name
 from harness.cards.expectations import Expectation
 from harness.checks.expectations import CONVERSION, contradiction, entry_for, excused, excused_conversion, stale_entries
 from harness.errors import DeviceEndedError, HarnessError
+from harness.report.defect import Defect
 from harness.report.records import Reported, Stage, Trouble, pack, unpack
 
 STALE = "stale_expectations"
@@ -61,7 +62,7 @@ def pytest_runtest_makereport(
 def _stage(error: BaseException | None) -> str | None:
     if isinstance(error, StageFailure):
         return error.stage
-    refused = isinstance(error, HarnessError) and not isinstance(error, DeviceEndedError)
+    refused = isinstance(error, HarnessError) and not isinstance(error, DeviceEndedError | Defect)
     return CONVERSION if refused else None
 
 

@@ -131,7 +131,7 @@ class RunReport:
 
     def pytest_report_header(self) -> list[str]:
         """Name device, model, data set and versions."""
-        return [] if self.config.option.collectonly else header(make_session(self.config))
+        return [] if self.results is None else header(self.results.session, self.results.baseline)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note what cannot be collected."""

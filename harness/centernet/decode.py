@@ -102,7 +102,8 @@ def to_image_space(card: ModelCard, detections: Detections, placement: Placement
     """
     corners = detections.boxes.reshape(-1, 2).astype(np.float64) * card.decode.stride
     corners = corners @ placement.inverse[:, :2].T + placement.inverse[:, 2]
-    return Detections(corners.reshape(-1, 4).astype(np.float32), detections.scores, detections.classes)
+    with np.errstate(over="ignore"):  # such a box is infinite, which whoever takes it says
+        return Detections(corners.reshape(-1, 4).astype(np.float32), detections.scores, detections.classes)
 
 
 def top_peaks(card: ModelCard, hm: NDArray[np.floating]) -> tuple[Indices, Float32]:

@@ -20,6 +20,7 @@ from harness.cli import (
     doctor,
     export,
     infer,
+    last_resort,
     preprocess,
     report,
     score,
@@ -55,7 +56,7 @@ VERBS: tuple[Callable[..., None], ...] = (
 """In the order of the help; the file of each is named after it."""
 
 for verb in VERBS:
-    app.command()(verb)
+    app.command()(last_resort.guarded(verb))
 
 
 def main() -> None:
@@ -74,12 +75,17 @@ def main() -> None:
 def _run() -> int | str | None:
     """Run the verb and return the exit status, as `sys.exit` takes it."""
     try:
-        app(prog_name="python -m harness")
+        with last_resort.at_hand():
+            last_resort.require_current_folder()
+            app(prog_name="python -m harness")
     except HarnessError as error:
         print(error.message(), file=sys.stderr)
         return 4
     except KeyboardInterrupt:
         return check.INTERRUPTED
     except SystemExit as end:
-        return 4 if end.code == USAGE_ERROR else end.code
+        if end.code == USAGE_ERROR:
+            print("  remedy: see 'python -m harness --help', or --help behind the verb", file=sys.stderr)
+            return 4
+        return end.code
     return 0

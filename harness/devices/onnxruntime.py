@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,8 @@ from harness.types import Outputs
 CPU = "CPUExecutionProvider"
 NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 """Texts of ONNX Runtime's errors by which a failed allocation is told from others."""
+TERMINATED = "terminate flag"
+"""Of ONNX Runtime's error where Ctrl-C ended a run."""
 CUDA = "CUDAExecutionProvider"
 
 
@@ -111,19 +115,13 @@ class OnnxRuntimeDevice(RunnerDevice):
 
     def run(self, artifact: Artifact, images: NDArray[np.generic]) -> Outputs:
         """Run one batch; C-contiguous images are not copied."""
-        try:
+        with errors_of_model():
             return super().run(artifact, images)
-        except Exception as error:  # ONNX Runtime's errors have no base of their own
-            refuse_allocation(error)
-            raise
 
     def time(self, artifact: Artifact, images: NDArray[np.generic], rounds: int) -> list[float]:
         """Return the seconds of each of `rounds` runs of one batch, taken in the runner."""
-        try:
+        with errors_of_model():
             return super().time(artifact, images, rounds)
-        except Exception as error:
-            refuse_allocation(error)
-            raise
 
     def _options(self, provider: str) -> dict[str, object]:
         entries, settings = dict(PRECISE), {}
@@ -173,34 +171,42 @@ def session_spec(stated: Artifact, model: Path | bytes) -> dict[str, Any]:
 def run_session(session: ort.InferenceSession, name: str, images: NDArray[np.generic]) -> Outputs:
     """Return every output of a session on a batch, by its own names; `name` is that of the input."""
     names, options = [output.name for output in session.get_outputs()], ort.RunOptions()
-    with Stoppable(partial(setattr, options, "terminate", True)):
-        try:
-            return dict(zip(names, session.run(names, {name: images}, options), strict=True))
-        except Exception as error:
-            refuse_allocation(error)
-            raise
+    options.log_severity_level = runner.FATAL
+    with Stoppable(partial(setattr, options, "terminate", True)), errors_of_model():
+        return dict(zip(names, session.run(names, {name: images}, options), strict=True))
 
 
-def refuse_allocation(error: Exception) -> None:
-    """Say of a tensor that does not fit into memory that the model asks for it: no port deviates by that.
-
-    Args:
-        error: Of ONNX Runtime.
+@contextmanager
+def errors_of_model(file: Path | None = None) -> Iterator[None]:
+    """Say of what ONNX Runtime cannot run, or has no memory for, that the model asks for it; no port deviates by that.
 
     Raises:
-        HarnessError: The error is that of an allocation.
+        HarnessError: ONNX Runtime cannot run the model of the block, or allocate what it asks for.
     """
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
-        raise HarnessError(
-            f"the model asks for more memory than there is: {first_line(error)}",
-            field="--onnx",
-            remedy="run it where there is more memory, with a smaller batch size, or export a smaller model",
-        ) from error
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+            raise HarnessError(
+                f"the model asks for more memory than there is: {first_line(error)}",
+                file=file,
+                field="--onnx",
+                remedy="run it where there is more memory, with a smaller batch size, or export a smaller model",
+            ) from error
+        if type(error).__module__.startswith("onnxruntime") and TERMINATED not in str(error):
+            raise HarnessError(
+                f"ONNX Runtime cannot run the model: {first_line(error)}",
+                file=file,
+                field="--onnx",
+                remedy="export the model again, and run it by ONNX Runtime alone",
+            ) from error
+        raise
 
 
 def open_unoptimised(model: ModelProto) -> ort.InferenceSession:
     """Open a session on the CPU that runs every node as it is written: none fused, none rearranged, no cast dropped."""
     options = ort.SessionOptions()
+    options.log_severity_level = runner.FATAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(model.SerializeToString(), options, [CPU])
 

@@ -88,12 +88,12 @@ def decode_folder(card: ModelCard, dataset: Dataset, folder: Path, progress: Pro
         heads = read_heads_file(card, path)
         try:
             found = decode(card, heads)[0]
+            results.add(image_id, to_image_space(card, found, place(card, dataset.size(image_id))))
         except NonFiniteHeadError as error:
             error.add_note(f"in {path}")
             raise
         except HarnessError as error:
             raise HarnessError(error.cause, file=path, field=error.field, remedy=error.remedy) from error
-        results.add(image_id, to_image_space(card, found, place(card, dataset.size(image_id))))
         if progress is not None:
             progress(done, len(files))
     return results

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from harness.cards.schema import Record, parse, read_toml
-from harness.errors import HarnessError
+from harness.errors import HarnessError, not_valid
+from harness.files import read_regular
 from harness.report.baseline import read_document
 from harness.report.records import Accuracy, Document, Perf, Run
 
@@ -32,6 +33,9 @@ COLUMNS = {
 }  # fmt: skip
 """Columns of a table that is made of results documents, by what it shows."""
 
+ROWS_BYTES = 2**20
+"""Most bytes of a file of rows."""
+
 Cell = str | int | float
 
 
@@ -46,13 +50,24 @@ class Stored(Record):
     """Command that wrote it."""
 
 
+class Rows(Record):
+    """Rows that a command of the suite wrote, in a JSON file of their own."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...] = Field(min_length=1)
+    origin: str
+    """Date and command."""
+
+
 class Table(Record):
-    """One table: either of results documents, or of rows that were copied from a run without a stored document."""
+    """One table: of results documents, of a file of rows, or of rows copied from a run without a stored document."""
 
     title: str
     text: str
     shows: Literal["accuracy", "speed"] = "accuracy"
     documents: tuple[Stored, ...] = ()
+    written: str = ""
+    """Path below `reports/` of a file of `Rows`."""
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[Cell, ...], ...] = ()
     origin: str = ""
@@ -60,8 +75,8 @@ class Table(Record):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if bool(self.documents) == bool(self.rows):
-            raise ValueError("a table has either documents or rows")
+        if sum(map(bool, (self.documents, self.written, self.rows))) != 1:
+            raise ValueError("a table has one of documents, written and rows")
         if self.rows and not self.origin:
             raise ValueError("rows need an origin")
         if any(len(row) != len(self.columns) for row in self.rows):
@@ -120,6 +135,9 @@ def render(reports: Path) -> str:
 
 
 def _table(table: Table, reports: Path) -> Iterator[str]:
+    if table.written:
+        found = _read_rows(reports / table.written)
+        table = table.model_copy(update=dict(found))
     columns = table.columns or COLUMNS[table.shows]
     rows: Sequence[Sequence[Cell]] = table.rows
     if table.documents:
@@ -132,6 +150,19 @@ def _table(table: Table, reports: Path) -> Iterator[str]:
         yield f"- `{one.file}`, {one.date}: `{one.command}`"
     if table.documents:
         yield ""
+
+
+def _read_rows(file: Path) -> Rows:
+    """Read a file of rows.
+
+    Raises:
+        HarnessError: It is missing, or holds something else.
+    """
+    remedy = "write it again with the command that the table names"
+    try:
+        return Rows.model_validate_json(read_regular(file, None, ROWS_BYTES, remedy=remedy))
+    except ValidationError as error:
+        raise not_valid("a file of rows", error, file=file, remedy=remedy) from error
 
 
 def _line(cells: Sequence[Cell]) -> str:

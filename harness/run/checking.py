@@ -22,6 +22,7 @@ from harness.checks.outcome import StageResult
 from harness.checks.owed import GROUPS
 from harness.checks.verdict import verdict_of_exception
 from harness.errors import DeviceEndedError, HarnessError
+from harness.report.defect import defect, is_of_foreign_device
 from harness.report.records import (
     Accuracy,
     Diagnosis,
@@ -77,7 +78,7 @@ def run_check(options: CheckOptions, say: Callable[[str], None], progress: ShowP
             document.owe({"accuracy"})
         except HarnessError as error:
             raise refuse(options.card.name, error, options.results) from error
-        for line in header(session):
+        for line in header(session, document.baseline):
             say(line)
         check = Check(session)
         try:
@@ -145,6 +146,9 @@ class Check:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a device may raise anything; it is told with its place, and the others go on
+            if isinstance(error, Exception) and not is_of_foreign_device(error):
+                self._trouble(place, str(defect(error)), "error")
+                return
             self.session.say(traceback.format_exc())
             first = "".join(traceback.format_exception_only(error)).splitlines()[0]
             self._trouble(place, f"{place}: {first}", verdict_of_exception(error))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.report.baseline import Gated, check_matches, read_document, regressions, uncompared, weights_known
+from harness.report.baseline import Gated, check_matches, regressions, uncompared, weights_known
 from harness.report.records import Document, Run
 from harness.run.session import Session
 
 
-def check_gate(session: Session) -> None:
+def check_gate(session: Session, earlier: Document | None) -> None:
     """Refuse a baseline that this run cannot be held to.
 
     Raises:
-        HarnessError: See `check_matches` and `read_document`.
+        HarnessError: See `check_matches`.
     """
     options = session.options
-    if options.baseline is None:
+    if earlier is None or options.baseline is None:
         return
     gated = Gated(
         options.card.name,
@@ -26,16 +26,14 @@ def check_gate(session: Session) -> None:
         session.subject.weights_sha256,
         session.subject.onnx_sha256,
     )
-    earlier = read_document(options.baseline)
     check_matches(earlier, options.baseline, gated, allow_other_weights=options.allow_other_weights)
 
 
-def describe_gate(session: Session) -> list[str]:
+def describe_gate(session: Session, earlier: Document | None) -> list[str]:
     """Say in one line what the run is held to and what of that is not known; nothing without a baseline."""
     options = session.options
-    if options.baseline is None:
+    if earlier is None:
         return []
-    earlier = read_document(options.baseline)
     gated = {(run.device, run.precision) for run in earlier.runs}
     free = [name for name in options.devices if (name, options.precision) not in gated]
     notes = [f"baseline: {options.baseline}"]
@@ -48,19 +46,18 @@ def describe_gate(session: Session) -> list[str]:
     return ["; ".join(notes)]
 
 
-def held_to(session: Session, runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+def held_to(earlier: Document | None, runs: Sequence[Run]) -> tuple[list[str], list[str]]:
     """Hold runs to the baseline.
 
     Args:
-        session: With the options.
+        earlier: The baseline, if there is one.
         runs: As they came out.
 
     Returns:
         What is worse than it was, and the runs that the baseline turns out to say nothing about.
     """
-    if session.options.baseline is None:
+    if earlier is None:
         return [], []
-    earlier = read_document(session.options.baseline)
     return regressions(earlier, runs), uncompared(earlier, runs)
 
 

@@ -176,6 +176,6 @@ def test_card_that_is_wrong_is_an_error_with_file_and_field(installed: Installed
 @pytest.mark.parametrize("name", ["x\nverdict: conforms", "../x", "[/red]"])
 def test_card_made_in_code_is_held_to_the_rules_of_names(name: str) -> None:
     card = load_device_card(card_file("onnxruntime")).model_copy(update={"name": name})
-    told = {"card": card.model_dump_json(), "expectations": [], "file": None}
+    told = {"card": card.model_dump_json(), "proposals": [], "file": None}
     with pytest.raises(HarnessError, match=r"vendor:Chip: name: not a device card: .*a name has 1 to 64 of"):
         foreign._card(told, "vendor:Chip")

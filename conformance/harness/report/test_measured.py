@@ -57,3 +57,15 @@ def test_rows_without_an_origin_are_an_error(reports: Path) -> None:
     (reports / "measured" / "tables.toml").write_text(ROWS)
     with pytest.raises(HarnessError, match="rows need an origin"):
         write_measured(reports)
+
+
+def test_rows_that_a_command_wrote_become_a_table(reports: Path) -> None:
+    table = '[[table]]\ntitle = "Bad inputs"\ntext = "All."\nwritten = "measured/bad.json"\n'
+    (reports / "measured" / "tables.toml").write_text(table)
+    file = reports / "measured" / "bad.json"
+    file.write_text('{"columns": ["format", "mutants"], "rows": [["card", 3]], "origin": "today"}')
+    page = write_measured(reports).read_text()
+    assert "## Bad inputs\n\nAll.\n\n| format | mutants |\n| --- | --- |\n| card | 3 |\n\nOrigin: today.\n" in page
+    file.write_text('{"columns": [], "rows": [], "origin": "today"}')
+    with pytest.raises(HarnessError, match="not a file of rows"):
+        write_measured(reports)

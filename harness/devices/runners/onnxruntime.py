@@ -6,6 +6,9 @@ from typing import Any, Dict, Tuple
 
 import onnxruntime
 
+FATAL = 4
+"""Level of ONNX Runtime's log. What fails is raised as well, and names of the model in a log could steer a terminal."""
+
 
 class Loaded:
     """A session, with the names of its input and outputs."""
@@ -27,6 +30,7 @@ def load(spec: Dict[str, Any]) -> Loaded:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = spec["threads"]
+    options.log_severity_level = FATAL
     for name, value in spec["entries"].items():
         options.add_session_config_entry(name, value)
     if not spec["optimise"]:
@@ -39,6 +43,7 @@ def load(spec: Dict[str, Any]) -> Loaded:
 def run(handle: Loaded, images: Any) -> Dict[str, Any]:
     """Run one batch; the session reads C-contiguous images where they are."""
     options = onnxruntime.RunOptions()
+    options.log_severity_level = FATAL
     handle.running[id(options)] = options
     try:
         return dict(zip(handle.outputs, handle.session.run(None, {handle.input: images}, options)))
