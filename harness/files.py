@@ -5,8 +5,10 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ KINDS = {
     stat.S_IFLNK: "a link",
 }
 CHUNK = 2**12
+BEGINNING = 64
+"""Bytes that tell what a file is."""
 LONGEST_NAME = 255
 """Bytes of a file's name, on every usual file system."""
 
@@ -52,6 +56,31 @@ def check_output(path: Path, field: str | None = None) -> None:
             remedy="name the file that the link leads to" if stat.S_ISLNK(mode) else "name another file",
         )
     _check_parent(path, field)
+
+
+def check_replaceable(path: Path, field: str | None, beginning: re.Pattern[bytes], what: str) -> None:
+    """Refuse to replace a file that holds something else than what is about to be written, such as an input of the run.
+
+    Args:
+        path: The file to be written; one that is empty, or not there, will do.
+        field: The option that names it.
+        beginning: Of a file that may be replaced.
+        what: What such a file is, with its article.
+
+    Raises:
+        HarnessError: It holds something else, or cannot be read.
+    """
+    if not is_file(path):
+        return
+    with open_regular(path, field, sys.maxsize) as file:
+        first = file.read(BEGINNING)
+    if first and beginning.match(first) is None:
+        raise HarnessError(
+            f"the file that is there is not {what}, and is not replaced",
+            file=path,
+            field=field,
+            remedy="name another file, or remove this one",
+        )
 
 
 def check_output_folder(path: Path, field: str | None = None, *, in_use: bool = False) -> None:

@@ -25,8 +25,8 @@ from harness.paths import ROOT
 from harness.report.defect import defect, is_of_foreign_device
 from harness.run.conclude import refuse
 
-OF_DEVICES = (HarnessError, StageFailure, DeviceOutputError, NonFiniteHeadError)
-"""Exceptions with which a test says what a device does, or what was given."""
+OF_DEVICES = (HarnessError, StageFailure, DeviceOutputError, NonFiniteHeadError, pytest.exit.Exception)
+"""Exceptions with which a test says what a device does, or what was given, or somebody ends the run."""
 OF_TESTS = ("pytest_runtest_setup", "pytest_runtest_call", "pytest_runtest_teardown", "pytest_pyfunc_call")
 """Hooks that run a test or a fixture, whose exceptions pytest reports."""
 OWN = (PACKAGE / "plugin", ROOT / "harness")
@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def _unforeseen(error: BaseException | None, name: str) -> Exception | None:
     """The exception of a hook of the suite, and of no other, that pytest does not understand."""
     if name.startswith(("pytest_fixture", *OF_TESTS)) or isinstance(
-        error, pytest.UsageError | pytest.Collector.CollectError
+        error, pytest.UsageError | pytest.Collector.CollectError | pytest.exit.Exception
     ):
         return None
     while isinstance(error, Exception):

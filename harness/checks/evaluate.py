@@ -128,8 +128,7 @@ def _evaluate(
     if all(annotation.iscrowd for annotation in instances.annotations):
         raise HarnessError(
             f"no object is annotated in the {len(instances.images)} images, so there is no AP",
-            field="--limit",
-            remedy="evaluate more images",
+            remedy="take images with annotated objects that are no crowds, or more images",
         )
     coco, coco_eval = _EVALUATORS[evaluator]
     images, truth = [image.id for image in instances.images], truth_records(instances)

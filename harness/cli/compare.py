@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset, refuse_old_results
 from harness.errors import HarnessError
-from harness.files import check_output, is_file, open_regular
+from harness.files import is_file, open_regular
 from harness.report.escape import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def compare(
     from harness.exchange.claim import read_claim
     from harness.exchange.speed_log import read_speed_log
     from harness.faults.diagnosis.text import answers
+    from harness.report.document import check_results
     from harness.run.comparing import compare as compare_files
     from harness.run.conclude import write
     from harness.run.images import describe_images
@@ -69,7 +70,7 @@ def compare(
     from harness.run.subject import load_subject
 
     if results is not None:
-        check_output(results, "--results")
+        check_results(results)
         _refuse_rows(results)
     if not any((inputs, heads, detections, speed)):
         refuse_old_results(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, chosen_dataset
 from harness.cli.progress import progress
-from harness.files import check_output, whole_file
+from harness.files import check_output, check_replaceable, whole_file
 from harness.report.escape import printable
 
 
@@ -34,6 +35,7 @@ def decode(
     from harness.exchange.heads import decode_folder
 
     check_output(output, "--output")
+    check_replaceable(output, "--output", re.compile(rb"\s*\["), "a list of detections")
     card, images = load_model_card(model), chosen_dataset(coco, limit)
     with deviations_end_with_1(), progress("decoding") as report:
         results = decode_folder(card, images, heads, report)

@@ -36,6 +36,9 @@ def export(
     from harness.run.subject import load_subject
 
     check_output(output, "--output")
+    for given, option in ((Path(model), "--model"), (weights, "--weights")):
+        if given is not None and output.exists() and given.exists() and output.samefile(given):
+            raise HarnessError(f"it is the file of {option}", file=output, field="--output", remedy="name another file")
     size = _batch_size(batch_size)
     if dialect not in DIALECTS:
         raise HarnessError(f"no dialect '{dialect}'", field="--dialect", remedy=f"use one of {', '.join(DIALECTS)}")

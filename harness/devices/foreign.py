@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,11 +15,13 @@ from pydantic import ValidationError
 from harness.cards import DeviceCard
 from harness.cards.expectations import Expectation
 from harness.devices.artifact import Artifact, CompilerEstimate, Exported, Findings, StatedSpeed, TensorSpec
-from harness.devices.link import ChildProcess, surroundings
+from harness.devices.link import ChildProcess, UnansweredError, surroundings
 from harness.errors import not_valid
 from harness.types import Outputs
 
 Facts = dict[str, Any]
+CLOSING_S = 20.0
+"""Seconds that a device has to close: its run is over, and nothing more can be learnt from it."""
 
 
 class ForeignDevice:
@@ -72,10 +75,12 @@ class ForeignDevice:
         return [float(value) for value in self._child.ask("time", artifact.payload, images, rounds)]
 
     def close(self) -> None:
-        """Close the device and end its process."""
+        """Close the device, which has `CLOSING_S` for that, and end its process."""
         if not self.closed:
             try:
-                self._child.ask("close")
+                self._child.ask("close", patience_s=CLOSING_S)
+            except UnansweredError as error:  # of a run that is over
+                logging.getLogger("harness").warning("%s", error.cause)
             finally:
                 self._child.close()
 

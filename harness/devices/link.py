@@ -75,6 +75,10 @@ class ChildError(Exception):
         return str(self.args[0])
 
 
+class UnansweredError(DeviceEndedError):
+    """A child that was ended since it did not answer in time."""
+
+
 class InProcess:
     """A runner in this process; arrays are handed through without a copy.
 
@@ -140,12 +144,13 @@ class ChildProcess:
             self.close()
             raise
 
-    def ask(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 - plain data of any kind
+    def ask(self, method: str, *arguments: object, patience_s: float | None = None) -> Any:  # noqa: ANN401 - plain data
         """Call a method in the child.
 
         Args:
             method: Its name.
             arguments: Plain data and arrays.
+            patience_s: Seconds to wait for the answer, after which the process is ended; None for ever.
 
         Raises:
             HarnessError: The method raised one, tried to end or skip the run, or the process has ended.
@@ -157,7 +162,10 @@ class ChildProcess:
                 raise DeviceEndedError(self.ended, remedy=REMEDY)
             self._send((method, serve.pack(arguments)))
             try:
-                return self._receive(method)
+                return self._receive(method, patience_s)
+            except self._channel.TimeoutError as error:
+                self.end_at_once(f"{self.what} has not answered within {patience_s} s ({method})")
+                raise UnansweredError(str(self.ended), remedy=REMEDY) from error
             except KeyboardInterrupt:
                 self.end_at_once(f"{self.what} was interrupted ({method})")
                 raise
@@ -185,9 +193,9 @@ class ChildProcess:
         with contextlib.suppress(OSError):  # the process has ended: what is received says how
             self._channel.send(message)
 
-    def _receive(self, doing: str) -> Any:  # noqa: ANN401
+    def _receive(self, doing: str, patience_s: float | None = None) -> Any:  # noqa: ANN401
         try:
-            outcome, value = self._channel.receive()
+            outcome, value = self._channel.receive(patience_s)
         except (EOFError, self._channel.RemoteError) as error:
             status = self._gateway._io.wait()  # execnet tells the exit status nowhere else
             self.ended = f"{self.what}: its process ended with {_status(status)} ({doing})"
@@ -281,4 +289,6 @@ def _rebuilt(what: str, facts: Mapping[str, Any]) -> Exception:
     return error
 
 
-__all__ = ["Array", "Child", "ChildError", "ChildProcess", "InProcess", "Link", "Runner", "surroundings"]
+__all__ = [
+    "Array", "Child", "ChildError", "ChildProcess", "InProcess", "Link", "Runner", "UnansweredError", "surroundings",
+]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from harness.cards import DeviceCard
 from harness.checks.owed import Owed, not_run
 from harness.checks.verdict import verdict_of_document, verdict_of_run
 from harness.errors import HarnessError
-from harness.files import whole_file
+from harness.files import check_output, check_replaceable, whole_file
 from harness.report.records import (
     Accuracy,
     Data,
@@ -26,6 +27,9 @@ from harness.report.records import (
     Verdict,
     to_json,
 )
+
+RESULTS = re.compile(rb"\s*\{\s*\"schema\"")
+"""Beginning of a results document of any schema."""
 
 
 @dataclass(slots=True)
@@ -127,12 +131,23 @@ def make_document(
     )
 
 
+def check_results(path: Path) -> None:
+    """Check the place of a results document: a new name, or an earlier document, which is replaced.
+
+    Raises:
+        HarnessError: See `check_output`, or the file that is there holds something else.
+    """
+    check_output(path, "--results")
+    check_replaceable(path, "--results", RESULTS, "a results document")
+
+
 def write_document(document: Document, path: Path) -> None:
     """Write the document as JSON: whole under its name, or an error and nothing.
 
     Raises:
-        HarnessError: The file cannot be written, such as on a full disk.
+        HarnessError: See `check_results`, or the file cannot be written, such as on a full disk.
     """
+    check_results(path)
     try:
         with whole_file(path) as partial:
             partial.write_text(json.dumps(to_json(document), indent=2) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conformance.support.command_line import run
+from conformance.support.tiny import TinySetup
 
 VERBS = {
     "check": ("--results",),
@@ -37,6 +38,26 @@ def test_output_is_refused_before_the_work(tmp_path: Path, verb: str) -> None:
         assert "\n  remedy: " in err
     assert pipe.is_fifo()
     assert link.is_symlink()
+
+
+def test_file_that_is_no_earlier_output_is_not_replaced(tiny: TinySetup, tmp_path: Path) -> None:
+    """A file of the user's that is named twice, as what is read and as what is written."""
+    given = {"--model": tiny.card, "--weights": tiny.weights}
+    mine = {option: tmp_path / path.name for option, path in given.items()}
+    heads, coco = tmp_path / "heads", tiny.coco / "annotations" / "instances_val2017.json"
+    for option, path in mine.items():
+        path.write_bytes(given[option].read_bytes())
+    model = [part for option, path in mine.items() for part in (option, path)]
+    before = {path: path.read_bytes() for path in (*mine.values(), coco)}
+    for place in before:
+        for verb, option in ((("check", *model, "--coco", tiny.coco), "--results"), (("export", *model), "--output")):
+            if (verb[0], place) != ("export", coco):
+                status, _, err = run(*verb, option, place)
+                assert (status, place.read_bytes()) == (4, before[place])
+                assert f"{place}: {option}: " in err
+        status, _, err = run("decode", *model[:2], "--heads", heads, "--output", place)
+        assert (status, place.read_bytes()) == (4, before[place])
+        assert "the file that is there is not a list of detections, and is not replaced" in err
 
 
 @pytest.mark.parametrize(

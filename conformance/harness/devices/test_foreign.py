@@ -107,6 +107,19 @@ def test_a_device_of_forty_five_lines_is_one(installed: Installed, exported: Exp
     registry.create_device("mine").close()
 
 
+def test_device_that_does_not_close_is_ended(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(foreign, "CLOSING_S", 0.2)
+    device = installed(
+        "    def check(self):\n",
+        "    def close(self):\n        __import__('time').sleep(600)\n\n    def check(self):\n",
+    )
+    device.close()
+    assert device.closed
+    assert "device 'mine' of distribution 'mine' has not answered within 0.2 s (close)" in caplog.text
+
+
 RUN = "        outputs = artifact.payload.run"
 
 
