@@ -147,8 +147,8 @@ def write_document(document: Document, path: Path) -> None:
     Raises:
         HarnessError: See `check_results`, or the file cannot be written, such as on a full disk.
     """
-    check_results(path)
     try:
+        check_results(path)
         with whole_file(path) as partial:
             partial.write_text(json.dumps(to_json(document), indent=2) + "\n", encoding="utf-8")
     except HarnessError as error:
