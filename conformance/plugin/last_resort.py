@@ -22,7 +22,7 @@ from harness.centernet.decode import NonFiniteHeadError
 from harness.centernet.heads import DeviceOutputError
 from harness.errors import HarnessError
 from harness.paths import ROOT
-from harness.report.defect import defect, is_of_foreign_device
+from harness.report.defect import defect, is_of_device
 from harness.run.conclude import refuse
 
 OF_DEVICES = (HarnessError, StageFailure, DeviceOutputError, NonFiniteHeadError, pytest.exit.Exception)
@@ -138,6 +138,6 @@ def _guarded(item: pytest.Item) -> Generator[None]:
         raise
     except Exception as error:
         judges = is_own(item.path) and "device_name" in parameters_of(item)
-        if not judges or is_of_foreign_device(error):
+        if not judges or is_of_device(error):
             raise
         raise defect(error, _command(item.config)) from error

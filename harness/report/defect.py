@@ -8,6 +8,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import SkipTest
 
 from harness.errors import HarnessError
 from harness.paths import ROOT
@@ -42,9 +43,13 @@ def defect(error: BaseException, command: Sequence[str] = ()) -> Defect:
     return Defect(_cause(error), remedy=f"{MARK} {file}" if file else f"{MARK} what follows\n{content}")
 
 
-def is_of_foreign_device(error: BaseException) -> bool:
-    """Tell whether an exception came out of a device of another distribution, which may raise anything."""
-    return any(Path(frame.filename) == FOREIGN for frame in traceback.extract_tb(error.__traceback__))
+def is_of_device(error: BaseException) -> bool:
+    """Tell whether an exception came out of a device of another distribution, which may raise anything.
+
+    Nothing of this project skips or ends a run, so that an exception with which pytest or unittest does is a device's.
+    """
+    leaves = isinstance(error, SkipTest) or type(error).__module__ == "_pytest.outcomes"
+    return leaves or any(Path(frame.filename) == FOREIGN for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _cause(error: BaseException) -> str:

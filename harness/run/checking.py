@@ -22,7 +22,7 @@ from harness.checks.outcome import StageResult
 from harness.checks.owed import GROUPS
 from harness.checks.verdict import verdict_of_exception
 from harness.errors import DeviceEndedError, HarnessError
-from harness.report.defect import defect, is_of_foreign_device
+from harness.report.defect import defect, is_of_device
 from harness.report.records import (
     Accuracy,
     Diagnosis,
@@ -146,7 +146,7 @@ class Check:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a device may raise anything; it is told with its place, and the others go on
-            if isinstance(error, Exception) and not is_of_foreign_device(error):
+            if isinstance(error, Exception) and not is_of_device(error):
                 self._trouble(place, str(defect(error)), "error")
                 return
             self.session.say(traceback.format_exc())

@@ -49,7 +49,7 @@ def test_image_painted_black_is_made_anew_and_said(
     with caplog.at_level(logging.WARNING):
         assert materialise(spec, "val", cache) == folder
     assert pixels(folder) == before
-    assert f"{folder}: a file was changed since it was written: the images are made anew" in caplog.text
+    assert f"{folder}: a file was changed since it was written; it is made anew" in caplog.text
 
 
 def test_annotation_that_was_moved_is_made_anew(spec: Spec, cache: Path) -> None:
