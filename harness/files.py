@@ -152,13 +152,10 @@ def read_regular(
 ) -> bytes:
     """Read a regular file that a user gives; see `open_regular` for arguments and errors."""
     with open_regular(path, field, limit, cause=cause, remedy=remedy) as file:
-        try:
-            content = file.read(os.fstat(file.fileno()).st_size)
-            # A file of /proc states no size, and another may grow.
-            while len(content) <= limit and (more := file.read(CHUNK)):
-                content += more
-        except OSError as error:
-            raise HarnessError(f"{cause}: {_reason(error)}", file=path, field=field, remedy=remedy) from error
+        content = file.read(os.fstat(file.fileno()).st_size)
+        # A file of /proc states no size, and another may grow.
+        while len(content) <= limit and (more := file.read(CHUNK)):
+            content += more
     if len(content) > limit:
         raise _too_large(len(content), limit, path, field)
     return content

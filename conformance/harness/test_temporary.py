@@ -1,4 +1,4 @@
-"""What a killed process left is removed by the next, and nothing else is."""
+"""Leftovers of a killed process are removed by the next, and nothing else is."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""What nobody foresaw in the pytest layer ends with status 4, one line, a document and a file to send in."""
+"""An exception that nobody foresaw in the pytest layer ends with status 4, a line, a document and a file to send in."""
 
 import re
 from pathlib import Path

@@ -36,7 +36,7 @@ Fault = Callable[[int, Detections], Detections]
 
 @dataclass(frozen=True, slots=True)
 class ShownFaults:
-    """What faults do to the AP of the reference.
+    """Effect of faults on the AP of the reference.
 
     Attributes:
         ap: Of the reference as it is.

@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset, refuse_old_results
 from harness.errors import HarnessError
-from harness.files import check_output, is_file, open_regular
+from harness.files import is_file, open_regular
 from harness.report.escape import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ def compare(
     from harness.run.subject import load_subject
 
     if results is not None:
-        check_output(results, "--results")
         _refuse_rows(results)
         check_results(results)
     if not any((inputs, heads, detections, speed)):

@@ -20,7 +20,7 @@ GRACE_S = 1.5
 """Seconds after which a run that was told to stop, and does not, ends the process: one operator may take hours."""
 
 _running: dict[object, Callable[[], None]] = {}
-"""How to stop each run in progress."""
+"""Functions that stop each run in progress."""
 _watched: list[int] = []
 """The pipe to the thread that waits for signals, once it has been started."""
 

@@ -33,7 +33,7 @@ LONGEST = 8000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a mutant.
+    """Outcome of a mutant.
 
     Attributes:
         format: Of the file.
