@@ -67,7 +67,6 @@ def train(
     folder: Path,
     *,
     save_every: int = 250,
-    workers: int = 1,
     report: Report | None = None,
 ) -> Path:
     """Train the card's network, and resume ``folder/last.pth`` if it exists.
@@ -78,7 +77,6 @@ def train(
         settings: Settings of the run.
         folder: Folder of the checkpoint.
         save_every: Iterations between checkpoints; a killed run loses at most this many.
-        workers: Number of processes that prepare samples.
         report: Called after every iteration.
 
     Returns:
@@ -98,7 +96,9 @@ def train(
         Samples(dataset, card, settings.crop, settings.seed, settings.overlap),
         batch_sampler=SampleNumbers(start, settings.iterations, settings.batch_size),
         collate_fn=collate,
-        num_workers=workers,
+        # No workers: samples take a fourteenth of a step, and a forked process can wait forever for a lock that another
+        # thread held when it was forked, such as one of OpenCV's.
+        num_workers=0,
     )
     done = start
     try:

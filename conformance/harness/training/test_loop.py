@@ -42,7 +42,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def uninterrupted(generated: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(small_card(), generated, SHORT, tmp_path_factory.mktemp("whole"), workers=0)
+    return train(small_card(), generated, SHORT, tmp_path_factory.mktemp("whole"))
 
 
 def test_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
@@ -70,7 +70,7 @@ def test_training_lowers_the_loss_on_its_images(generated: Dataset, tmp_path: Pa
     trained = create_model(arch, card.head_channels, None, 0.125)
     told: list[tuple[int, dict[str, float]]] = []
     run = Settings(iterations=20, batch_size=4, crop=64, learning_rate=0.05, seed=1, bfloat16=bfloat16)
-    load_weights(trained, train(card, generated, run, tmp_path, workers=0, report=lambda *args: told.append(args)))
+    load_weights(trained, train(card, generated, run, tmp_path, report=lambda *args: told.append(args)))
     assert loss(trained) < 0.7 * loss(fresh)
     assert [iteration for iteration, _ in told] == list(range(1, 21))
     assert all(set(values) == {"hm", "wh", "reg", "total", "learning_rate"} for _, values in told)
@@ -86,12 +86,12 @@ def stop_at(iteration: int) -> Callable[[int, dict[str, float]], None]:
 
 def test_interrupted_run_goes_on_to_the_same_weights(generated: Dataset, uninterrupted: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(small_card(), generated, SHORT, tmp_path, workers=0, report=stop_at(5))
+        train(small_card(), generated, SHORT, tmp_path, report=stop_at(5))
     saved = torch.load(tmp_path / "last.pth", weights_only=True)
     assert (saved["iteration"], saved["epoch"]) == (5, 5 * 2 // 6)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
     told: list[int] = []
-    checkpoint = train(small_card(), generated, SHORT, tmp_path, workers=1, report=lambda done, _: told.append(done))
+    checkpoint = train(small_card(), generated, SHORT, tmp_path, report=lambda done, _: told.append(done))
     assert told == [6, 7, 8]
     torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
 
@@ -112,9 +112,9 @@ def test_run_that_is_interrupted_within_a_step_goes_on_to_the_same_weights(
     with monkeypatch.context() as patch, default_signals():
         patch.setattr(torch.optim.Adam, "step", interrupting)
         with pytest.raises(KeyboardInterrupt):
-            train(small_card(), generated, SHORT, tmp_path, workers=0)
+            train(small_card(), generated, SHORT, tmp_path)
     assert torch.load(tmp_path / "last.pth", weights_only=True)["iteration"] == 5
-    checkpoint = train(small_card(), generated, SHORT, tmp_path, workers=0)
+    checkpoint = train(small_card(), generated, SHORT, tmp_path)
     torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
 
 
@@ -129,7 +129,7 @@ def report(done, losses):
         os.kill(os.getpid(), signal.SIGKILL)
 torch.set_num_threads(int(sys.argv[3]))  # sums come out the same only in the same number of parts
 dataset = load_coco(pathlib.Path(sys.argv[1]), split="train2017")
-train(small_card(), dataset, SHORT, pathlib.Path(sys.argv[2]), save_every=3, workers=0, report=report)
+train(small_card(), dataset, SHORT, pathlib.Path(sys.argv[2]), save_every=3, report=report)
 """
 
 
@@ -138,7 +138,7 @@ def test_killed_run_goes_on_to_the_same_weights(generated: Dataset, uninterrupte
     command.append(str(torch.get_num_threads()))
     assert subprocess.run(command, check=False, cwd=data_path()).returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "last.pth", weights_only=True)["iteration"] == 3
-    checkpoint = train(small_card(), generated, SHORT, tmp_path, workers=0)
+    checkpoint = train(small_card(), generated, SHORT, tmp_path)
     torch.testing.assert_close(state_of(checkpoint), state_of(uninterrupted))
 
 
@@ -148,24 +148,24 @@ def test_checkpoint_of_other_settings_is_refused(
 ) -> None:
     before = uninterrupted.read_bytes()
     with pytest.raises(HarnessError, match=f"other {name}"):
-        train(small_card(), generated, replace(SHORT, **{name: value}), uninterrupted.parent, workers=0)
+        train(small_card(), generated, replace(SHORT, **{name: value}), uninterrupted.parent)
     assert uninterrupted.read_bytes() == before
 
 
 def test_checkpoint_of_another_network_is_refused(generated: Dataset, uninterrupted: Path) -> None:
     with pytest.raises(HarnessError, match="not of this network"):
-        train(small_card("dlav0_34"), generated, SHORT, uninterrupted.parent, workers=0)
+        train(small_card("dlav0_34"), generated, SHORT, uninterrupted.parent)
 
 
 def test_damaged_checkpoint_is_refused(generated: Dataset, tmp_path: Path) -> None:
     (tmp_path / "last.pth").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(HarnessError, match="truncated"):
-        train(small_card(), generated, SHORT, tmp_path, workers=0)
+        train(small_card(), generated, SHORT, tmp_path)
 
 
 def test_diverged_run_is_an_error_and_leaves_the_last_good_checkpoint(generated: Dataset, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="not finite"):
-        train(small_card(), generated, replace(SHORT, learning_rate=1e30), tmp_path, save_every=1, workers=0)
+        train(small_card(), generated, replace(SHORT, learning_rate=1e30), tmp_path, save_every=1)
     assert all(bool(tensor.isfinite().all()) for tensor in state_of(tmp_path / "last.pth").values())
 
 
@@ -177,7 +177,7 @@ def test_full_disk_is_an_error_that_names_the_checkpoint_and_keeps_the_last(gene
                 full.enter_context(file_size_limit(1000))
 
         with pytest.raises(HarnessError, match="File too large") as caught:
-            train(small_card(), generated, SHORT, tmp_path, save_every=3, workers=0, report=fill)
+            train(small_card(), generated, SHORT, tmp_path, save_every=3, report=fill)
     assert caught.value.file == str(tmp_path / "last.pth")
     assert "the disk has space" in (caught.value.remedy or "")
     assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
@@ -188,18 +188,18 @@ def test_full_disk_is_an_error_that_names_the_checkpoint_and_keeps_the_last(gene
 def test_folder_that_cannot_be_made_is_an_error(generated: Dataset, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(HarnessError, match="it cannot be made"):
-        train(small_card(), generated, SHORT, tmp_path / name, workers=0)
+        train(small_card(), generated, SHORT, tmp_path / name)
 
 
 @pytest.mark.parametrize("crop", [0, 32, 100])
 def test_crop_that_does_not_suit_the_network_is_refused(generated: Dataset, tmp_path: Path, crop: int) -> None:
     with pytest.raises(HarnessError, match=f"a crop of {crop} pixels"):
-        train(small_card(), generated, replace(SHORT, crop=crop), tmp_path, workers=0)
+        train(small_card(), generated, replace(SHORT, crop=crop), tmp_path)
 
 
 def test_small_cardout_a_network_cannot_be_trained(generated: Dataset, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"\[network\]"):
-        train(load_model_card("mb3_centernet"), generated, SHORT, tmp_path, workers=0)
+        train(load_model_card("mb3_centernet"), generated, SHORT, tmp_path)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -234,4 +234,4 @@ def test_saved_weights_load_strictly_and_are_those_of_the_run(uninterrupted: Pat
 )
 def test_settings_out_of_range_are_named(generated: Dataset, tmp_path: Path, changed: Settings, said: str) -> None:
     with pytest.raises(HarnessError, match=said):
-        train(small_card(), generated, changed, tmp_path, workers=0)
+        train(small_card(), generated, changed, tmp_path)
