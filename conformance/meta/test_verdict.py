@@ -39,7 +39,7 @@ FAULTS = {
 @pytest.fixture(scope="session")
 def mixed(suite: Suite) -> Ended:
     """One device that is right among many that are not."""
-    return suite.run_once("mixed", f"--device=right,{','.join(FAULTS)},selective,crashing", *CHECKS)
+    return suite.run_once("mixed", f"--device=right,{','.join(FAULTS)},selective,larger,crashing", *CHECKS)
 
 
 @pytest.fixture(scope="session")
@@ -167,10 +167,23 @@ def test_ap_is_of_every_image_and_not_of_those_whose_heads_were_compared(mixed: 
     assert mixed.run_of("selective").verdict == "deviates"
     for size in (1, 4):
         failed = {name for name, outcome in mixed.outcomes("selective", size).items() if outcome == "failed"}
-        assert failed == {"accuracy"}
+        assert failed == {"accuracy", "detections"}
         [accuracy] = [a for a in mixed.run_of("selective").accuracy if a.batch_size == size]
         assert accuracy.reference_AP - accuracy.AP > accuracy.allowed_loss
         assert f"AP {accuracy.AP:.4f}, the reference reads {accuracy.reference_AP:.4f}" in mixed.output
+
+
+def test_detections_of_every_image_are_held_to_the_reference(mixed: Ended) -> None:
+    """AP shows nothing of it, and neither do the images whose heads are compared."""
+    for size in (1, 4):
+        failed = {name for name, outcome in mixed.outcomes("larger", size).items() if outcome == "failed"}
+        assert failed == {"detections"}
+        detail = mixed.stage("larger", "detections", size).detail
+        assert detail is not None
+        assert "detections of all 11 images" in detail
+        assert re.search(
+            r"3 of 11 images stand out; image \d+, detections: \d+ detections of the reference are", detail
+        )
 
 
 def test_device_that_crashes_does_not_conform_and_is_named(mixed: Ended) -> None:

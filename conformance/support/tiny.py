@@ -114,7 +114,7 @@ def _annotate(tiny: TinySetup, network: HeadedNetwork) -> None:
 
 
 def _choose_unseen(tiny: TinySetup) -> None:
-    """Write the images whose heads are not compared to a file for `Selective`."""
+    """Write the images whose heads are not compared to a file for `Selective` and `Larger`."""
     dataset = tiny.dataset
     others = [image_id for place, image_id in enumerate(dataset.image_ids) if place not in COMPARED]
     images = [preprocess(tiny.model_card, dataset.read_image(image_id))[0] for image_id in others]

@@ -3,7 +3,7 @@
 A port whose heads differ from the reference's by what they may can choose other peaks. The heads of the reference and
 the margins say which detections such a port must have and which it may have; `close_calls` is the one place that
 decides it. The port's own choice is known by cell where its heads are given (`compare_decisions`), and by class, score
-and box where only the rows of its results file are (`judge_detections`).
+and box where only the rows of its results are (`judge_detections`).
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def compare_decisions(
 
 
 def judge_detections(
-    card: ModelCard, theirs: Rows, heads: Heads, placement: Placement, allowed: Mapping[str, float], label: str
+    card: ModelCard, rows: Float64, heads: Heads, placement: Placement, allowed: Mapping[str, float], label: str
 ) -> Comparison:
-    """Compare the rows that a port wrote for one image with the detections of heads.
+    """Compare the results of a port for one image with the detections of heads.
 
     Args:
         card: The contract of the model.
-        theirs: The image's rows of the results file.
+        rows: (n, 6) as `table_of` gives it, of the image.
         heads: Heads of one sample, N = 1: the port's own, or the reference's.
         placement: Where the image lies in the network input.
         allowed: Largest absolute difference by head; empty where the heads are the port's own.
@@ -126,10 +126,9 @@ def judge_detections(
     sample = finite_sample(heads, 0)
     calls = close_calls(card, sample["hm"], margins)
     must, may = (
-        _table_of(card, to_image_space(card, detections_at(card, sample, cells), placement))
+        table_of(card, to_image_space(card, detections_at(card, sample, cells), placement))
         for cells in (calls.must, calls.may)
     )
-    rows = table_of_rows(theirs)
     lost = int((~has_equal(must, rows, margins)).sum())
     extra = int((~has_equal(rows, may, margins)).sum()) + len(rows) - len(np.unique(rows, axis=0))
     problem = None
@@ -138,8 +137,31 @@ def judge_detections(
     return Comparison(f"{label}, detections", float(lost + extra), 0.0, len(rows) + len(must), problem)
 
 
+def stands_out(card: ModelCard, rows: Float64, golden: Float64, margins: Margins) -> bool:
+    """Tell whether the results of one image differ from the reference's clearly above the last that is kept.
+
+    Where they do, `judge_detections` tells whether a right port may: peaks that tie look alike here.
+
+    Args:
+        card: The contract of the model.
+        rows: (n, 6) as `table_of` gives it.
+        golden: (m, 6) likewise, of the reference.
+        margins: Of rows.
+    """
+    ends = (table[:, 1].min() for table in (rows, golden) if len(table) >= card.decode.top_k)
+    last = max((card.decode.score_threshold, *ends)) + margins.order
+    return any(
+        not has_equal(one[one[:, 1] > last], other, margins).all() for one, other in ((rows, golden), (golden, rows))
+    )
+
+
+def table_of(card: ModelCard, found: Detections) -> Float64:
+    """(n, 6) of detections in image pixels: category, score and the corners x1, y1, x2, y2."""
+    return np.column_stack([np.array(card.category_ids)[found.classes], found.scores, found.boxes.astype(np.float64)])
+
+
 def table_of_rows(rows: Rows) -> Float64:
-    """(n, 6): category, score and the corners x1, y1, x2, y2."""
+    """(n, 6) of rows of a results file, as `table_of` gives it."""
     table = np.array([[row["category_id"], row["score"], *row["bbox"]] for row in rows], np.float64).reshape(-1, 6)
     with np.errstate(invalid="ignore"):  # the corner of a box that a mistake has made infinite both ways is none
         table[:, 4:] += table[:, 2:4]
@@ -153,7 +175,7 @@ def unmatched_share(one: Float64, other: Float64, margins: Margins) -> float:
     come on both sides, end at the same score, and most lie clearly above it, the others are left out of account.
 
     Args:
-        one: (n, 6) as `table_of_rows` gives it.
+        one: (n, 6) as `table_of` gives it.
         other: (m, 6) likewise.
         margins: Of rows.
     """
@@ -172,7 +194,7 @@ def has_equal(wanted: Float64, given: Float64, margins: Margins, *, in_proportio
     """Tell for each row of a table, (n,), if another table has a row of its category, score and corners.
 
     Args:
-        wanted: (n, 6) as `table_of_rows` gives it.
+        wanted: (n, 6) as `table_of` gives it.
         given: (m, 6) likewise.
         margins: Of rows.
         in_proportion: Corners beyond `LARGE` may differ in proportion: a mistake may have made them large.
@@ -187,10 +209,6 @@ def has_equal(wanted: Float64, given: Float64, margins: Margins, *, in_proportio
         near &= np.abs(some[..., 2:] - given[:, 2:]).max(axis=2, initial=0.0) <= limits
         found[first : first + step] = near.any(axis=1)
     return found
-
-
-def _table_of(card: ModelCard, found: Detections) -> Float64:
-    return np.column_stack([np.array(card.category_ids)[found.classes], found.scores, found.boxes.astype(np.float64)])
 
 
 def _changed(lost: int, extra: int) -> str | None:

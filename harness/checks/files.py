@@ -17,7 +17,7 @@ from harness.centernet.heads import DeviceOutputError, require_heads
 from harness.centernet.preprocess import preprocess
 from harness.checks.claim import judge_claim
 from harness.checks.comparison import Comparison
-from harness.checks.detections import Rows, judge_detections
+from harness.checks.detections import Rows, judge_detections, table_of_rows
 from harness.checks.heads import compare_heads
 from harness.checks.inputs import judge_input
 from harness.checks.speed import judge_speed
@@ -118,7 +118,7 @@ def _judge_image(
             heads = own_heads if own_heads is not None and files.inputs is None else golden.heads(array[None])
             allowed = golden.allowed(array[None], heads)
         if files.results is not None:
-            rows = files.by_image.get(image_id, [])
+            rows = table_of_rows(files.by_image.get(image_id, []))
             yield "detections", judge_detections(card, rows, heads, placement, allowed, label)
     except (DeviceOutputError, NonFiniteHeadError) as error:
         yield "heads", Comparison(label, math.inf, 0, 0, str(error))

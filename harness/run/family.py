@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.cards import ModelCard
 from harness.centernet.decode import decode, to_image_space
 from harness.centernet.heads import read_heads
-from harness.centernet.preprocess import make_batch, preprocess
+from harness.centernet.preprocess import make_batch, place, preprocess
 from harness.types import Batch, Detections, Heads, Outputs, Placement, UInt8
 
 
@@ -30,6 +30,7 @@ class Family:
     Attributes:
         preprocess: From an image (H, W, 3) uint8 BGR to the network input and where the image lies in it.
         make_batch: From several images to a batch.
+        place: From the (width, height) of an image to where it lies in the network input.
         read_heads: From a device's outputs of a batch of N slots to its heads (N, ...).
         decode: From the heads of a batch to the detections of each sample.
         to_image_space: From detections of one sample to detections in pixels of its image.
@@ -37,12 +38,13 @@ class Family:
 
     preprocess: Callable[[ModelCard, UInt8], tuple[NDArray[np.generic], Placement]]
     make_batch: MakeBatch
+    place: Callable[[ModelCard, tuple[int, int]], Placement]
     read_heads: Callable[[ModelCard, Outputs, int], Heads]
     decode: Callable[[ModelCard, Heads], list[Detections]]
     to_image_space: Callable[[ModelCard, Detections, Placement], Detections]
 
 
-FAMILIES = {"centernet": Family(preprocess, make_batch, read_heads, decode, to_image_space)}
+FAMILIES = {"centernet": Family(preprocess, make_batch, place, read_heads, decode, to_image_space)}
 """By the `family` of a model card."""
 
 

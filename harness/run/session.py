@@ -272,7 +272,7 @@ class Session:
     @cached_property
     def reference_metrics(self) -> Metrics:
         """AP of the reference on the images of the run."""
-        return self.evaluate(self._reference_results)
+        return self.evaluate(self.reference_results)
 
     @property
     def decided_by_ap(self) -> bool:
@@ -282,7 +282,7 @@ class Session:
     @cached_property
     def shown_faults(self) -> ShownFaults:
         """Faults that the AP of the reference shows on the images of the run."""
-        return show_faults(self.card, self.dataset, self._reference_results)
+        return show_faults(self.card, self.dataset, self.reference_results)
 
     def difference(self, results: Results) -> Difference:
         """Loss of AP against the reference, with its interval over other images of the same kind."""
@@ -290,10 +290,11 @@ class Session:
 
     @cached_property
     def _reference_matches(self) -> Matches:
-        return self._matched(self._reference_results)
+        return self._matched(self.reference_results)
 
     @cached_property
-    def _reference_results(self) -> Results:
+    def reference_results(self) -> Results:
+        """Detections of the reference in all images."""
         return self.detections(self.reference_name, self.reference_batch_size, GOLDEN)[0]
 
     def _matched(self, results: Results) -> Matches:

@@ -14,6 +14,7 @@ from harness.checks.decisions import check_decisions
 from harness.checks.heads import HeadPair, check_batch, check_heads
 from harness.checks.outcome import StageResult, judged_outputs, not_applicable
 from harness.report.records import Latency, Perf
+from harness.run.every_image import judge_every_image
 from harness.run.pairs import pairs, pairs_again, pairs_in_batch, pairs_in_run
 from harness.run.session import Session
 from harness.run.speed import Timing
@@ -64,14 +65,19 @@ def batch(session: Session, name: str, batch_size: int) -> StageResult:
 
 
 def decisions(session: Session, name: str, batch_size: int) -> StageResult:
-    """Decisions: detections of the sample images equal the reference's."""
+    """Decisions: detections of every image equal the reference's, those of the sample images cell by cell."""
     if not session.tolerance.derivable:
         reason = "no tolerance of the heads to derive theirs from: the verdict is by AP"
         return not_applicable("detections", batch_size, reason)
     return judged_outputs(
         "detections",
         batch_size,
-        lambda: check_decisions(session.card, batch_size, pairs(session, name, batch_size)),
+        lambda: check_decisions(
+            session.card,
+            batch_size,
+            pairs(session, name, batch_size),
+            judge_every_image(session, name, batch_size),
+        ),
     )
 
 

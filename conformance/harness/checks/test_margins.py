@@ -15,7 +15,7 @@ from harness.cards import ModelCard
 from harness.centernet.decode import decode, to_image_space
 from harness.centernet.preprocess import place
 from harness.checks.comparison import Comparison
-from harness.checks.detections import compare_decisions, judge_detections
+from harness.checks.detections import compare_decisions, judge_detections, table_of_rows
 from harness.checks.margins import BOX_ALLOWED, CORNER_ROUNDED, SCORE_ALLOWED, SCORE_ROUNDED, Margins
 from harness.types import Heads, Placement
 
@@ -81,7 +81,7 @@ def rows_of(card: ModelCard, heads: Heads) -> list[dict[str, Any]]:
 def judged(card: ModelCard, device: Heads, golden: Heads, allowed: Mapping[str, float] = ALLOWED) -> list[Comparison]:
     """Heads against heads, and rows against heads."""
     [by_heads] = compare_decisions(card, device, golden, allowed, "x")
-    return [by_heads, judge_detections(card, rows_of(card, device), golden, placed(card), allowed, "x")]
+    return [by_heads, judge_detections(card, table_of_rows(rows_of(card, device)), golden, placed(card), allowed, "x")]
 
 
 @given(
@@ -131,7 +131,7 @@ def test_a_box_that_is_wrong_by_half_more_than_it_may_is_found(card: ModelCard, 
     for share, found in ((0.99, False), (1.5, bool(given_heads))):
         port = moved(golden, {name: share * ALLOWED[name] for name in given_heads})
         [by_heads] = compare_decisions(card, port, golden, allowed, "x")
-        by_rows = judge_detections(card, rows_of(card, port), golden, placed(card), allowed, "x")
+        by_rows = judge_detections(card, table_of_rows(rows_of(card, port)), golden, placed(card), allowed, "x")
         assert [one.problem is not None for one in (by_heads, by_rows)] == [found, found], (share, str(by_rows))
 
 
@@ -140,7 +140,9 @@ def test_a_score_that_is_wrong_by_half_more_than_it_may_is_found_in_rows(card: M
     golden = one_peak(card)
     for share, found in ((0.99, False), (1.5, True)):
         rows = rows_of(card, moved(golden, {"hm": share * ALLOWED["hm"]}))
-        assert (judge_detections(card, rows, golden, placed(card), ALLOWED, "x").problem is not None) == found
+        assert (
+            judge_detections(card, table_of_rows(rows), golden, placed(card), ALLOWED, "x").problem is not None
+        ) == found
 
 
 @pytest.mark.parametrize("activation", ["logits", "probability"])
@@ -175,4 +177,4 @@ def test_of_equal_neighbours_in_its_own_heads_a_port_must_report_both(activation
     heads = one_peak(card)
     heads["hm"][0, 1, 4, 5] = heads["hm"][0, 1, 4, 4]
     for rows, found in ((rows_of(card, heads), False), (rows_of(card, heads)[1:], True)):
-        assert (judge_detections(card, rows, heads, placed(card), {}, "x").problem is not None) == found
+        assert (judge_detections(card, table_of_rows(rows), heads, placed(card), {}, "x").problem is not None) == found

@@ -88,7 +88,7 @@ WAYS = {
     "-k alone": Way("swapped", ["-k", "alone"], "contract heads detections accuracy"),
     "-k batch1": Way("permuted", ["--batch-sizes=1,4", "-k", "batch1"], f"contract {REST}"),
     "id": Way("swapped", [], "contract heads detections accuracy", files=[f"{HEADS}::{ALONE}"]),
-    "file": Way("selective", ["--limit=11"], "contract accuracy", files=[HEADS]),
+    "file": Way("right", [], "contract accuracy", files=[HEADS]),
     "--ignore": Way("slight", [f"--ignore={HEADS}", "-m", "accuracy"], IN_HEADS, files=["conformance/device"]),
     "--deselect": Way("slight", [f"--deselect={HEADS}"], IN_HEADS),
     "-m": Way("slight", ["-m", "accuracy and not xdist_group"], REST, MARKS.format(mark="xdist_group")),

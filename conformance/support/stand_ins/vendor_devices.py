@@ -120,14 +120,27 @@ class Slight(Right):
         return outputs
 
 
+def places_unseen(images: NDArray[np.generic]) -> list[int]:
+    """Places in a batch of the images that are named in ``unseen.json``."""
+    unseen = json.loads((HERE / "unseen.json").read_text())
+    return [place for place, image in enumerate(images) if zlib.crc32(image.tobytes()) in unseen]
+
+
 class Selective(Right):
     """Finds nothing in some images (``unseen.json``: the CRC-32 of each), and is right about all others."""
 
     def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
-        unseen = json.loads((HERE / "unseen.json").read_text())
-        for heatmap, image in zip(outputs["hm"], images, strict=True):
-            if zlib.crc32(image.tobytes()) in unseen:
-                heatmap[:] = -20
+        for place in places_unseen(images):
+            outputs["hm"][place] = -20
+        return outputs
+
+
+class Larger(Right):
+    """Makes boxes 2 % too large in some images (those of `Selective`), and is right about all others."""
+
+    def spoil(self, outputs: Arrays, images: NDArray[np.generic]) -> Arrays:
+        for place in places_unseen(images):
+            outputs["wh"][place] *= np.float32(1.02)
         return outputs
 
 
