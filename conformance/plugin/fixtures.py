@@ -11,8 +11,8 @@ import pytest
 from conformance.plugin.config import CONFIG
 from conformance.plugin.entry import is_own
 from conformance.plugin.recorder import Recorder
+from harness.files.temporary import TemporaryFolder
 from harness.run.session import Session
-from harness.temporary import TemporaryFolder
 
 SESSION = pytest.StashKey[Session]()
 

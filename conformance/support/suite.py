@@ -16,8 +16,8 @@ from filelock import FileLock
 from conformance.support.tiny import TinySetup
 from conformance.support.vendor import KNOWN
 from harness.convert.guarded import Guarded
+from harness.files.temporary import TemporaryFolder
 from harness.report.records import Document, Run, Stage
-from harness.temporary import TemporaryFolder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHECKS = tuple(f"conformance/device/test_{name}.py" for name in ("accuracy", "conversion", "heads"))

@@ -28,7 +28,7 @@ from harness.exchange.inputs import read_input
 from harness.exchange.speed_log import SpeedLog
 from harness.exchange.stems import file_stems
 from harness.run.reference import Reference
-from harness.types import Heads
+from harness.types import Heads, Progress
 
 Judged = dict[str, list[Comparison]]
 """Comparisons by stage, in the order of the stages."""
@@ -63,7 +63,13 @@ class PortFiles:
             self.by_image.setdefault(int(row["image_id"]), []).append(row)
 
 
-def judge_files(golden: Reference, dataset: Dataset, files: PortFiles, right: Results | None = None) -> Judged:
+def judge_files(
+    golden: Reference,
+    dataset: Dataset,
+    files: PortFiles,
+    right: Results | None = None,
+    progress: Progress | None = None,
+) -> Judged:
     """Compare what a port wrote with the reference, by stage.
 
     Args:
@@ -71,15 +77,18 @@ def judge_files(golden: Reference, dataset: Dataset, files: PortFiles, right: Re
         dataset: The images that the port was run on.
         files: What it wrote.
         right: Takes the reference's own detections of every image, where the port wrote detections.
+        progress: Told after every image.
 
     Raises:
         HarnessError: A file is missing or damaged.
     """
     stems = file_stems(dataset)
     judged: Judged = {name: [] for name in ("preprocess", "heads", "detections", "evaluate", "speed")}
-    for image_id in dataset.image_ids:
+    for done, image_id in enumerate(dataset.image_ids, 1):
         for stage, comparison in _judge_image(golden, dataset, files, image_id, stems[image_id], right):
             judged[stage].append(comparison)
+        if progress is not None:
+            progress(done, len(dataset))
     if files.results is not None:
         unknown = files.by_image.keys() - set(dataset.image_ids)
         if unknown:

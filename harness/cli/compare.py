@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset, refuse_old_results
+from harness.cli.progress import progress, signs_of_life
 from harness.errors import HarnessError
 from harness.files import is_file, open_regular
 from harness.report.escape import printable, printable_lines
@@ -86,7 +87,8 @@ def compare(
         None if claim is None else read_claim(claim),
         None if speed is None else read_speed_log(speed),
     )
-    judged, document = compare_files(golden, images, describe_images(images, coco), files)
+    with signs_of_life(), progress("judged") as report:
+        judged, document = compare_files(golden, images, describe_images(images, coco), files, report)
     document = write(document, results)
     for stage, comparisons in judged.items():
         print(_line(stage, comparisons))

@@ -10,8 +10,8 @@ import typer
 from harness.cli.options import Model, Weights
 from harness.cli.progress import signs_of_life
 from harness.files import check_output_folder
+from harness.files.temporary import TemporaryFolder
 from harness.report.escape import printable
-from harness.temporary import TemporaryFolder
 
 
 def convert(

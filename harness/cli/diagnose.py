@@ -13,8 +13,8 @@ from harness.cli.options import Coco, Model, Weights, chosen_dataset
 from harness.cli.progress import signs_of_life
 from harness.errors import HarnessError
 from harness.files import check_output_folder
+from harness.files.temporary import TemporaryFolder
 from harness.report.escape import printable
-from harness.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from harness.checks.comparison import Comparison

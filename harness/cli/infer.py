@@ -12,8 +12,8 @@ from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
 from harness.cli.progress import progress, signs_of_life
 from harness.files import check_output_folder
+from harness.files.temporary import TemporaryFolder
 from harness.report.escape import printable
-from harness.temporary import TemporaryFolder
 
 
 def infer(

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from harness.cards.model import LARGEST_ID
 from harness.data.image_size import stated_size
 from harness.errors import HarnessError
-from harness.files import LONGEST_NAME, is_file, open_regular, read_regular
+from harness.files import is_file, open_regular, read_regular
+from harness.files.reading import LONGEST_NAME
 from harness.types import UInt8
 
 INSTANCES_BYTES = 2**31

@@ -22,7 +22,7 @@ from harness.devices.link import Array
 from harness.errors import HarnessError
 from harness.exchange.layout import find_results
 from harness.exchange.tensors import read_file
-from harness.temporary import TemporaryFolder
+from harness.files.temporary import TemporaryFolder
 
 LIMIT_S = 600.0
 """A tool that takes longer over one batch hangs."""

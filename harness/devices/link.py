@@ -189,6 +189,15 @@ class ChildProcess:
         finally:
             self._watch.communicate()
 
+    def _how_it_ended(self) -> str:
+        """Tell the exit status, which execnet does not, or end what has closed its connection and goes on."""
+        process: subprocess.Popen[bytes] = cast(Any, self._gateway)._io.popen
+        try:
+            return f"its process ended with {_status(process.wait(PATIENCE_S))}"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return "its process closed its connection without ending, and was ended"
+
     def _send(self, message: object) -> None:
         with contextlib.suppress(OSError):  # the process has ended: what is received says how
             self._channel.send(message)
@@ -197,8 +206,7 @@ class ChildProcess:
         try:
             outcome, value = self._channel.receive(patience_s)
         except (EOFError, self._channel.RemoteError) as error:
-            status = self._gateway._io.wait()  # execnet tells the exit status nowhere else
-            self.ended = f"{self.what}: its process ended with {_status(status)} ({doing})"
+            self.ended = f"{self.what}: {self._how_it_ended()} ({doing})"
             self._end()
             raise DeviceEndedError(self.ended, remedy=REMEDY) from error
         if outcome == "ok":

@@ -22,6 +22,7 @@ from harness.checks.outcome import StageResult
 from harness.checks.owed import GROUPS
 from harness.checks.verdict import verdict_of_exception
 from harness.errors import DeviceEndedError, HarnessError
+from harness.files.temporary import TemporaryFolder
 from harness.report.defect import defect, is_of_device
 from harness.report.records import (
     Accuracy,
@@ -42,7 +43,6 @@ from harness.run.options import CheckOptions
 from harness.run.progress import ShowProgress
 from harness.run.session import Session
 from harness.run.stages import StageCheck
-from harness.temporary import TemporaryFolder
 
 STAGE_CHECKS: dict[str, StageCheck] = {
     "accuracy": stages.accuracy,

@@ -23,7 +23,7 @@ from harness.report.document import make_document
 from harness.report.environment import environment
 from harness.report.records import Data, Document, Run
 from harness.run.reference import Reference
-from harness.types import Detections
+from harness.types import Detections, Progress
 
 DEVICE = "files"
 """Name of the run in the document: files do not tell what made them."""
@@ -31,7 +31,9 @@ DEVICE = "files"
 NOT_GIVEN = "not given: heads, detections, accuracy; inputs alone do not tell what the port computes from them"
 
 
-def compare(golden: Reference, dataset: Dataset, data: Data, files: PortFiles) -> tuple[Judged, Document]:
+def compare(
+    golden: Reference, dataset: Dataset, data: Data, files: PortFiles, progress: Progress | None = None
+) -> tuple[Judged, Document]:
     """Judge what a port wrote: every stage, the AP of its detections, and the mistakes that explain what deviates.
 
     Args:
@@ -39,6 +41,7 @@ def compare(golden: Reference, dataset: Dataset, data: Data, files: PortFiles) -
         dataset: The images that the port was run on.
         data: Their name and content hash, for the document.
         files: What the port wrote.
+        progress: Told after every image that was judged.
 
     Returns:
         The comparisons by stage, and the document with one run of the execution `elsewhere`.
@@ -47,7 +50,7 @@ def compare(golden: Reference, dataset: Dataset, data: Data, files: PortFiles) -
         HarnessError: A file is missing or damaged.
     """
     right = Results()
-    judged = judge_files(golden, dataset, files, right)
+    judged = judge_files(golden, dataset, files, right, progress)
     results = [judge(stage, None, comparisons) for stage, comparisons in judged.items()]
     if files.results is not None:
         accuracy = _accuracy(golden, dataset, files, right)

@@ -87,7 +87,11 @@ def runner(path: Path, body: str) -> ModuleType:
         ("sys.exit()", HarnessError, "device 'x' raised builtins.SystemExit"),
         ("raise KeyError('bus')", ChildError, "device 'x': KeyError: 'bus'"),
         ("return {'hm': object()}", ChildError, "TypeError: a object, and not a NumPy array"),
-        ("return {'hm': images.astype(object)}", ChildError, "an array of objects"),
+        (
+            "os.closerange(0, 64); signal.pause()",
+            HarnessError,
+            r"device 'x': its process closed its connection without ending, and was ended \(run\)",
+        ),
     ],
 )
 def test_runner_that_fails_or_ends_is_an_error_that_names_the_device(
@@ -96,6 +100,14 @@ def test_runner_that_fails_or_ends_is_an_error_that_names_the_device(
     link = Child("device 'x'", runner(tmp_path / "unruly.py", body), {})
     with pytest.raises(kind, match=message):
         link.run(np.zeros(1))
+    link.close()
+
+
+def test_array_of_objects_crosses_as_such(tmp_path: Path) -> None:
+    """What looks at the outputs then says which is wrong, as it does in process."""
+    link = Child("device 'x'", runner(tmp_path / "unruly.py", "return {'hm': images.astype(object)}"), {})
+    found = link.run(np.zeros((2, 3)))["hm"]
+    assert (found.dtype, found.shape) == (np.dtype(object), (2, 3))
     link.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.convert.process import run_tool
 from harness.errors import HarnessError
-from harness.temporary import TemporaryFolder
+from harness.files.temporary import TemporaryFolder
 
 HEALTH = frozenset({"OK", "WARNING", "ALARM", "CRITICAL", "UNKNOWN"})
 NAMED = re.compile(r"(\d+)\s+(\S+)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.convert.process import run_tool
 from harness.convert.tpu_mlir.environment import Environment
 from harness.errors import HarnessError
-from harness.temporary import TemporaryFolder
+from harness.files.temporary import TemporaryFolder
 
 TENSOR = re.compile(
     r"^(input|output): (.+), \[([\d, ]*)\], (\w+), scale: ([-\d.e+]+)(?:, zero[_ ]point: (-?\d+))?", re.MULTILINE

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from harness.convert.guarded import Guarded
 from harness.convert.process import tool_failed
 from harness.convert.tpu_mlir.environment import Environment
-from harness.temporary import TemporaryFolder
+from harness.files.temporary import TemporaryFolder
 from harness.types import Outputs
 
 WORKER = """\

@@ -13,7 +13,7 @@ from harness.cache import cached_folder, content_key, locked
 from harness.centernet.networks.weights import file_sha256
 from harness.convert.process import run_tool
 from harness.convert.tpu_mlir.environment import Environment
-from harness.temporary import TemporaryFolder
+from harness.files.temporary import TemporaryFolder
 from harness.types import Outputs
 
 HEADS = "outputs.npz"

@@ -1,7 +1,8 @@
 """Child's end of a link: answers requests with plain data, whatever the code behind it does.
 
 Its source is sent to the child. A request is a pair of method and arguments. An answer is ``("ok", value)`` or
-``("error", facts)``. Arrays cross as dtype, shape and bytes; nothing that comes back is ever unpickled.
+``("error", facts)``. Arrays cross as dtype, shape and bytes, those of objects as their shape alone; nothing that
+comes back is ever unpickled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 
 ARRAY = "__array__"
+OBJECTS = "__objects__"
 FIELDS = ("cause", "file", "field", "remedy", "status")
 """Attributes of exceptions that cross with them."""
 
@@ -37,8 +39,8 @@ def pack(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
-        if value.dtype.hasobject:
-            raise TypeError("an array of objects, and not of numbers")
+        if value.dtype.hasobject:  # no output of a model: who looks at the outputs says so
+            return (OBJECTS, tuple(value.shape))
         return (ARRAY, value.dtype.str, tuple(value.shape), value.tobytes())
     if isinstance(value, dict) or hasattr(value, "items"):
         return {str(key): pack(part) for key, part in value.items()}
@@ -51,6 +53,8 @@ def unpack(value: Any) -> Any:
     """Turn what a channel carried into dicts, lists, scalars and writable arrays."""
     if isinstance(value, tuple) and value and value[0] == ARRAY:
         return np.frombuffer(bytearray(value[3]), np.dtype(value[1])).reshape(value[2])
+    if isinstance(value, tuple) and value and value[0] == OBJECTS:
+        return np.broadcast_to(np.empty((), object), value[1])
     if isinstance(value, dict):
         return {key: unpack(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

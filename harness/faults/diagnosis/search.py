@@ -9,7 +9,9 @@ that its answer does not depend on the speed of the machine; its constants are i
 from __future__ import annotations
 
 import itertools
+import logging
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +33,11 @@ COSTS: tuple[tuple[FaultStage, ...], ...] = (
     ("network",),
 )
 """Stages by the dearest evaluation that their faults need: arithmetic, the network, a faulty network."""
+
+SAY_EVERY_S = 10.0
+"""Seconds between two signs of life."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -60,6 +67,7 @@ class Search:
         self.right = right
         self.in_some_samples = False
         self.found: list[tuple[Hypothesis, float, float]] = []
+        self.count, self.said = 0, time.monotonic()
 
     def exhausted(self) -> bool:
         """Tell whether the budget is spent."""
@@ -218,6 +226,7 @@ class Search:
 
     def _try(self, hypothesis: Hypothesis) -> None:
         """Compare with the image that deviates most and, if that is explained, with the others."""
+        self._say()
         distance = self.evidence.distance(self.chain, hypothesis.port, self.first)
         if len(hypothesis.faults) == 1:
             self.tried[hypothesis] = distance
@@ -233,6 +242,13 @@ class Search:
         if not self._each_counts(hypothesis, everything):
             return
         self.found.append((hypothesis, mean_of(everything), max(one.residual for one in everything)))
+
+    def _say(self) -> None:
+        self.count += 1
+        if time.monotonic() - self.said >= SAY_EVERY_S:
+            self.said = time.monotonic()
+            spent = min(1.0, (self.chain.work - self.begun) / self.budget)
+            logger.info("diagnosis: %d mistakes and pairs of them tried, %.0f %% of the work", self.count, 100 * spent)
 
     def _others(self, hypothesis: Hypothesis) -> list[Distance]:
         """Measure the distance from all images but the first."""

@@ -14,7 +14,7 @@ import pytest
 from conformance.support.full_disk import file_size_limit
 from harness.errors import HarnessError
 from harness.files import whole_file, whole_folder
-from harness.temporary import PREFIX, SUFFIX, TemporaryFolder
+from harness.files.temporary import PREFIX, SUFFIX, TemporaryFolder
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ from pathlib import Path
 from conformance.support.full_disk import file_size_limit
 from harness.errors import HarnessError
 from harness.files import whole_file, whole_folder
-from harness.temporary import TemporaryFolder
+from harness.files.temporary import TemporaryFolder
 place = Path(sys.argv[1])
 tempfile.tempdir = str(place)
 with TemporaryFolder() as folder, whole_file(place / "file") as file, whole_folder(place / "folder") as made:
@@ -105,7 +105,7 @@ def test_only_what_is_known_to_be_abandoned_is_removed(place: Path, gone: int, m
     assert set(place.iterdir()) == {locked, alive, linked, place / "results", *others}
     os.close(holder)
     with monkeypatch.context() as patch:
-        patch.setattr("harness.temporary.os.getuid", lambda: os.geteuid() + 1)
+        patch.setattr("harness.files.temporary.os.getuid", lambda: os.geteuid() + 1)
         with TemporaryFolder():
             pass
         assert locked.is_dir()
