@@ -129,7 +129,7 @@ def add_ap(text: dict[str, Any], points: float) -> None:
 
 
 def test_gate_as_a_whole(suite: Suite, tmp_path: Path) -> None:
-    """A device against its own earlier runs: as it was, worse within what is allowed, worse, and another model's."""
+    """A device against its own earlier runs: as it was, worse than is allowed, and on other images."""
     checks, file = ("--device=right", "--batch-sizes=4", *CHECKS), tmp_path / "old.json"
     assert suite.run(*checks, results=file).status == 0
     earlier = json.loads(file.read_text())
@@ -142,20 +142,12 @@ def test_gate_as_a_whole(suite: Suite, tmp_path: Path) -> None:
         return ended.status, ended.result.verdict, "\n".join(ended.result.problems)
 
     assert gated(lambda same: None) == (0, "conforms", "")
-    assert gated(lambda earlier: add_ap(earlier, 0.0019)) == (0, "conforms", "")
     status, verdict, problem = gated(lambda earlier: add_ap(earlier, 0.0021))
     assert (status, verdict) == (1, "deviates")
     assert problem.startswith("right fp32: AP at batch size 4 fell from 0.6")
-    for change, more, cause in (
-        (lambda other: other.update(model="dla"), (), "the baseline matches nothing of this run: its model is 'dla'"),
-        (lambda same: None, ("--limit=3",), "the baseline matches nothing of this run: its data hash is"),
-        (lambda same: None, ("--device=onnxruntime",), "its runs are right fp32, this run's are onnxruntime fp32"),
-        (dict.clear, (), "not a results document of schema 1 or 2: model: Field required"),
-    ):
-        status, verdict, problem = gated(change, *more)
-        assert (status, verdict) == (4, "error")
-        assert cause in problem
-        assert f"{file}: --baseline: " in problem
+    status, verdict, problem = gated(lambda same: None, "--limit=3")
+    assert (status, verdict) == (4, "error")
+    assert f"{file}: --baseline: the baseline matches nothing of this run: its data hash is" in problem
 
 
 def test_stage_that_was_green_and_is_red_is_said_to_have_been_green(suite: Suite, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_project_of_others_runs_as_without_the_plug_in(project: Path, argument
 def test_their_tests_keep_their_ways_in_a_run_of_both(project: Path) -> None:
     (project / "conftest.py").unlink()
     (project / "test_own.py").write_text(TESTS.partition("    assert pytestconfig")[0] + "    pass\n")
-    ended = run(project, "test_own.py", "--pyargs", "conformance.harness.files.test_files")
+    ended = run(project, "test_own.py", "--pyargs", "conformance.harness.test_paths")
     assert ended.returncode == 0, ended.stdout
     assert re.search(r"\d+ passed, 1 xpassed, 1 warning\b", ended.stdout), ended.stdout
 

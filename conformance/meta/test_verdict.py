@@ -217,14 +217,14 @@ def test_messages_of_the_suite_come_without_traceback(mixed: Ended) -> None:
 
 
 def test_document_is_the_same_from_two_processes_but_for_the_speed(suite: Suite, mixed: Ended) -> None:
-    some = ("right", "swapped", "nan", "crashing")
+    some = ("right", "swapped", "crashing")
     both = suite.run(f"--device={','.join(some)}", "-n", "2", *CHECKS, "conformance/device/test_perf.py")
     assert both.status == mixed.status
     assert "perf tests: deselected under -n, run them alone with: pytest -m perf" in both.output
     one, two = (end.result.model_dump() for end in (mixed, both))
     assert sorted(one.pop("problems")) == sorted(two.pop("problems"))
     one["runs"] = tuple(run for run in one["runs"] if run["device"] in some)
-    assert [bool(run.pop("perf")) for run in one["runs"]] == [True, True, False, False]
+    assert [bool(run.pop("perf")) for run in one["runs"]] == [True, True, False]
     assert [run.pop("perf") for run in two["runs"]] == [()] * len(two["runs"])
     assert one == two
 

@@ -267,7 +267,7 @@ def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[
     [
         ("pytest", signal.SIGINT, 130),
         pytest.param("pytest", signal.SIGTERM, 143, marks=pytest.mark.attacks),
-        ("harness", signal.SIGINT, 130),
+        pytest.param("harness", signal.SIGINT, 130, marks=pytest.mark.attacks),
         pytest.param("harness", signal.SIGTERM, 143, marks=pytest.mark.attacks),
     ],
 )
