@@ -28,6 +28,7 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "precision of no device": (["--precision=fp16"], ["device 'right' has no precision 'fp16'", "use one of fp32"]),
     "unknown precision": (["--precision=fp8"], ["--precision: precision 'fp8' is not supported yet", "fp32"]),
+    "no precision": (["--precision="], ["--precision: precision '' is not supported yet"]),
     "no images to calibrate with": (["--calibration-images=0"], ["--calibration-images: 0 images", "give 1 or more"]),
     "precision of another device": (
         ["--device=halfonly", "--precision=fp32"],

@@ -47,7 +47,7 @@ def infer(
     check_output_folder(output, "--output")
     card, runner = load_model_card(model), create_device(device)
     runner.check()
-    precision = precision or runner.card.precisions[0]
+    precision = runner.card.precisions[0] if precision is None else precision
     subject, images = load_subject(card, weights, onnx), chosen_dataset(coco, limit)
     size = batch_size or card.batch_sizes[0]
     require_batch_memory(card, size)

@@ -96,7 +96,7 @@ def parse_options(
     for field, count in (("--limit", limit), ("--calibration-images", calibration_images)):
         if count is not None and count < 1:
             raise HarnessError(f"{count} images", field=field, remedy="give 1 or more")
-    precision = precision or _usual_precision(devices)
+    precision = _usual_precision(devices) if precision is None else precision
     load_tolerance(precision)
     sizes = card.batch_sizes if batch_sizes is None else _size_list(batch_sizes)
     require_batch_memory(card, max(sizes))
