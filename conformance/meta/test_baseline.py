@@ -90,6 +90,27 @@ def test_file_that_is_no_results_document_is_named(tmp_path: Path, change: str) 
     assert caught.value.remedy == "make one with --results FILE"
 
 
+@pytest.mark.parametrize(
+    ("twice", "said"),
+    [
+        (lambda document: document["runs"].append(document["runs"][0]), "onnxruntime fp32 more than once"),
+        (
+            lambda document: document["runs"][0]["accuracy"].append(document["runs"][0]["accuracy"][0]),
+            "onnxruntime fp32: AP at batch size 1 more than once",
+        ),
+        (lambda document: document.pop("schema"), "schema: Field required"),
+    ],
+)
+def test_document_that_says_a_thing_twice_or_not_what_it_is_holds_nothing(
+    tmp_path: Path, twice: Change, said: str
+) -> None:
+    changed = json.loads(data_path("reports", "baselines", "embedded-onnxruntime.json").read_text())
+    twice(changed)
+    (tmp_path / "b.json").write_text(json.dumps(changed))
+    with pytest.raises(HarnessError, match=said):
+        read_document(tmp_path / "b.json")
+
+
 def test_missing_baseline_is_named(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"none\.json: --baseline: cannot be read: No such file"):
         read_document(tmp_path / "none.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +34,34 @@ def read_document(path: Path) -> Document:
     remedy = "make one with --results FILE, and give that"
     content = read_regular(path, "--baseline", DOCUMENT_BYTES, remedy=remedy)
     try:
-        return Document.model_validate_json(_as_schema_2(content))
+        document = Document.model_validate_json(_as_schema_2(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise HarnessError(
-            f"not a results document of schema 1 or 2: {place + ': ' if place else ''}{first['msg']}",
-            file=path,
-            field="--baseline",
-            remedy="make one with --results FILE",
-        ) from error
+        raise _no_document(f"{place + ': ' if place else ''}{first['msg']}", path) from error
+    if "schema_" not in document.model_fields_set:
+        raise _no_document("schema: Field required", path)
+    if (repeated := _repeated(document)) is not None:
+        raise _no_document(f"runs: {repeated} more than once", path)
+    return document
+
+
+def _no_document(why: str, path: Path) -> HarnessError:
+    cause = f"not a results document of schema 1 or 2: {why}"
+    return HarnessError(cause, file=path, field="--baseline", remedy="make one with --results FILE")
+
+
+def _repeated(document: Document) -> str | None:
+    """Name what stands twice in a document, of which nobody can say which one a run is to be held to."""
+    names = [f"{run.device} {run.precision}" for run in document.runs]
+    for name, run in zip(names, document.runs, strict=True):
+        stages = [f"stage {stage.name} at batch size {stage.batch_size}" for stage in run.stages]
+        sizes = [f"AP at batch size {accuracy.batch_size}" for accuracy in run.accuracy]
+        for some, of in ((names, ""), (stages, f"{name}: "), (sizes, f"{name}: ")):
+            for one, count in Counter(some).items():
+                if count > 1:
+                    return of + one
+    return None
 
 
 def _as_schema_2(text: bytes) -> bytes:
