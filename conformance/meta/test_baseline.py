@@ -99,6 +99,7 @@ def test_file_that_is_no_results_document_is_named(tmp_path: Path, change: str) 
             "onnxruntime fp32: AP at batch size 1 more than once",
         ),
         (lambda document: document.pop("schema"), "schema: Field required"),
+        (lambda document: document.update(schema=True), "schema: Input should be 2"),
     ],
 )
 def test_document_that_says_a_thing_twice_or_not_what_it_is_holds_nothing(

@@ -70,7 +70,8 @@ def _as_schema_2(text: bytes) -> bytes:
         content = json.loads(text)
     except (ValueError, RecursionError):
         return text  # the validation says what is wrong with it
-    if not isinstance(content, dict) or content.get("schema") != 1:
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != 1 or isinstance(schema, bool):
         return text
     runs = content.get("runs")
     total = 0
