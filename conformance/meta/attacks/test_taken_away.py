@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from conformance.support.suite import CHECKS, Suite
+from conformance.support.suite import CHECKS, ROOT, Suite
+from harness.report.baseline import read_document
 
 pytestmark = pytest.mark.attacks
 
@@ -207,6 +211,18 @@ def test_speed_that_is_named_is_owed_also_where_processes_share_the_machine(suit
     }
     whole = suite.run("--device=right", *SMALL, "-m", "accuracy and not (perf or export)", "-n", "2", *CHECKS)
     assert (whole.status, whole.result.verdict) == (0, "conforms")
+
+
+@pytest.mark.parametrize("command", [["pytest", *CHECKS], ["harness", "check"]], ids=lambda command: command[0])
+def test_python_that_leaves_out_assertions_leaves_out_no_check(
+    suite: Suite, tmp_path: Path, command: Sequence[str]
+) -> None:
+    module, *rest = command
+    asked = [*rest, *suite.options[2:], "--device=right,swapped", *SMALL, f"--results={tmp_path / 'r.json'}"]
+    ended = subprocess.run([sys.executable, "-OO", "-m", module, *asked], cwd=ROOT, env=suite.environment, check=False)
+    document = read_document(tmp_path / "r.json")
+    assert (ended.returncode, document.verdict) == (1, "deviates")
+    assert [run.verdict for run in document.runs] == ["conforms", "deviates"]
 
 
 def test_a_list_of_tests_is_no_verdict(suite: Suite) -> None:
