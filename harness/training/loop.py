@@ -17,13 +17,14 @@ from harness.centernet.loss import TargetBatch, centernet_loss
 from harness.centernet.networks import HeadedNetwork, create_model
 from harness.centernet.networks.weights import load_tensors, load_weights
 from harness.centernet.ops import DCNv2
-from harness.centernet.samples import SampleNumbers, Samples, collate
+from harness.centernet.samples import Samples, collate
 from harness.centernet.targets import MIN_OVERLAP
 from harness.data.dataset import Dataset
 from harness.devices.memory import require_memory
 from harness.errors import HarnessError
 from harness.files import whole_file
 from harness.run.signals import held_signals
+from harness.training.order import SampleNumbers
 from harness.training.schedule import cosine_learning_rate
 
 Report = Callable[[int, dict[str, float]], None]
