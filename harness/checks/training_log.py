@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from harness.checks.training_speed import WARM_UP, LoggedSpeed, measured_speed, period_of
+from harness.checks.training_speed import WARM_UP, LoggedSpeed, measured_speed
 from harness.errors import HarnessError
 from harness.training.schedule import learning_rate, scaled_to
 
@@ -67,12 +67,16 @@ def score_log(
             field="--batch-size",
             remedy="leave the option out",
         )
+    try:
+        scaled = None if batch is None else scaled_to(recipe.solver, batch)
+    except HarnessError as error:
+        raise HarnessError(error.cause, file=log.file, field="batch size", remedy=error.remedy) from error
     if log.summary is not None:
         return LogScore(batch, None, None, None, tuple(_limits_of_summary(log, log.summary)))
     speed, no_speed = measured_speed(log, batch, warm_up)
     unsupported = [
-        *_limits_of_length(log, recipe, batch),
-        *_limits_of_rate(log.steps, recipe.solver, batch),
+        *_limits_of_length(log, recipe, scaled),
+        *_limits_of_rate(log.steps, recipe.solver, scaled),
         *no_speed,
         *_limits_of_losses(log),
     ]
@@ -84,40 +88,39 @@ def score_log(
     return LogScore(batch, accuracy, log.steps[-1] if log.steps else None, speed, tuple(unsupported))
 
 
-def _limits_of_length(log: TrainingLog, recipe: RecipeCard, batch_size: int | None) -> list[str]:
+def _limits_of_length(log: TrainingLog, recipe: RecipeCard, scaled: Solver | None) -> list[str]:
     """Say what the number of iterations does not support."""
     if not log.steps:
         return []
     solver, logged = recipe.solver, log.steps[-1].iteration + 1
     found = []
-    iterations = log.planned or logged
-    if log.planned is not None and logged + period_of(log.steps) < log.planned:
+    iterations = max(log.planned or 0, logged)
+    if log.planned is not None and logged + log.period < log.planned:
         found.append(f"the end: the log ends at iteration {logged} of {log.planned}")
         iterations = logged
-    if batch_size is None:
+    if scaled is None:
         return [*found, "the schedule: neither the log nor --batch-size says how many images an iteration has"]
-    images, whole = iterations * batch_size, solver.iterations * solver.batch_size
+    images, whole = iterations * scaled.batch_size, solver.iterations * solver.batch_size
     if abs(images / whole - 1) <= ALLOWED_LENGTH:
         return found
     epochs, expected = images / recipe.data.images, whole / recipe.data.images
     text = (
-        f"batches of {batch_size} x {iterations} iterations are {epochs:.3g} epochs; {recipe.name} is "
+        f"batches of {scaled.batch_size} x {iterations} iterations are {epochs:.3g} epochs; {recipe.name} is "
         f"{solver.batch_size} x {solver.iterations}, {expected:.3g} epochs"
     )
     if images < whole:
-        warm_up = scaled_to(solver, batch_size).warmup_iterations
-        within = f", all of them within its warm-up of {warm_up}" if iterations <= warm_up else ""
+        within = f", all of them within its warm-up of {scaled.warmup_iterations}"
+        within = within if iterations <= scaled.warmup_iterations else ""
         return [*found, f"AP: {iterations} iterations have no AP of the recipe: {text}{within}"]
     published = "" if recipe.published is None else f" with the published {recipe.published.ap:g}"
     return [*found, f"AP: it is not comparable{published}: {text}"]
 
 
-def _limits_of_rate(steps: Sequence[LoggedStep], solver: Solver, batch_size: int | None) -> list[str]:
+def _limits_of_rate(steps: Sequence[LoggedStep], solver: Solver, scaled: Solver | None) -> list[str]:
     """Say where the logged rates are not those of the schedule, and which schedule they are of if it is a known one."""
     logged = [(step.iteration, step.learning_rate) for step in steps if step.learning_rate is not None]
-    if batch_size is None or not logged:
+    if scaled is None or not logged:
         return ["lr: no learning rate is logged"] if steps and not logged else []
-    scaled = scaled_to(solver, batch_size)
 
     def differing(expected: Callable[[int], float]) -> list[tuple[int, float]]:
         """List the records that are not of a schedule."""
@@ -129,12 +132,12 @@ def _limits_of_rate(steps: Sequence[LoggedStep], solver: Solver, batch_size: int
     iteration, rate = off[0]
     text = (
         f"lr: it is not the schedule's in {len(off)} of {len(logged)} records, first {rate:g} at iteration "
-        f"{iteration}, where batches of {batch_size} have {learning_rate(scaled, iteration):.5g}"
+        f"{iteration}, where batches of {scaled.batch_size} have {learning_rate(scaled, iteration):.5g}"
     )
     ratio = _ratio(logged, lambda i: learning_rate(solver, i))
     named = [
         ("the schedule is counted from 1", lambda i: learning_rate(scaled, i + 1)),
-        (_of_another_batch(ratio, solver, batch_size), lambda i: ratio * learning_rate(solver, i)),
+        (_of_another_batch(ratio, solver, scaled.batch_size), lambda i: ratio * learning_rate(solver, i)),
     ]
     whole = _ratio(logged, lambda i: learning_rate(scaled, i))
     named.append((f"it is {whole:.4g} times the schedule's throughout", lambda i: whole * learning_rate(scaled, i)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median, median_low
+from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # records alone: a check needs nothing of what makes them
@@ -44,7 +44,7 @@ class LoggedSpeed:
 
 def measured_speed(log: TrainingLog, batch_size: int | None, warm_up: int) -> tuple[LoggedSpeed | None, list[str]]:
     """Measure the images a second after the warm-up; None with the reason where the log does not support it."""
-    steps = [step for step in log.steps if step.seconds is not None and step.iteration >= (log.resumed or 0)]
+    steps = [step for step in log.steps if step.seconds is not None and step.iteration >= log.started]
     said = "images a second: "
     if any(step.step_fps is not None for step in log.steps):
         alone = [f"{said}step_fps is of one iteration alone, without the wait for its images: one iteration is no fps"]
@@ -54,7 +54,7 @@ def measured_speed(log: TrainingLog, batch_size: int | None, warm_up: int) -> tu
         return None, [*alone, f"{said}no time of an iteration is logged"] if log.steps else alone
     if batch_size is None:
         return None, [*alone, f"{said}neither the log nor --batch-size says how many images an iteration has"]
-    times, first = (_parts_of_mean if log.running_mean else _medians)(steps, log.resumed, warm_up)
+    times, first = (_parts_of_mean if log.running_mean else _medians)(log, steps, warm_up)
     last = steps[-1].iteration
     if not times or last - first + 1 < LEAST_WINDOW:
         return None, [*alone, f"{said}of {last + 1} iterations, too few are left after a warm-up of {warm_up}"]
@@ -75,37 +75,28 @@ def measured_speed(log: TrainingLog, batch_size: int | None, warm_up: int) -> tu
     return speed, alone
 
 
-def period_of(steps: Sequence[LoggedStep]) -> int:
-    """Return the number of iterations between two records; the last of a run is often nearer."""
-    gaps = [after.iteration - before.iteration for before, after in pairwise(steps)]
-    return median_low(gaps) if gaps else 1
-
-
-def _start(steps: Sequence[LoggedStep], resumed: int | None) -> int:
-    """Return the iteration at which the run was last started."""
-    return 0 if resumed is None else max(0, resumed - period_of(steps) + 1)
-
-
-def _medians(steps: Sequence[LoggedStep], resumed: int | None, warm_up: int) -> tuple[list[float], int]:
+def _medians(log: TrainingLog, steps: Sequence[LoggedStep], warm_up: int) -> tuple[list[float], int]:
     """Return the times of records, each of the iterations since the one before, and the first iteration of them."""
-    start, period = _start(steps, resumed), period_of(steps)
-    counted = [step for step in steps if step.iteration - period + 1 >= start + warm_up]
+    counted = [step for step in steps if step.iteration - log.period + 1 >= log.started + warm_up]
     times = [step.seconds for step in counted if step.seconds is not None]
-    return times, counted[0].iteration - period + 1 if counted else 0
+    return times, counted[0].iteration - log.period + 1 if counted else 0
 
 
-def _parts_of_mean(steps: Sequence[LoggedStep], resumed: int | None, warm_up: int) -> tuple[list[float], int]:
+def _parts_of_mean(log: TrainingLog, steps: Sequence[LoggedStep], warm_up: int) -> tuple[list[float], int]:
     """Return times of an iteration in parts of the window, from the mean since the start, and its first iteration.
 
     The sum of all times up to a record is its mean times its count. Between two records lies the difference; few parts
     keep the rounding of the mean small beside it.
     """
-    start = _start(steps, resumed)
-    borders = [step for step in steps if step.iteration + 1 >= start + warm_up]
+    borders = [step for step in steps if step.iteration + 1 >= log.started + warm_up]
     parts = min(PARTS, len(borders) - 1)
     if parts < 1:
         return [], 0
     chosen = [borders[round(place * (len(borders) - 1) / parts)] for place in range(parts + 1)]
-    sums = [(step.iteration - start + 1, (step.iteration - start + 1) * (step.seconds or 0)) for step in chosen]
-    times = [(after[1] - before[1]) / (after[0] - before[0]) for before, after in pairwise(sums)]
+    counts = [step.iteration - log.started + 1 for step in chosen]
+    sums = [count * (step.seconds or 0) for count, step in zip(counts, chosen, strict=True)]
+    times = [
+        (after - before) / (many - few)
+        for (before, after), (few, many) in zip(pairwise(sums), pairwise(counts), strict=True)
+    ]
     return times, chosen[0].iteration + 1

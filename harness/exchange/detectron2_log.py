@@ -20,9 +20,11 @@ from harness.exchange.training_record import REMEDY, LoggedAccuracy, LoggedStep,
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 KEY_AND_VALUE = re.compile(r"(?<!\w)([A-Za-z_]\w*): *([^\s:]+(?=\s|$))?")
 NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)")
-SETTING = r"\b{}\b['\",:=\s]*(\d{{1,9}})\b"
+SETTING = r"\b{}\b['\",:=\s]*(\d{{1,18}})\b"
 BATCH_SIZE, PLANNED = (re.compile(SETTING.format(key)) for key in ("IMS_PER_BATCH", "MAX_ITER"))
-PROCESSES = re.compile(r"(?:World size: |num_gpus=)(\d{1,9})\b")
+STARTED = re.compile(r"Starting training from iteration (\d{1,18})\b")
+PROCESSES = re.compile(r"(?:World size: |num_gpus=)(\d{1,18})\b")
+SETTINGS = {"batch_size": BATCH_SIZE, "planned": PLANNED, "processes": PROCESSES, "started": STARTED}
 LONGEST_LINE = 2**14
 """Characters of a line that is looked at; detectron2's lines of training have some hundred."""
 TABLE = "Evaluation results for bbox:"
@@ -40,6 +42,7 @@ class Found:
         batch_size: Of the settings; None where they are not in the log.
         planned: Iterations that the settings ask for, likewise.
         processes: That train, likewise.
+        started: Iteration from which the run was last started, likewise.
         damaged: Lines of training that are cut, or in which several run together.
         long: Lines that are too long to be looked at.
         cut_tables: Lines of evaluations whose table is not whole.
@@ -50,6 +53,7 @@ class Found:
     batch_size: int | None
     planned: int | None
     processes: int | None
+    started: int | None
     damaged: tuple[int, ...]
     long: tuple[int, ...]
     cut_tables: tuple[int, ...]
@@ -89,22 +93,20 @@ def read_lines(lines: Sequence[str], file: Path) -> Found:
             iteration = steps[-1].iteration if steps else None
             accuracies += [] if figures is None else [LoggedAccuracy(number, iteration, figures)]
     return Found(
-        tuple(steps),
-        tuple(accuracies),
-        settings.get("batch_size"),
-        settings.get("planned"),
-        settings.get("processes"),
-        tuple(damaged),
-        tuple(long),
-        tuple(cut),
+        steps=tuple(steps),
+        accuracies=tuple(accuracies),
+        **{name: settings.get(name) for name in SETTINGS},
+        damaged=tuple(damaged),
+        long=tuple(long),
+        cut_tables=tuple(cut),
     )
 
 
 def _settings(line: str) -> Iterator[tuple[str, int]]:
     """Yield the settings in a line; the last of a log are in force, since overrides are printed after files."""
-    for name, pattern in (("batch_size", BATCH_SIZE), ("planned", PLANNED), ("processes", PROCESSES)):
+    for name, pattern in SETTINGS.items():
         for value in pattern.findall(line):
-            if int(value) > 0:
+            if int(value) > 0 or name == "started":
                 yield name, int(value)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.data.dataset import first_few
 from harness.errors import HarnessError
-from harness.exchange.detectron2_log import plain_lines, read_lines
+from harness.exchange.detectron2_log import Found, plain_lines, read_lines
 from harness.exchange.training_record import (
     REMEDY,
     LoggedAccuracy,
@@ -53,12 +53,12 @@ def read_training_log(file: Path) -> TrainingLog:
     entries = {match[1]: match[2] for line in whole if (match := ENTRY.fullmatch(line.strip()))}
     if set(entries) >= OF_SUMMARY:
         return replace(_summary(entries, file), remarks=remarks)
-    log = _from_lines(whole, file)
-    return _tidy(replace(log, remarks=(*remarks, *log.remarks)))
+    found = read_lines(whole, file)
+    log = _from_lines(found, whole, file)
+    return _tidy(replace(log, remarks=(*remarks, *log.remarks)), found.started)
 
 
-def _from_lines(lines: Sequence[str], file: Path) -> TrainingLog:
-    found = read_lines(lines, file)
+def _from_lines(found: Found, lines: Sequence[str], file: Path) -> TrainingLog:
     remarks = [
         f"left out, {what}: {len(numbers)} in all, line {first_few(numbers)}"
         for numbers, what in (
@@ -71,11 +71,11 @@ def _from_lines(lines: Sequence[str], file: Path) -> TrainingLog:
     return TrainingLog(
         file,
         "detectron2 log",
-        found.steps,
-        found.accuracies,
-        found.batch_size,
-        found.processes,
-        found.planned,
+        steps=found.steps,
+        accuracies=found.accuracies,
+        batch_size=found.batch_size,
+        processes=found.processes,
+        planned=found.planned,
         running_mean=any("d2.utils.events" in line for line in lines),
         remarks=tuple(remarks),
     )
@@ -171,8 +171,12 @@ def _summary(entries: Mapping[str, str], file: Path) -> TrainingLog:
     return TrainingLog(file, kind, batch_size=count("BatchSize"), processes=count("RankSize"), summary=summary)
 
 
-def _tidy(log: TrainingLog) -> TrainingLog:
+def _tidy(log: TrainingLog, started: int | None = None) -> TrainingLog:
     """Bring the records into order: what a restart did again replaces what it was, and ranks become one.
+
+    Args:
+        log: As the file has it.
+        started: Iteration from which it says that the run was last started; None where it does not say.
 
     Raises:
         HarnessError: There are none.
@@ -180,26 +184,31 @@ def _tidy(log: TrainingLog) -> TrainingLog:
     if not log.steps and not log.accuracies:
         said = "; ".join(["no iteration and no AP is in it", *log.remarks])
         raise HarnessError(said, file=log.file, remedy=f"give {KINDS}")
-    log = _without_what_was_done_again(log)
+    log, first = _without_what_was_done_again(log)
     by_iteration: dict[int, list[LoggedStep]] = {}
     for step in log.steps:
         by_iteration.setdefault(step.iteration, []).append(step)
     counts = Counter(map(len, by_iteration.values()))
     ranks = max(counts, key=lambda count: (counts[count], count), default=1)
     merged = tuple(_mean(by_iteration[iteration]) for iteration in sorted(by_iteration))
+    log = replace(log, steps=merged)
+    log = replace(log, started=max(0, first - log.period + 1) if started is None else started)
     if max(counts, default=1) == 1:
-        return replace(log, steps=merged)
+        return log
     differ = any(same[0].losses != other.losses for same in by_iteration.values() for other in same[1:])
     ranks = max(ranks, 2)
     uneven = sum(len(same) != ranks for same in by_iteration.values())
     remark = f"{ranks} records of each iteration, as of {ranks} processes that wrote into one file"
     remark += f" (but at {uneven} iterations)" if uneven else ""
     remark += ": shown is their mean" if differ else ", all alike"
-    return replace(log, steps=merged, ranks=ranks, ranks_differ=differ, remarks=(*log.remarks, remark))
+    return replace(log, ranks=ranks, ranks_differ=differ, remarks=(*log.remarks, remark))
 
 
-def _without_what_was_done_again(log: TrainingLog) -> TrainingLog:
-    """Leave out what a restarted run made again. Ranks wait for each other, and so never go back."""
+def _without_what_was_done_again(log: TrainingLog) -> tuple[TrainingLog, int]:
+    """Leave out what a restarted run made again; return the first iteration since then, too.
+
+    Ranks wait for each other: what goes back is no other rank.
+    """
     kept: list[LoggedStep] = []
     resumed: LoggedStep | None = None
     for step in log.steps:
@@ -209,7 +218,7 @@ def _without_what_was_done_again(log: TrainingLog) -> TrainingLog:
                 kept.pop()
         kept.append(step)
     if resumed is None:
-        return log
+        return log, log.steps[0].iteration if log.steps else 0
     again = len(log.steps) - len(kept)
     remark = f"the run was started again, last from iteration {resumed.iteration}: {again} records that it made again "
     remark += "are left out"
@@ -218,13 +227,7 @@ def _without_what_was_done_again(log: TrainingLog) -> TrainingLog:
         for one in log.accuracies
         if one.line > resumed.line or one.iteration is None or one.iteration < resumed.iteration
     )
-    return replace(
-        log,
-        steps=tuple(kept),
-        accuracies=accuracies,
-        resumed=resumed.iteration,
-        remarks=(*log.remarks, remark),
-    )
+    return replace(log, steps=tuple(kept), accuracies=accuracies, remarks=(*log.remarks, remark)), resumed.iteration
 
 
 def _mean(steps: Sequence[LoggedStep]) -> LoggedStep:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 
 from harness.errors import HarnessError
 
@@ -81,7 +83,7 @@ class TrainingLog:
         batch_size: Images of an iteration over all processes; None where the log does not say.
         processes: How many trained; None where the log does not say.
         planned: Iterations that the run was to have; None where the log does not say.
-        resumed: First logged iteration since the run was last started; None where it was started once.
+        started: Iteration from which the run was last started.
         ranks: Records that the file has of one iteration, as of so many processes that wrote into it.
         ranks_differ: Whether these state other losses.
         running_mean: Whether `seconds` is the mean over all iterations since the start, as detectron2 prints it;
@@ -97,12 +99,18 @@ class TrainingLog:
     batch_size: int | None = None
     processes: int | None = None
     planned: int | None = None
-    resumed: int | None = None
+    started: int = 0
     ranks: int = 1
     ranks_differ: bool = False
     running_mean: bool = False
     summary: PortSummary | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def period(self) -> int:
+        """Iterations between two records; the last of a run is often nearer."""
+        gaps = [after.iteration - before.iteration for before, after in pairwise(self.steps)]
+        return median_low(gaps) if gaps else 1
 
 
 def finite(value: float, what: str, file: Path, line: int) -> float:

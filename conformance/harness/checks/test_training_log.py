@@ -150,6 +150,24 @@ def test_speed_of_a_resumed_run_is_that_since_it_was_resumed(tmp_path: Path) -> 
     assert (speed.first, speed.last, speed.fps) == (160, 399, 64)
 
 
+def test_speed_of_a_log_that_begins_late_takes_its_mean_from_there(tmp_path: Path) -> None:
+    """A resumed run whose own mean began at iteration 200, of which the first 20 were slow."""
+    run = Run(range(19, 400, 20), official_rate, lambda iteration: 3.0 if iteration < 20 else 0.5)
+    text = run.text()
+    for iteration in reversed(run.iterations):
+        text = text.replace(f"iter: {iteration} ", f"iter: {iteration + 200} ")
+    for said in ("", "Starting training from iteration 200\n"):
+        speed = scored(tmp_path, said + text).speed
+        assert speed is not None
+        assert (speed.first, speed.last, speed.fps) == (260, 599, pytest.approx(32, rel=0.002))
+
+
+@pytest.mark.parametrize("huge", [10**6, 10**9])
+def test_batch_to_which_no_schedule_scales_is_an_error_of_the_log(tmp_path: Path, huge: int) -> None:
+    with pytest.raises(HarnessError, match="log: batch size: the schedule of 90000 iterations cannot be scaled"):
+        scored(tmp_path, replace(WHOLE, iterations=every_20(99), batch_size=huge).text())
+
+
 @pytest.mark.parametrize(("last", "supported"), [(19, False), (59, False), (79, True)])
 def test_speed_of_a_few_iterations_is_none(tmp_path: Path, last: int, supported: bool) -> None:
     score = scored(tmp_path, Run(every_20(last), official_rate).json_lines(), 16)

@@ -119,8 +119,16 @@ def test_what_a_restart_did_again_replaces_what_was_before(tmp_path: Path, kind:
     log = read(tmp_path, getattr(RUN, kind)() + getattr(again, kind)())
     assert [step.iteration for step in log.steps] == list(range(19, 260, 20))
     assert [step.losses["loss_centernet_loc"] == 7 for step in log.steps] == [False] * 5 + [True] * 8
-    assert log.resumed == 119
+    assert log.started == 100
     assert "started again, last from iteration 119: 5 records" in log.remarks[0]
+
+
+def test_start_of_a_run_is_what_the_log_says_or_one_period_before_its_first_record(tmp_path: Path) -> None:
+    late = replace(RUN, iterations=every_20(299)[5:])
+    assert read(tmp_path, RUN.text()).started == 0
+    assert read(tmp_path, late.text()).started == 100
+    for said, kind in (("Starting training from iteration 110\n", late), ("Starting training from iteration 0\n", RUN)):
+        assert read(tmp_path, said + kind.text()).started == int(said.split()[-1])
 
 
 def test_evaluation_of_weights_that_a_restart_replaced_is_left_out(tmp_path: Path) -> None:
