@@ -142,6 +142,13 @@ def test_speed_leaves_the_warm_up_out(tmp_path: Path, kind: str) -> None:
     assert late.slowest < 16 / 3
 
 
+def test_wait_for_images_leaves_the_warm_up_out(tmp_path: Path) -> None:
+    run = Run(every_20(799), official_rate)
+    speed = scored(tmp_path, run.json_lines().replace("0.0125", "5.5", 25), 16, warm_up=600).speed
+    assert speed is not None
+    assert speed.data_seconds == 0.0125
+
+
 def test_speed_of_a_resumed_run_is_that_since_it_was_resumed(tmp_path: Path) -> None:
     before, after = Run(every_20(199), official_rate), Run(every_20(399), official_rate, lambda iteration: 0.25)
     resumed = after.json_lines().splitlines(keepends=True)[5:]

@@ -1,6 +1,7 @@
 """Training logs are read by key, and what is damaged in them is an error or said."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def test_values_are_read_by_key_whatever_stands_before_them(tmp_path: Path, colo
         assert step.step_fps == (pytest.approx(16 / 0.65, rel=1e-4) if step_fps else None)
     assert (log.kind, log.batch_size, log.processes, log.running_mean) == ("detectron2 log", 16, 8, True)
     assert log.remarks == ()
+
+
+def test_colours_may_stand_beside_every_value(tmp_path: Path) -> None:
+    def coloured(line: str) -> str:
+        return re.sub(r"(\w+:) (\S+)", "\x1b[1m\\1\x1b[0m \x1b[32;1m\\2\x1b[0m", line)
+
+    log = read(tmp_path, "".join(f"{coloured(line)}\n" for line in RUN.lines(colour=False)))
+    assert [step.losses for step in log.steps] == [step.losses for step in read(tmp_path, RUN.text()).steps]
 
 
 def test_json_lines_hold_the_same_as_the_log(tmp_path: Path) -> None:
@@ -121,6 +130,13 @@ def test_what_a_restart_did_again_replaces_what_was_before(tmp_path: Path, kind:
     assert [step.losses["loss_centernet_loc"] == 7 for step in log.steps] == [False] * 5 + [True] * 8
     assert log.started == 100
     assert "started again, last from iteration 119: 5 records" in log.remarks[0]
+
+
+def test_restart_by_one_record_is_no_other_rank(tmp_path: Path) -> None:
+    again = replace(RUN, iterations=[179, 199, 219], loss=lambda iteration: 7.0)
+    log = read(tmp_path, RUN.text() + again.text())
+    assert (log.ranks, len(log.steps), log.started) == (1, 11, 160)
+    assert [step.losses["loss_centernet_loc"] == 7 for step in log.steps] == [False] * 8 + [True] * 3
 
 
 def test_start_of_a_run_is_what_the_log_says_or_one_period_before_its_first_record(tmp_path: Path) -> None:
