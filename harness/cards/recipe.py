@@ -29,14 +29,14 @@ class Solver(FiniteRecord):
     """
 
     batch_size: int = Field(gt=0, le=MOST_IMAGES)
-    base_lr: float = Field(gt=0)
+    base_lr: float = Field(ge=1e-12, le=1e6)
     """Learning rate between warm-up and the first step."""
     warmup_iterations: int = Field(ge=0, le=MOST_ITERATIONS)
-    warmup_factor: float = Field(gt=0, le=1)
+    warmup_factor: float = Field(ge=1e-9, le=1)
     """Share of `base_lr` at iteration 0."""
-    steps: tuple[Iterations, ...]
+    steps: tuple[Iterations, ...] = Field(max_length=16)
     """Iterations from which on the rate is `gamma` times what it was."""
-    gamma: float = Field(gt=0, le=1)
+    gamma: float = Field(ge=1e-6, le=1)
     iterations: Iterations
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)

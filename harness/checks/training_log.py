@@ -75,17 +75,23 @@ def score_log(
         return LogScore(batch, None, None, None, tuple(_limits_of_summary(log, log.summary)))
     speed, no_speed = measured_speed(log, batch, warm_up)
     unsupported = [
+        *_limits_of_accuracy(log),
         *_limits_of_length(log, recipe, scaled),
         *_limits_of_rate(log.steps, recipe.solver, scaled),
         *no_speed,
         *_limits_of_losses(log),
     ]
     accuracy = log.accuracies[-1] if log.accuracies else None
-    if accuracy is None:
-        unsupported.insert(0, "AP: the log has no evaluation")
-    elif not log.steps:
-        unsupported.append("AP: no training is in the log, and it does not say which weights were evaluated")
     return LogScore(batch, accuracy, log.steps[-1] if log.steps else None, speed, tuple(unsupported))
+
+
+def _limits_of_accuracy(log: TrainingLog) -> list[str]:
+    """Say where an evaluation, or the training before it, is missing."""
+    if not log.accuracies:
+        return ["AP: the log has no evaluation"]
+    if not log.steps:
+        return ["AP: no training is in the log, and it does not say which weights were evaluated"]
+    return []
 
 
 def _limits_of_length(log: TrainingLog, recipe: RecipeCard, scaled: Solver | None) -> list[str]:
