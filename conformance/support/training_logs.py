@@ -30,13 +30,15 @@ class Run:
     """A training of which logs are written.
 
     Attributes:
-        iterations: Iterations after which a record is written.
-        rate: Learning rate of an iteration.
-        seconds: Time of an iteration.
-        loss: First loss of an iteration; the others are 2, 3 ... times as large.
+        iterations: Iterations after which a record is written, by their number in the log.
+        rate: Learning rate of an iteration, from 0.
+        seconds: Time of an iteration, from 0.
+        loss: First loss of an iteration, by its number; the others are 2, 3 ... times as large.
         batch_size: Images of an iteration; None if the log shall not say.
         planned: Iterations that the settings ask for, likewise.
         step_fps: Whether the speed of an iteration is logged, as the port does.
+        counted_from: Number of the first iteration.
+        eta: Estimates of the time that is left, in turn.
     """
 
     iterations: Sequence[int]
@@ -46,6 +48,7 @@ class Run:
     batch_size: int | None = 16
     planned: int | None = None
     step_fps: bool = False
+    counted_from: int = 0
     eta: Sequence[str] = field(default=("1 day, 2:03:04", "0:12:31", "N/A"))
 
     def losses(self, iteration: int) -> dict[str, float]:
@@ -58,14 +61,15 @@ class Run:
         before, after = ("\x1b[32m", "\x1b[0m") if colour else ("", "")
         logged, total, done = [], 0.0, 0
         for number, iteration in enumerate(self.iterations):
-            total += sum(map(self.seconds, range(done, iteration + 1)))
-            done = iteration + 1
+            index = iteration - self.counted_from
+            total += sum(map(self.seconds, range(done, index + 1)))
+            done = index + 1
             losses = "  ".join(f"{name}: {value:.4g}" for name, value in self.losses(iteration).items())
-            fps = f"step_fps: {(self.batch_size or 1) / self.seconds(iteration):.5g} " if self.step_fps else ""
+            fps = f"step_fps: {(self.batch_size or 1) / self.seconds(index):.5g} " if self.step_fps else ""
             logged.append(
                 f"{before}[11/08 12:{number % 60:02}:00 d2.utils.events]: {after} eta: "
                 f"{self.eta[number % len(self.eta)]}  iter: {iteration}  {losses}  time: {total / done:.4f}  "
-                f"data_time: 0.0125  lr: {self.rate(iteration):.5g}  {fps}max_mem: 5937M"
+                f"data_time: 0.0125  lr: {self.rate(index):.5g}  {fps}max_mem: 5937M"
             )
         return logged
 
@@ -83,8 +87,8 @@ class Run:
                 {
                     "iteration": iteration,
                     **self.losses(iteration),
-                    "lr": self.rate(iteration),
-                    "time": self.seconds(iteration),
+                    "lr": self.rate(iteration - self.counted_from),
+                    "time": self.seconds(iteration - self.counted_from),
                     "data_time": 0.0125,
                     "eta_seconds": 12.5,
                 }

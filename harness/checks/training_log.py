@@ -77,7 +77,7 @@ def score_log(
     unsupported = [
         *_limits_of_accuracy(log),
         *_limits_of_length(log, recipe, scaled),
-        *_limits_of_rate(log.steps, recipe.solver, scaled),
+        *_limits_of_rate(log, recipe.solver, scaled),
         *no_speed,
         *_limits_of_losses(log),
     ]
@@ -98,11 +98,11 @@ def _limits_of_length(log: TrainingLog, recipe: RecipeCard, scaled: Solver | Non
     """Say what the number of iterations does not support."""
     if not log.steps:
         return []
-    solver, logged = recipe.solver, log.steps[-1].iteration + 1
+    solver, logged = recipe.solver, log.done(log.steps[-1])
     found = []
     iterations = max(log.planned or 0, logged)
     if log.planned is not None and logged + log.period < log.planned:
-        found.append(f"the end: the log ends at iteration {logged} of {log.planned}")
+        found.append(f"the end: the log ends after {logged} iterations of {log.planned}")
         iterations = logged
     if scaled is None:
         return [*found, "the schedule: neither the log nor --batch-size says how many images an iteration has"]
@@ -122,11 +122,11 @@ def _limits_of_length(log: TrainingLog, recipe: RecipeCard, scaled: Solver | Non
     return [*found, f"AP: it is not comparable{published}: {text}"]
 
 
-def _limits_of_rate(steps: Sequence[LoggedStep], solver: Solver, scaled: Solver | None) -> list[str]:
+def _limits_of_rate(log: TrainingLog, solver: Solver, scaled: Solver | None) -> list[str]:
     """Say where the logged rates are not those of the schedule, and which schedule they are of if it is a known one."""
-    logged = [(step.iteration, step.learning_rate) for step in steps if step.learning_rate is not None]
+    logged = [(log.done(step) - 1, step.learning_rate) for step in log.steps if step.learning_rate is not None]
     if scaled is None or not logged:
-        return ["lr: no learning rate is logged"] if steps and not logged else []
+        return ["lr: no learning rate is logged"] if log.steps and not logged else []
 
     def differing(expected: Callable[[int], float]) -> list[tuple[int, float]]:
         """List the records that are not of a schedule."""
@@ -137,8 +137,9 @@ def _limits_of_rate(steps: Sequence[LoggedStep], solver: Solver, scaled: Solver 
         return []
     iteration, rate = off[0]
     text = (
-        f"lr: it is not the schedule's in {len(off)} of {len(logged)} records, first {rate:g} at iteration "
-        f"{iteration}, where batches of {scaled.batch_size} have {learning_rate(scaled, iteration):.5g}"
+        f"lr: it is not the schedule's in {len(off)} of {len(logged)} records, first {rate:g} at "
+        f"iteration {iteration + log.counted_from}, where batches of {scaled.batch_size} have "
+        f"{learning_rate(scaled, iteration):.5g}"
     )
     ratio = _ratio(logged, lambda i: learning_rate(solver, i))
     named = [

@@ -29,7 +29,7 @@ class LoggedSpeed:
         seconds: Of an iteration, median.
         data_seconds: That an iteration waited for its images, median; None where it is not logged.
         parts: Their number.
-        first, last: Iterations of the window.
+        first, last: Iterations of the window, by their number in the log.
     """
 
     fps: float
@@ -44,7 +44,7 @@ class LoggedSpeed:
 
 def measured_speed(log: TrainingLog, batch_size: int | None, warm_up: int) -> tuple[LoggedSpeed | None, list[str]]:
     """Measure the images a second after the warm-up; None with the reason where the log does not support it."""
-    steps = [step for step in log.steps if step.seconds is not None and step.iteration >= log.started]
+    steps = [step for step in log.steps if step.seconds is not None and log.done(step) > log.started]
     said = "images a second: "
     if any(step.step_fps is not None for step in log.steps):
         alone = [f"{said}step_fps is of one iteration alone, without the wait for its images: one iteration is no fps"]
@@ -54,13 +54,13 @@ def measured_speed(log: TrainingLog, batch_size: int | None, warm_up: int) -> tu
         return None, [*alone, f"{said}no time of an iteration is logged"] if log.steps else alone
     if batch_size is None:
         return None, [*alone, f"{said}neither the log nor --batch-size says how many images an iteration has"]
-    times, first = (_parts_of_mean if log.running_mean else _medians)(log, steps, warm_up)
-    last = steps[-1].iteration
-    if not times or last - first + 1 < LEAST_WINDOW:
-        return None, [*alone, f"{said}of {last + 1} iterations, too few are left after a warm-up of {warm_up}"]
+    times, before = (_parts_of_mean if log.running_mean else _medians)(log, steps, warm_up)
+    done = log.done(steps[-1])
+    if not times or done - before < LEAST_WINDOW:
+        return None, [*alone, f"{said}of {done} iterations, too few are left after a warm-up of {warm_up}"]
     if min(times) <= 0:
         return None, [*alone, f"{said}the times are 0, or not of one run: their mean since the start falls too fast"]
-    waits = [step.data_seconds for step in steps if step.data_seconds is not None and step.iteration >= first]
+    waits = [step.data_seconds for step in steps if step.data_seconds is not None and log.done(step) > before]
     seconds = median(times)
     speed = LoggedSpeed(
         batch_size / seconds,
@@ -69,34 +69,34 @@ def measured_speed(log: TrainingLog, batch_size: int | None, warm_up: int) -> tu
         seconds,
         median(waits) if waits else None,
         len(times),
-        first,
-        last,
+        before + log.counted_from,
+        steps[-1].iteration,
     )
     return speed, alone
 
 
 def _medians(log: TrainingLog, steps: Sequence[LoggedStep], warm_up: int) -> tuple[list[float], int]:
-    """Return the times of records, each of the iterations since the one before, and the first iteration of them."""
-    counted = [step for step in steps if step.iteration - log.period + 1 >= log.started + warm_up]
+    """Return the times of records, each of the iterations since the one before, and how many were done before."""
+    counted = [step for step in steps if log.done(step) - log.period >= log.started + warm_up]
     times = [step.seconds for step in counted if step.seconds is not None]
-    return times, counted[0].iteration - log.period + 1 if counted else 0
+    return times, log.done(counted[0]) - log.period if counted else 0
 
 
 def _parts_of_mean(log: TrainingLog, steps: Sequence[LoggedStep], warm_up: int) -> tuple[list[float], int]:
-    """Return times of an iteration in parts of the window, from the mean since the start, and its first iteration.
+    """Return times of an iteration in parts of the window, from the mean since the start, as `_medians` does.
 
     The sum of all times up to a record is its mean times its count. Between two records lies the difference; few parts
     keep the rounding of the mean small beside it.
     """
-    borders = [step for step in steps if step.iteration + 1 >= log.started + warm_up]
+    borders = [step for step in steps if log.done(step) >= log.started + warm_up]
     parts = min(PARTS, len(borders) - 1)
     if parts < 1:
         return [], 0
     chosen = [borders[round(place * (len(borders) - 1) / parts)] for place in range(parts + 1)]
-    counts = [step.iteration - log.started + 1 for step in chosen]
+    counts = [log.done(step) - log.started for step in chosen]
     sums = [count * (step.seconds or 0) for count, step in zip(counts, chosen, strict=True)]
     times = [
         (after - before) / (many - few)
         for (before, after), (few, many) in zip(pairwise(sums), pairwise(counts), strict=True)
     ]
-    return times, chosen[0].iteration + 1
+    return times, log.done(chosen[0])

@@ -78,10 +78,13 @@ def _figures(log: TrainingLog, score: LogScore) -> Iterator[str]:
         yield "losses    -" if summary is None or summary.loss is None else f"losses    ActualLoss {summary.loss:.4g}"
     rate = None if last is None else last.learning_rate
     yield "lr        -" if rate is None or last is None else f"lr        {rate:.5g} at iteration {last.iteration}"
-    if speed is None:
+    if speed is None or score.batch_size is None:
         yield "images/s  -"
         return
-    waits = "" if speed.data_seconds is None else f", {speed.data_seconds:.3g} s of waiting for images logged beside it"
+    waits = ""
+    if speed.data_seconds is not None:
+        whole = score.batch_size / (speed.seconds + speed.data_seconds)
+        waits = f"; {whole:.4g} where {speed.data_seconds:.3g} s of waiting for images are not within"
     yield (
         f"images/s  {speed.fps:.4g}, median of {speed.parts} parts ({speed.slowest:.4g} to {speed.fastest:.4g}) of "
         f"iterations {speed.first} to {speed.last}; {speed.seconds:.4g} s an iteration{waits}"

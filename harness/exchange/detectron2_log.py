@@ -42,7 +42,7 @@ class Found:
         batch_size: Of the settings; None where they are not in the log.
         planned: Iterations that the settings ask for, likewise.
         processes: That train, likewise.
-        started: Iteration from which the run was last started, likewise.
+        started: Iterations done when the run was last started, likewise.
         damaged: Lines of training that are cut, or in which several run together.
         long: Lines that are too long to be looked at.
         cut_tables: Lines of evaluations whose table is not whole.

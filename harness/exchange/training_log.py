@@ -176,7 +176,7 @@ def _tidy(log: TrainingLog, started: int | None = None) -> TrainingLog:
 
     Args:
         log: As the file has it.
-        started: Iteration from which it says that the run was last started; None where it does not say.
+        started: Iterations done when the run was last started, as it says; None where it does not.
 
     Raises:
         HarnessError: There are none.
@@ -191,8 +191,9 @@ def _tidy(log: TrainingLog, started: int | None = None) -> TrainingLog:
     counts = Counter(map(len, by_iteration.values()))
     ranks = max(counts, key=lambda count: (counts[count], count), default=1)
     merged = tuple(_mean(by_iteration[iteration]) for iteration in sorted(by_iteration))
-    log = replace(log, steps=merged)
-    log = replace(log, started=max(0, first - log.period + 1) if started is None else started)
+    log = _counted(replace(log, steps=merged))
+    before_first = max(0, first - log.counted_from + 1 - log.period)
+    log = replace(log, started=before_first if started is None else started)
     if max(counts, default=1) == 1:
         return log
     differ = any(same[0].losses != other.losses for same in by_iteration.values() for other in same[1:])
@@ -202,6 +203,17 @@ def _tidy(log: TrainingLog, started: int | None = None) -> TrainingLog:
     remark += f" (but at {uneven} iterations)" if uneven else ""
     remark += ": shown is their mean" if differ else ", all alike"
     return replace(log, ranks=ranks, ranks_differ=differ, remarks=(*log.remarks, remark))
+
+
+def _counted(log: TrainingLog) -> TrainingLog:
+    """Tell from which number a log counts: every 20 iterations, the last of them is 19, 39 ... or 20, 40 ..."""
+    numbers = [step.iteration for step in log.steps]
+    if not numbers or numbers[0] == 0:
+        return log
+    whole = sum(number % log.period == 0 for number in numbers)
+    others = sum((number + 1) % log.period == 0 for number in numbers)
+    from_1 = numbers[0] == 1 if log.period == 1 else whole > others
+    return replace(log, counted_from=int(from_1))
 
 
 def _without_what_was_done_again(log: TrainingLog) -> tuple[TrainingLog, int]:

@@ -22,7 +22,7 @@ class LoggedStep:
 
     Attributes:
         line: Line of the file, from 1.
-        iteration: From 0.
+        iteration: Its number in the log (see `TrainingLog.counted_from`).
         losses: By name; NaN and infinity are kept, since that is what the training computed.
         learning_rate: None where it is not logged.
         seconds: Time of an iteration, as the log smooths it (see `TrainingLog.running_mean`).
@@ -45,7 +45,7 @@ class LoggedAccuracy:
 
     Attributes:
         line: Line of the file, from 1.
-        iteration: Iterations that were logged before it; None where the log has none.
+        iteration: The last that was logged before it, likewise; None where there is none.
         figures: AP, AP50 and so on as fractions, by the name in the table; NaN where no object is of that size.
     """
 
@@ -83,7 +83,8 @@ class TrainingLog:
         batch_size: Images of an iteration over all processes; None where the log does not say.
         processes: How many trained; None where the log does not say.
         planned: Iterations that the run was to have; None where the log does not say.
-        started: Iteration from which the run was last started.
+        counted_from: Number of the first iteration: 0 in trainers of detectron2, 1 in the loop of CenterNet2.
+        started: Iterations that were done when the run was last started.
         ranks: Records that the file has of one iteration, as of so many processes that wrote into it.
         ranks_differ: Whether these state other losses.
         running_mean: Whether `seconds` is the mean over all iterations since the start, as detectron2 prints it;
@@ -99,6 +100,7 @@ class TrainingLog:
     batch_size: int | None = None
     processes: int | None = None
     planned: int | None = None
+    counted_from: int = 0
     started: int = 0
     ranks: int = 1
     ranks_differ: bool = False
@@ -111,6 +113,10 @@ class TrainingLog:
         """Iterations between two records; the last of a run is often nearer."""
         gaps = [after.iteration - before.iteration for before, after in pairwise(self.steps)]
         return median_low(gaps) if gaps else 1
+
+    def done(self, step: LoggedStep) -> int:
+        """Return how many iterations are done with a step."""
+        return step.iteration - self.counted_from + 1
 
 
 def finite(value: float, what: str, file: Path, line: int) -> float:

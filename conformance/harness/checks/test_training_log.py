@@ -50,9 +50,23 @@ def test_log_of_the_official_training_supports_everything(tmp_path: Path) -> Non
     assert (score.speed.first, score.speed.last, score.speed.parts) == (60, 89999, 20)
 
 
+@pytest.mark.parametrize("kind", ["text", "json_lines"])
+@pytest.mark.parametrize(("numbers", "counted_from"), [(range(20, 2001, 20), 1), (range(1, 201), 1), (range(200), 0)])
+def test_rates_are_those_of_the_iteration_whatever_number_it_has(
+    tmp_path: Path, kind: str, numbers: range, counted_from: int
+) -> None:
+    run = Run(numbers, official_rate, counted_from=counted_from)
+    score = scored(tmp_path, getattr(run, kind)(), 16)
+    assert not any(text.startswith("lr") for text in score.unsupported)
+    assert score.speed is not None
+    assert (score.speed.first, score.speed.last) == (61 if numbers.step == 20 else 50 + counted_from, numbers[-1])
+    ahead = replace(run, rate=lambda i: official_rate(i + 1))
+    assert about(scored(tmp_path, getattr(ahead, kind)(), 16), "lr").endswith("the schedule is counted from 1")
+
+
 def test_training_of_101_iterations_has_no_ap(tmp_path: Path) -> None:
     """The port's "full" training on one card: batches of 8 at the rate for 64, which it does not scale down."""
-    run = Run([19, 39, 59, 79, 99, 100], lambda i: 4 * official_rate(i), batch_size=8, planned=101)
+    run = Run(range(20, 101, 20), lambda i: 4 * official_rate(i), batch_size=8, planned=101, counted_from=1)
     score = scored(tmp_path, run.text())
     assert score.unsupported[:2] == (
         "AP: the log has no evaluation",
@@ -63,7 +77,8 @@ def test_training_of_101_iterations_has_no_ap(tmp_path: Path) -> None:
 
 
 def test_training_of_64_x_70000_images_is_38_epochs_and_no_1x(tmp_path: Path) -> None:
-    run = Run(every_20(69999), lambda i: 4 * official_rate(i), batch_size=64, planned=70000, step_fps=True)
+    run = Run(range(20, 70000, 20), lambda i: 4 * official_rate(i), batch_size=64, planned=70000, step_fps=True)
+    run = replace(run, counted_from=1)
     score = scored(tmp_path, run.text() + EVALUATION)
     assert about(score, "AP") == (
         "it is not comparable with the published 0.429: batches of 64 x 70000 iterations are 38.2 epochs; "
@@ -76,7 +91,7 @@ def test_training_of_64_x_70000_images_is_38_epochs_and_no_1x(tmp_path: Path) ->
 
 def test_log_that_ends_early_is_said(tmp_path: Path) -> None:
     score = scored(tmp_path, replace(WHOLE, iterations=every_20(50000)).text())
-    assert about(score, "the end") == "the log ends at iteration 50000 of 90000"
+    assert about(score, "the end") == "the log ends after 50000 iterations of 90000"
 
 
 @pytest.mark.parametrize("told", [None, 16])

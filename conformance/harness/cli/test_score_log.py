@@ -20,8 +20,8 @@ def test_figures_and_limits_are_printed(tmp_path: Path) -> None:
         "losses    total_loss 0.025, loss_centernet_loc 0.0025, loss_centernet_agn_pos 0.005, loss_centernet_agn_neg "
         "0.0075, loss_cls_stage0 0.01",
         "lr        0.0019995 at iteration 399",
-        "images/s  24.62, median of 15 parts (24.62 to 24.62) of iterations 100 to 399; 0.65 s an iteration, 0.0125 s "
-        "of waiting for images logged beside it",
+        "images/s  24.62, median of 15 parts (24.62 to 24.62) of iterations 100 to 399; 0.65 s an iteration; 24.15 "
+        "where 0.0125 s of waiting for images are not within",
         "note: line 28, the last, does not end and is left out",
         "cannot support AP: 400 iterations have no AP of the recipe: batches of 16 x 400 iterations are 0.0546 epochs; "
         "centernet2_1x is 16 x 90000, 12.3 epochs, all of them within its warm-up of 4000",
