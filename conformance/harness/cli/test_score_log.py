@@ -40,6 +40,12 @@ def test_figures_that_are_not_there_are_dashes(tmp_path: Path) -> None:
     ]
 
 
+def test_summary_of_an_evaluation_has_its_ap_in_percent(tmp_path: Path) -> None:
+    kept = [line for line in SUMMARY.splitlines() if not line.startswith(("Actual", "TrainingTime"))]
+    (tmp_path / "eval.log").write_text("\n".join([*kept, ""]).replace("Accuracy = 0.0", "Accuracy = 43.512"))
+    assert "\nAP        0.4351\n" in run("score-log", tmp_path / "eval.log")[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
