@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +17,7 @@ from harness.cards import ModelCard
 from harness.centernet.loss import TargetBatch
 from harness.centernet.targets import MIN_OVERLAP, Targets, draw_targets
 from harness.data.dataset import Annotation, Dataset
+from harness.training.order import place_of
 from harness.types import Float32
 
 SCALES = (0.7, 1.3)
@@ -54,9 +55,7 @@ class Samples(TorchDataset[Sample]):
 
     def image_id(self, number: int) -> int:
         """Return the image of a sample: every image once an epoch, in another order each epoch."""
-        epoch, place = divmod(number, len(self.dataset))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
-        return self.dataset.image_ids[int(order[place])]
+        return self.dataset.image_ids[place_of(number, len(self.dataset), self.seed)]
 
     def __getitem__(self, number: int) -> Sample:
         random = np.random.default_rng((self.seed, 1, number))
@@ -99,20 +98,6 @@ class Samples(TorchDataset[Sample]):
         return draw_targets(
             grid[~unclear], classes[~unclear], grid[unclear], (self.card.classes, side, side), self.overlap
         )
-
-
-class SampleNumbers:
-    """Batches of sample numbers from iteration `start` to `stop`: a resumed run continues at its iteration."""
-
-    def __init__(self, start: int, stop: int, batch_size: int) -> None:
-        self.start, self.stop, self.batch_size = start, stop, batch_size
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for iteration in range(self.start, self.stop):
-            yield list(range(iteration * self.batch_size, (iteration + 1) * self.batch_size))
 
 
 def collate(samples: Sequence[Sample]) -> tuple[Tensor, TargetBatch]:

@@ -24,6 +24,7 @@ from harness.cli import (
     preprocess,
     report,
     score,
+    score_log,
     train,
 )
 from harness.errors import HarnessError
@@ -49,11 +50,12 @@ VERBS: tuple[Callable[..., None], ...] = (
     infer.infer,
     decode.decode,
     score.score,
+    score_log.score_log,
     compare.compare,
     diagnose.diagnose,
     report.report,
 )
-"""In the order of the help; the file of each is named after it."""
+"""In the order of the help; the file of each is named after it, with ``_`` for ``-``."""
 
 for verb in VERBS:
     app.command()(last_resort.guarded(verb))

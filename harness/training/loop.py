@@ -17,19 +17,19 @@ from harness.centernet.loss import TargetBatch, centernet_loss
 from harness.centernet.networks import HeadedNetwork, create_model
 from harness.centernet.networks.weights import load_tensors, load_weights
 from harness.centernet.ops import DCNv2
-from harness.centernet.samples import SampleNumbers, Samples, collate
+from harness.centernet.samples import Samples, collate
 from harness.centernet.targets import MIN_OVERLAP
 from harness.data.dataset import Dataset
 from harness.devices.memory import require_memory
 from harness.errors import HarnessError
 from harness.files import whole_file
 from harness.run.signals import held_signals
+from harness.training.order import SampleNumbers
+from harness.training.schedule import cosine_learning_rate
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after every iteration with its number (from 1) and the losses by head, ``total`` and ``learning_rate``."""
 
-WARM_UP = 200
-"""Iterations over which the learning rate rises; without warm-up, Adam drives the DCN offsets far out."""
 GRADIENT_NORM = 35.0
 LARGEST_SEED = 2**32 - 1
 LARGEST_CROP = 4096
@@ -50,14 +50,6 @@ class Settings:
     """Overlap of the drawn peaks, see `gaussian_radius`."""
     bfloat16: bool = False
     """Runs convolutions under bfloat16 autocast; positions of the DCN and losses stay in float32."""
-
-
-def learning_rate(settings: Settings, iteration: int) -> float:
-    """Return the learning rate: linear warm-up, then half a cosine down to a hundredth."""
-    if iteration < WARM_UP:
-        return settings.learning_rate * (iteration + 1) / WARM_UP
-    done = (iteration - WARM_UP) / max(1, settings.iterations - WARM_UP)
-    return settings.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, done))) / 2)
 
 
 def train(
@@ -103,7 +95,7 @@ def train(
     done = start
     try:
         for images, targets in loader:
-            rate = learning_rate(settings, done)
+            rate = cosine_learning_rate(settings.learning_rate, settings.iterations, done)
             with held_signals():  # a step that is left in its middle is neither done nor undone
                 losses = _step(model, optimizer, images, targets, rate, settings)
                 done += 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conformance.support.small_training import six_images, small_card
 from harness.cards import ModelCard
-from harness.centernet.samples import MIN_VISIBLE, Sample, SampleNumbers, Samples, collate
+from harness.centernet.samples import MIN_VISIBLE, Sample, Samples, collate
 from harness.data.dataset import Annotation, Category, Dataset, ImageEntry, Instances
 from harness.types import Float64
 
@@ -130,9 +130,3 @@ def test_batch_keeps_every_centre_in_its_own_image(generated: Dataset) -> None:
     assert len(targets.index) == sum(len(sample.targets.index) for sample in samples) > 4
     assert bool((peaks[targets.index] == 1).all())
     assert int((peaks == 1).sum()) == len(set(targets.index.tolist()))
-
-
-def test_resumed_run_draws_the_numbers_that_are_left() -> None:
-    whole = list(SampleNumbers(0, 5, 3))
-    assert [number for batch in whole for number in batch] == list(range(15))
-    assert list(SampleNumbers(2, 5, 3)) == whole[2:]

@@ -17,7 +17,11 @@ from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
 from harness.paths import data_path
 
-VERBS = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
+VERBS = {
+    command.callback.__name__.replace("_", "-"): command.callback
+    for command in app.registered_commands
+    if command.callback
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -23,7 +23,7 @@ from harness.centernet.samples import Samples, collate
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError
 from harness.paths import data_path
-from harness.training.loop import WARM_UP, Settings, learning_rate, save_weights, train
+from harness.training.loop import Settings, save_weights, train
 
 pytestmark = pytest.mark.training
 
@@ -43,17 +43,6 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def uninterrupted(generated: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(small_card(), generated, SHORT, tmp_path_factory.mktemp("whole"))
-
-
-def test_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
-    run = Settings(iterations=1000, learning_rate=0.5)
-    rates = [learning_rate(run, iteration) for iteration in range(1001)]
-    assert rates[0] == pytest.approx(0.5 / WARM_UP)
-    assert rates[WARM_UP - 1] == rates[WARM_UP] == pytest.approx(0.5)
-    assert rates[(WARM_UP + 1000) // 2] == pytest.approx(0.5 * 0.505)
-    assert rates[1000] == pytest.approx(0.005)
-    assert rates[:WARM_UP] == sorted(rates[:WARM_UP])
-    assert rates[WARM_UP:] == sorted(rates[WARM_UP:], reverse=True)
 
 
 @pytest.mark.parametrize("arch", ["res_18", "dla_34"])

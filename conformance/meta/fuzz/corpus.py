@@ -10,7 +10,9 @@ import numpy as np
 
 from conformance.support.command_line import run
 from conformance.support.tiny import TinySetup
+from conformance.support.training_logs import EVALUATION, SUMMARY, Run, every_20
 from harness.cards.device import card_file
+from harness.cards.recipe import RECIPES
 from harness.data.dataset import load_coco
 from harness.paths import data_path
 
@@ -116,6 +118,11 @@ def _text(root: Path) -> None:
     ]
     log = {"batch_size": 2, "chips": 1, "warm_up": 1, "batches": batches, "fps": 206.9}
     (root / "speed.json").write_text(json.dumps(log))
+    training = Run(every_20(199))
+    (root / "training.log").write_text(training.text() + EVALUATION)
+    shutil.copy(RECIPES / "centernet2_1x.toml", root / "recipe.toml")
+    (root / "metrics.json").write_text(training.json_lines())
+    (root / "CenterNet2_bs64_8p_acc.log").write_text(SUMMARY)
     (root / "claim.json").write_text(json.dumps({"AP": 0.5, "AP50": 0.7, "images": IMAGES}))
 
 

@@ -152,6 +152,15 @@ FORMATS: dict[str, Format] = {
     "tool summary": Format(("outputs_bin/summary.json",), JSON, (f"score --outputs outputs_bin {MODEL}",), 160, 6),
     "tool logs": Format(TOOLS, TEXT, (f"score --outputs outputs_bin {MODEL}",), 120, 4),
     "speed log": Format(("speed.json",), JSON, (f"compare --speed speed.json {WEIGHTS} {MODEL}",), 120, 2),
+    "recipe card": Format(("recipe.toml",), TOML, ("score-log training.log --recipe recipe.toml",), 80, 4),
+    **{
+        kind: Format((file,), TEXT, (f"score-log {file}",), 60, 4)
+        for kind, file in (
+            ("training log", "training.log"),
+            ("metrics.json", "metrics.json"),
+            ("summary of a training", "CenterNet2_bs64_8p_acc.log"),
+        )
+    },
     "claim": Format(
         ("claim.json",), JSON, (f"compare --detections rows.json --claim claim.json {WEIGHTS} {MODEL}",), 80, 0
     ),

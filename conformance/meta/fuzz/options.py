@@ -19,6 +19,7 @@ VERBS = {
     "infer": f"infer {MODEL} --device torch --weights weights.pth --output made",
     "decode": f"decode {MODEL} --heads heads --output made.json",
     "score": f"score {MODEL} --detections rows.json",
+    "score-log": "score-log training.log",
     "compare": f"compare {MODEL} --weights weights.pth --detections rows.json --results made.json",
     "diagnose": "diagnose --model card.toml --coco coco --onnx model.onnx --weights weights.pth",
 }
