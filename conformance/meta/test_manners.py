@@ -149,8 +149,8 @@ def test_existing_path_after_an_option_is_no_place_of_tests(suite: Suite, tmp_pa
 @pytest.mark.parametrize(
     ("options", "left_out"),
     [
-        ({}, "attacks catalogue fuzz simulator toolchain"),
-        ({"checkout": False}, "attacks catalogue checkout fuzz simulator toolchain"),
+        ({}, "attacks catalogue fuzz r50 simulator toolchain"),
+        ({"checkout": False}, "attacks catalogue checkout fuzz r50 simulator toolchain"),
         ({"workers": 2, "markexpr": "perf or catalogue"}, "perf"),
         ({"markexpr": "accuracy", "checkout": False}, "checkout"),
         ({"args": ("-m", "")}, ""),

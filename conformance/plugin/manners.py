@@ -21,6 +21,7 @@ MARKERS = {
     "toolchain": "needs a vendor's toolchain (its own command)",
     "simulator": "the emulation of Sophon chips against their simulators, an hour on few cores (its own command)",
     "attacks": "ways to a green that was not earned; a few run always, the rest has its own command",
+    "r50": "CenterNet2 with its whole backbone: half a minute and 2 GB",
     "fuzz": "inputs of every format, mutated; a hundred run always, thousands by their own command",
     "checkout": "needs the repository: left out where the suite is installed from a wheel",
 }

@@ -11,7 +11,7 @@ from conformance.plugin.entry import is_own
 from harness.errors import HarnessError
 from harness.paths import in_checkout
 
-BY_NAME_ONLY = {"catalogue", "toolchain", "simulator", "attacks", "fuzz"}
+BY_NAME_ONLY = {"catalogue", "toolchain", "simulator", "attacks", "fuzz", "r50"}
 """Markers of tests that are long, or want what few have: they run where ``-m`` says so, or with `always=True`."""
 NAMED_PERF = "named_perf"
 """Output of a process of pytest-xdist: whether ``-m`` names the tests of speed, which such a run leaves out."""

@@ -1,0 +1,74 @@
+"""Proposals: the boxes of the first stage that the second looks at."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from harness.cards.centernet2 import Proposals
+from harness.centernet2.head import FirstStage
+from harness.centernet2.targets import STRIDES, centres_of_cells
+
+
+class Proposed(NamedTuple):
+    """Proposals of one image, the surest first.
+
+    Attributes:
+        boxes: (n, 4) x1, y1, x2, y2 in pixels of the network input; they may leave the image.
+        scores: (n,) root of the probability of an object.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+
+
+@torch.no_grad()
+def propose(settings: Proposals, heads: FirstStage, *, training: bool) -> list[Proposed]:
+    """Return the proposals of each image.
+
+    Args:
+        settings: Thresholds and numbers of boxes.
+        heads: Of the batch.
+        training: Whether the greater numbers of the training apply.
+    """
+    most = settings.after_nms if training else settings.after_nms_test
+    return [_after_nms(settings, one, most) for one in before_nms(settings, heads, training=training)]
+
+
+def before_nms(settings: Proposals, heads: FirstStage, *, training: bool) -> list[Proposed]:
+    """Return the boxes of each image before NMS, level by level; see `propose`."""
+    most = settings.before_nms if training else settings.before_nms_test
+    by_level = [
+        _of_level(settings, logits, sides, stride, most)
+        for logits, sides, stride in zip(heads.logits, heads.sides, STRIDES, strict=True)
+    ]
+    return [Proposed(*map(torch.cat, zip(*image, strict=True))) for image in zip(*by_level, strict=True)]
+
+
+def _of_level(settings: Proposals, logits: Tensor, sides: Tensor, stride: int, most: int) -> list[Proposed]:
+    height, width = logits.shape[2:]
+    centres = centres_of_cells((height, width), stride, logits.device)
+    probabilities = torch.sigmoid(logits.float()).flatten(1)
+    distances = sides.float().flatten(2).transpose(1, 2) * stride
+    found = []
+    for probability, distance in zip(probabilities, distances, strict=True):
+        kept = (probability > settings.least_probability).nonzero()[:, 0]
+        if len(kept) > most:
+            kept = kept[probability[kept].topk(most).indices]
+        least = centres[kept] - distance[kept, :2]
+        most_ = torch.maximum(centres[kept] + distance[kept, 2:], least + settings.least_side)
+        found.append(Proposed(torch.cat((least, most_), dim=1), probability[kept].sqrt()))
+    return found
+
+
+def _after_nms(settings: Proposals, given: Proposed, most: int) -> Proposed:
+    """Suppress boxes over all levels at once; of equal scores at the limit, all are kept."""
+    kept = nms(given.boxes, given.scores, settings.nms)
+    boxes, scores = given.boxes[kept], given.scores[kept]
+    if len(kept) > most:
+        kept = scores >= scores[most - 1]  # NMS has ordered them
+        boxes, scores = boxes[kept], scores[kept]
+    return Proposed(boxes, scores)
