@@ -52,7 +52,7 @@ class _Shared(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, share: float) -> Tensor:  # noqa: ANN401 - PyTorch has no type for it
         ctx.share = share
-        return features.clone()
+        return features.view_as(features)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
@@ -107,9 +107,11 @@ class CascadeHeads(nn.Module):
 
     def predict(self, stage: int, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the logits and deltas of a stage for the boxes of all images, one image after the other."""
-        pooled = _Shared.apply(pool(self.settings, features, boxes), 1 / len(self.settings.overlaps))
-        logits, deltas = self.box_predictor[stage](self.box_head[stage](pooled))
-        return logits, deltas
+        pooled, order = pool(self.settings, features, boxes)
+        shared = _Shared.apply(pooled, 1 / len(self.settings.overlaps))
+        logits, deltas = self.box_predictor[stage](self.box_head[stage](shared))
+        place = order.argsort()  # rows of logits are put in order, and not those of the features, which are large
+        return logits[place], deltas[place]
 
     def losses(
         self,
@@ -174,7 +176,7 @@ class CascadeHeads(nn.Module):
         ]
 
 
-def pool(settings: Cascade, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+def pool(settings: Cascade, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Pool the features of each box from the level of its size (RoIAlign, aligned).
 
     Args:
@@ -183,19 +185,20 @@ def pool(settings: Cascade, features: Sequence[Tensor], boxes: Sequence[Tensor])
         boxes: Of each image.
 
     Returns:
-        (n, channels, resolution, resolution) of the boxes of all images, one image after the other.
+        (n, channels, resolution, resolution), level by level, and (n,) which box each row is of: its number among
+        those of all images, one image after the other.
     """
     rows = torch.cat(list(boxes))
     image = torch.repeat_interleave(torch.tensor([len(one) for one in boxes], device=rows.device))
     numbered = torch.cat((image[:, None].to(rows.dtype), rows), dim=1)
     levels = level_of(settings, rows)
     side, ratio = settings.resolution, settings.sampling_ratio
-    pooled = rows.new_zeros((len(rows), features[0].shape[1], side, side), dtype=features[0].dtype)
+    pooled, order = [], []
     for level, (feature, stride) in enumerate(zip(features, STRIDES, strict=True), LEAST_LEVEL):
-        here = (levels == level).nonzero()[:, 0]
-        found = roi_align(feature, numbered[here].to(feature.dtype), side, 1 / stride, ratio, aligned=True)
-        pooled = pooled.index_put((here,), found)
-    return pooled
+        order.append((levels == level).nonzero()[:, 0])
+        here = numbered[order[-1]].to(feature.dtype)
+        pooled.append(roi_align(feature, here, side, 1 / stride, ratio, aligned=True))
+    return torch.cat(pooled), torch.cat(order)
 
 
 def level_of(settings: Cascade, boxes: Tensor) -> Tensor:
