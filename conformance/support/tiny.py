@@ -13,13 +13,13 @@ from conformance.support import vendor
 from conformance.support.recipe import recipe_network
 from harness.cards import ModelCard, load_model_card
 from harness.centernet.networks import HeadedNetwork
-from harness.centernet.networks.weights import file_sha256
 from harness.centernet.preprocess import preprocess
 from harness.data.dataset import Dataset, load_coco
 from harness.data.synthetic import load_spec, materialise
 from harness.devices.artifact import Exported
 from harness.devices.torch import TorchDevice
 from harness.export import export_standard
+from harness.files import file_sha256
 from harness.run.pipeline import detect
 
 ARCH, WIDTH, SIDE = "res_18", 0.0625, 64

@@ -23,13 +23,13 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from harness.cache import cached_folder, content_key
 from harness.cards.schema import Record
-from harness.centernet.networks.weights import file_sha256
 from harness.convert.walk import serving_one_output, walk_back
 from harness.data.calibration import Calibration
 from harness.devices.artifact import Exported
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked
 from harness.export.onnx_file import first_line
+from harness.files import file_sha256
 
 FORM = 1
 """Version of the quantisation, part of the cache key; raise it with every change."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from harness.cache import cached_folder, content_key
 from harness.cards import load_device_card
 from harness.cards.device import card_file
-from harness.centernet.networks.weights import file_sha256
 from harness.convert.ascend.atc import AtcRequest, compile_om, find_atc, out_nodes
 from harness.convert.ascend.chip import AscendChip
 from harness.convert.ascend.npu_smi import Npu, find_npus
@@ -22,6 +21,7 @@ from harness.devices.base import RunnerDevice, require_request
 from harness.devices.link import InProcess
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked, stated_by
+from harness.files import file_sha256
 
 OM = "model"
 FORM = 1

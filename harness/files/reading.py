@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -24,6 +25,8 @@ KINDS = {
 CHUNK = 2**12
 LONGEST_NAME = 255
 """Bytes of a file's name, on every usual file system."""
+LARGEST_FILE = 2**34
+"""Most bytes that a file of weights or a model may have."""
 
 
 @contextmanager
@@ -110,6 +113,16 @@ def read_json(path: Path, field: str | None, limit: int, *, cause: str, remedy: 
         raise HarnessError(f"{cause}: nested too deep", file=path, field=field, remedy=remedy) from error
     except ValueError as error:
         raise HarnessError(f"{cause}: no JSON: {error}", file=path, field=field, remedy=remedy) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file.
+
+    Raises:
+        HarnessError: It cannot be read, or is no regular file.
+    """
+    with open_regular(path, None, LARGEST_FILE) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def is_file(path: Path) -> bool:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from harness.cards import DeviceCard, ModelCard
 from harness.centernet.heads import read_heads
 from harness.centernet.networks import HeadedNetwork, create_model
-from harness.centernet.networks.weights import file_sha256, load_weights
 from harness.data.calibration import Calibration
 from harness.devices.artifact import Exported
 from harness.devices.onnxruntime import OnnxRuntimeDevice, run_unoptimised
@@ -29,7 +28,9 @@ from harness.export.check import check_export
 from harness.export.load import stated_by
 from harness.export.network import CardNetwork
 from harness.export.onnx_file import onnx_sha256
+from harness.files import file_sha256
 from harness.paths import data_path
+from harness.training.weights import load_weights
 from harness.types import Heads, Outputs
 
 

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from harness.cards import ModelCard
 from harness.centernet.loss import TargetBatch, centernet_loss
 from harness.centernet.networks import HeadedNetwork, create_model
-from harness.centernet.networks.weights import load_tensors, load_weights
 from harness.centernet.ops import DCNv2
 from harness.centernet.samples import Samples, collate
 from harness.centernet.targets import MIN_OVERLAP
@@ -26,6 +25,7 @@ from harness.files import whole_file
 from harness.run.signals import held_signals
 from harness.training.order import SampleNumbers
 from harness.training.schedule import cosine_learning_rate
+from harness.training.weights import load_tensors, load_weights
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after every iteration with its number (from 1) and the losses by head, ``total`` and ``learning_rate``."""

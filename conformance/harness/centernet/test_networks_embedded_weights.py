@@ -7,13 +7,13 @@ import torch
 
 from harness.cards import load_model_card
 from harness.centernet.networks import create_model
-from harness.centernet.networks.weights import load_weights
 from harness.centernet.ops import DCNv2, split_offset_mask
 from harness.centernet.preprocess import make_batch
 from harness.data.dataset import load_coco
 from harness.data.synthetic import embedded_dataset_root
 from harness.paths import data_path
 from harness.run.session import Session
+from harness.training.weights import load_weights
 
 MEGABYTES = 8
 DEFORMED = 0.3

@@ -19,7 +19,6 @@ from conformance.support.default_signals import default_signals
 from conformance.support.small_training import six_images, small_card
 from conformance.support.tiny import CARD as TINY_CARD
 from harness.centernet.networks import create_model
-from harness.centernet.networks.weights import load_weights, read_state_dict
 from harness.cli import train as training
 from harness.data.dataset import Dataset, load_coco
 from harness.data.detections import to_coco_json
@@ -27,6 +26,7 @@ from harness.devices.artifact import Exported
 from harness.devices.torch import TorchDevice
 from harness.run.pipeline import batches, detect
 from harness.training.loop import Settings, save_weights
+from harness.training.weights import load_weights, read_state_dict
 from harness.types import Batch
 
 CARD = TINY_CARD.replace('"tiny"', '"small"').replace("width = 0.0625", "width = 0.125").replace("[1, 4]", "[2]")

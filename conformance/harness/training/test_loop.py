@@ -18,12 +18,12 @@ from conformance.support.small_training import six_images, small_card
 from harness.cards import load_model_card
 from harness.centernet.loss import centernet_loss
 from harness.centernet.networks import create_model
-from harness.centernet.networks.weights import load_weights
 from harness.centernet.samples import Samples, collate
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError
 from harness.paths import data_path
 from harness.training.loop import Settings, save_weights, train
+from harness.training.weights import load_weights
 
 pytestmark = pytest.mark.training
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cards import DeviceCard, ModelCard
-from harness.centernet.networks.weights import file_sha256
 from harness.convert.ascend.aipp import aipp_config, pixel_card
 from harness.convert.ascend.atc import AtcRequest, arguments, compile_om, find_atc, out_nodes
 from harness.convert.ascend.chip import TOOLCHAIN, AscendChip
 from harness.errors import HarnessError
 from harness.export.ascend_parser import require_readable
 from harness.export.load import load_onnx_checked, stated_by
-from harness.files import whole_folder
+from harness.files import file_sha256, whole_folder
 
 AIPP = "aipp.cfg"
 CARD = "card.toml"

@@ -17,7 +17,6 @@ from pydantic import Field
 from harness.cache import cached_folder, content_key
 from harness.cards.model import Int8
 from harness.cards.schema import Record
-from harness.centernet.networks.weights import file_sha256
 from harness.convert.process import run_tool, tool_failed
 from harness.convert.tpu_mlir.environment import VERSION, Environment
 from harness.convert.tpu_mlir.graph import Graph, float_operators, host_operators, named_operators, read_graph
@@ -27,6 +26,7 @@ from harness.data.calibration import Calibration
 from harness.data.dataset import first_few
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked, stated_by
+from harness.files import file_sha256
 
 MODES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "int8": "INT8"}
 FORM = 5

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.cache import cached_folder, content_key, locked
-from harness.centernet.networks.weights import file_sha256
 from harness.convert.process import run_tool
 from harness.convert.tpu_mlir.environment import Environment
+from harness.files import file_sha256
 from harness.files.temporary import TemporaryFolder
 from harness.types import Outputs
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from harness.centernet.networks import HeadedNetwork, create_model
-from harness.centernet.networks.weights import file_sha256, load_weights, read_state_dict
 from harness.errors import HarnessError
+from harness.files import file_sha256
+from harness.training.weights import load_weights, read_state_dict
 
 State = dict[str, Tensor]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.files import open_regular
+from harness.files.reading import LARGEST_FILE
 
 NAMES_SHOWN = 8
-FILE_BYTES = 2**34
-"""Most that a file of weights or a model may have."""
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 COUNTER = "num_batches_tracked"
 """End of the names of tensors that are whole numbers, which inference does not use."""
@@ -80,9 +78,24 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Load a checkpoint into `model`; every name and shape must match.
 
     Raises:
-        HarnessError: See `read_state_dict`; or names are missing or unexpected, or shapes differ; they are listed.
+        HarnessError: See `read_state_dict` and `fill`.
     """
-    state = read_state_dict(path)
+    remedy = "check arch, width, head_conv and the number of classes on the model card"
+    fill(model, read_state_dict(path), path, remedy)
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path, remedy: str) -> None:
+    """Fill `model` with tensors by name.
+
+    Args:
+        model: Takes them.
+        state: Of every name of the model, and no other.
+        path: The file that they are of, for messages.
+        remedy: Advice where they are of another network.
+
+    Raises:
+        HarnessError: Names are missing or unexpected, shapes differ, or values are no weights; they are listed.
+    """
     own = model.state_dict()
     # Checkpoints older than PyTorch 0.4.1 lack the counter, which inference does not use.
     counters = {name for name in own.keys() - state.keys() if name.endswith(COUNTER)}
@@ -92,7 +105,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             "the checkpoint is not of this network: " + "; ".join(problems),
             file=path,
             field="state_dict",
-            remedy="check arch, width, head_conv and the number of classes on the model card",
+            remedy=remedy,
         )
     unfit = [f"{name} {why}" for name, tensor in state.items() if (why := _unfit(name, tensor))]
     if unfit:
@@ -105,19 +118,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict({**{name: own[name] for name in counters}, **state})
 
 
-def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file.
-
-    Raises:
-        HarnessError: It cannot be read, or is no regular file.
-    """
-    with open_regular(path, None, FILE_BYTES) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
 def _refuse_impostors(path: Path) -> None:
     said, remedy = "cannot read the weights", "check the path given to --weights"
-    with open_regular(path, None, FILE_BYTES, cause=said, remedy=remedy) as file:
+    with open_regular(path, None, LARGEST_FILE, cause=said, remedy=remedy) as file:
         start = file.read(512).lstrip().lower()
     if start.startswith(b"version https://git-lfs.github.com/spec"):
         raise HarnessError(
