@@ -216,6 +216,7 @@ def test_messages_of_the_suite_come_without_traceback(mixed: Ended) -> None:
     assert "Error" not in part.partition("\n___")[0]
 
 
+@pytest.mark.attacks
 def test_document_is_the_same_from_two_processes_but_for_the_speed(suite: Suite, mixed: Ended) -> None:
     some = ("right", "swapped", "crashing")
     both = suite.run(f"--device={','.join(some)}", "-n", "2", *CHECKS, "conformance/device/test_perf.py")

@@ -58,9 +58,9 @@ def _of_level(settings: Proposals, logits: Tensor, sides: Tensor, stride: int, m
         kept = (probability > settings.least_probability).nonzero()[:, 0]
         if len(kept) > most:
             kept = kept[probability[kept].topk(most).indices]
-        least = centres[kept] - distance[kept, :2]
-        most_ = torch.maximum(centres[kept] + distance[kept, 2:], least + settings.least_side)
-        found.append(Proposed(torch.cat((least, most_), dim=1), probability[kept].sqrt()))
+        upper_left = centres[kept] - distance[kept, :2]
+        lower_right = torch.maximum(centres[kept] + distance[kept, 2:], upper_left + settings.least_side)
+        found.append(Proposed(torch.cat((upper_left, lower_right), dim=1), probability[kept].sqrt()))
     return found
 
 

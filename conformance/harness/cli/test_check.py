@@ -41,11 +41,12 @@ def closing(ended: Ended) -> list[str]:
             "conforms, with 3 expected failures: excused in accuracy, detections and heads at batch size 4",
         ),
         ("swapped,crashing", "4", 1, "deviates"),
-        (
+        pytest.param(
             "elsewhere,cured,stray,expired",
             "1",
             1,
             "deviates, with 1 expected failure: expired in heads at batch size 1",
+            marks=pytest.mark.attacks,
         ),
         ("late,refused", "1,4", 4, f"error, with 2 expected failures: {REFUSED}"),
     ],

@@ -262,15 +262,9 @@ def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[
             process.kill()  # else a run that does not heed Ctrl-C would be waited for without end
 
 
-@pytest.mark.parametrize(
-    ("module", "number", "status"),
-    [
-        ("pytest", signal.SIGINT, 130),
-        pytest.param("pytest", signal.SIGTERM, 143, marks=pytest.mark.attacks),
-        pytest.param("harness", signal.SIGINT, 130, marks=pytest.mark.attacks),
-        pytest.param("harness", signal.SIGTERM, 143, marks=pytest.mark.attacks),
-    ],
-)
+@pytest.mark.attacks
+@pytest.mark.parametrize("module", ["pytest", "harness"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ended_run_leaves_a_whole_document_that_is_incomplete(
     suite: Suite, tiny: TinySetup, tmp_path: Path, module: str, number: signal.Signals, status: int
 ) -> None:
