@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from conformance.support.example_records import accuracy, run, stage
 from conformance.support.full_disk import file_size_limit, small_disk
 from conformance.support.suite import CHECKS, ROOT, Suite, read_results
-from conformance.support.tiny import TinySetup
 from harness.cards import DeviceCard
 from harness.checks.owed import GROUPS, owed_by
 from harness.errors import HarnessError
@@ -246,12 +245,13 @@ runpy.run_module(sys.argv[0], run_name="__main__")
 """A shell starts what runs in its background with Ctrl-C ignored, and children inherit that."""
 
 
-def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[str], number: signal.Signals) -> int:
+def interrupted(suite: Suite, results: Path, arguments: Sequence[str], number: signal.Signals) -> int:
     """Exit status of a run that gets a signal while a device is at work."""
-    running.unlink(missing_ok=True)
+    running = results.parent.with_suffix(".running")
+    environment = {**suite.environment, "ENDLESS_RUNNING": str(running)}
     asked = [f"--results={results}", "--device=right,endless"]
     command = [sys.executable, "-c", INTERRUPTIBLE, *arguments, *asked]
-    with subprocess.Popen(command, cwd=ROOT, env=suite.environment, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not running.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -266,11 +266,11 @@ def interrupted(suite: Suite, results: Path, running: Path, arguments: Sequence[
 @pytest.mark.parametrize("module", ["pytest", "harness"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ended_run_leaves_a_whole_document_that_is_incomplete(
-    suite: Suite, tiny: TinySetup, tmp_path: Path, module: str, number: signal.Signals, status: int
+    suite: Suite, tmp_path: Path, module: str, number: signal.Signals, status: int
 ) -> None:
     of_pytest = module == "pytest"
     arguments = [module, *suite.options, *CHECKS] if of_pytest else [module, "check", *suite.options[2:]]
-    assert interrupted(suite, tmp_path / "r.json", tiny.vendor / "endless.running", arguments, number) == status
+    assert interrupted(suite, tmp_path / "r.json", arguments, number) == status
     document = read_results(tmp_path / "r.json")
     assert document is not None
     assert document.verdict == "incomplete"
