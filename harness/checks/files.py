@@ -84,7 +84,8 @@ def judge_files(
     """
     stems = file_stems(dataset)
     judged: Judged = {name: [] for name in ("preprocess", "heads", "detections", "evaluate", "speed")}
-    for done, image_id in enumerate(dataset.image_ids, 1):
+    of_images = files.inputs is not None or files.judges_outputs
+    for done, image_id in enumerate(dataset.image_ids if of_images else (), 1):
         for stage, comparison in _judge_image(golden, dataset, files, image_id, stems[image_id], right):
             judged[stage].append(comparison)
         if progress is not None:

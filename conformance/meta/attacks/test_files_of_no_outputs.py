@@ -33,7 +33,7 @@ def two(tiny: TinySetup) -> Dataset:
 def compare(tiny: TinySetup, **files: Path) -> tuple[int, list[str]]:
     options = {"model": tiny.card, "weights": tiny.weights, "coco": tiny.coco, "limit": 2, **files}
     status, out, err = run("compare", *(part for name, value in options.items() for part in (f"--{name}", str(value))))
-    return status, (out + err).splitlines()
+    return status, (err + out).splitlines()
 
 
 def test_speed_log_alone_measures_and_judges_no_image(tiny: TinySetup, speed: Path) -> None:
