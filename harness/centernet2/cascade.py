@@ -12,7 +12,7 @@ from torchvision.ops import roi_align
 
 from harness.cards.centernet2 import Cascade, TwoStageNetwork
 from harness.centernet2.boxes import area, clipped, decode, encode, has_area, overlaps
-from harness.centernet2.losses import Average, of_one_process
+from harness.centernet2.losses import Average, divisor, of_one_process
 from harness.centernet2.proposals import Proposed
 from harness.centernet2.targets import STRIDES
 
@@ -135,7 +135,7 @@ class CascadeHeads(nn.Module):
             boxes = [one.boxes for one in given]
             logits, deltas = self.predict(stage, features, boxes)
             joined = Labelled(*map(torch.cat, zip(*given, strict=True)))
-            count = average(logits.new_tensor(len(joined.labels))).clamp(min=1)
+            count = divisor(joined.labels, average)
             rows = (joined.labels < self.settings.classes).nonzero()[:, 0]
             wanted = encode(joined.boxes[rows], joined.truth[rows], weights)
             classes = F.cross_entropy(logits.float(), joined.labels, reduction="sum")

@@ -20,6 +20,18 @@ def of_one_process(count: Tensor) -> Tensor:
     return count
 
 
+def divisor(rows: Tensor, average: Average) -> Tensor:
+    """Return the number of rows that a loss is divided by, at least 1.
+
+    It is float32 whatever the rows are: bfloat16 has 8 bits, and counts 851 boxes as 852.
+
+    Args:
+        rows: (n, ...), on the device of the loss.
+        average: From a count of this process to its mean over all.
+    """
+    return average(torch.tensor(len(rows), dtype=torch.float32, device=rows.device)).clamp(min=1)
+
+
 def first_stage_losses(
     settings: TwoStageLoss, heads: FirstStage, targets: Targets, average: Average = of_one_process
 ) -> dict[str, Tensor]:
@@ -32,9 +44,9 @@ def first_stage_losses(
         average: Applied to the numbers of positives and of rows, by which the sums are divided.
     """
     logits, sides = flat(heads.logits)[:, 0], flat(heads.sides)
-    count = average(logits.new_tensor(len(targets.positives))).clamp(min=1)
+    count = divisor(targets.positives, average)
     positive, negative = focal_loss(settings, logits, targets)
-    rows = average(logits.new_tensor(len(targets.rows))).clamp(min=1)
+    rows = divisor(targets.rows, average)
     location = giou_loss(sides[targets.rows], targets.sides)
     return {
         "loss_centernet_loc": settings.location * location / rows,
