@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from harness.cards.schema import FiniteRecord, Name, is_plain_name, parse, read_toml
-from harness.errors import HarnessError
+from harness.cards.schema import FiniteRecord, Name, card_names, load_named
 
 COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 """The 80 category ids of COCO, in the order of CenterNet's heatmap channels."""
@@ -191,7 +190,7 @@ class ModelCard(FiniteRecord):
 
 def model_card_names() -> list[str]:
     """List the names of the cards that ship with the suite."""
-    return sorted(path.stem for path in CARDS.glob("*.toml"))
+    return card_names(CARDS)
 
 
 def load_model_card(name_or_path: str | Path) -> ModelCard:
@@ -200,13 +199,4 @@ def load_model_card(name_or_path: str | Path) -> ModelCard:
     Raises:
         HarnessError: No such card, or one with an unknown key, a wrong type or an impossible value.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = CARDS / f"{name_or_path}.toml"
-        if not is_plain_name(str(name_or_path)) or not path.is_file():
-            raise HarnessError(
-                f"no model card named '{name_or_path}'",
-                field="--model",
-                remedy=f"use one of {', '.join(model_card_names())}, or the path of a .toml file",
-            )
-    return parse(ModelCard, read_toml(path), path)
+    return load_named(ModelCard, name_or_path, CARDS, "model card", "--model")

@@ -7,8 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from harness.cards.schema import FiniteRecord, Name, is_plain_name, parse, read_toml
-from harness.errors import HarnessError
+from harness.cards.schema import FiniteRecord, Name, card_names, load_named
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -93,7 +92,7 @@ class RecipeCard(FiniteRecord):
 
 def recipe_names() -> list[str]:
     """List the names of the recipe cards that ship with the suite."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+    return card_names(RECIPES)
 
 
 def load_recipe(name_or_path: str | Path) -> RecipeCard:
@@ -102,13 +101,4 @@ def load_recipe(name_or_path: str | Path) -> RecipeCard:
     Raises:
         HarnessError: No such card, or one with an unknown key, a wrong type or an impossible value.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
-        if not is_plain_name(str(name_or_path)) or not path.is_file():
-            raise HarnessError(
-                f"no recipe card named '{name_or_path}'",
-                field="--recipe",
-                remedy=f"use one of {', '.join(recipe_names())}, or the path of a .toml file",
-            )
-    return parse(RecipeCard, read_toml(path), path)
+    return load_named(RecipeCard, name_or_path, RECIPES, "recipe card", "--recipe")

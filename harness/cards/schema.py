@@ -94,6 +94,36 @@ def parse(kind: type[RecordT], values: dict[str, Any], file: Path, table: str | 
         raise HarnessError(cause, file=file, field=table, remedy="correct the card") from error
 
 
+def card_names(folder: Path) -> list[str]:
+    """List the names of the cards in a folder of the suite."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def load_named(kind: type[RecordT], name_or_path: str | Path, folder: Path, what: str, field: str) -> RecordT:
+    """Load the card of this name, or at this path.
+
+    Args:
+        kind: Of the card.
+        name_or_path: A path ends in ``.toml``.
+        folder: Of the cards that ship with the suite.
+        what: Such a card, in messages.
+        field: The option that names it.
+
+    Raises:
+        HarnessError: No such card, or one with an unknown key, a wrong type or an impossible value.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = folder / f"{name_or_path}.toml"
+        if not is_plain_name(str(name_or_path)) or not path.is_file():
+            raise HarnessError(
+                f"no {what} named '{name_or_path}'",
+                field=field,
+                remedy=f"use one of {', '.join(card_names(folder))}, or the path of a .toml file",
+            )
+    return parse(kind, read_toml(path), path)
+
+
 def _not_valid(kind: type[BaseModel], error: ValidationError, file: Path, table: str | None) -> HarnessError:
     # A misspelt key makes a required one missing, too: the misspelling is the news.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")

@@ -18,7 +18,7 @@ LEAST_PRIOR = 0.01
 
 
 class FirstStage(NamedTuple):
-    """What the head gives, by level.
+    """Outputs of the head, by level.
 
     Attributes:
         logits: (N, 1, H, W) of each level.

@@ -15,7 +15,7 @@ from harness.cards.centernet2 import TwoStageDetections, TwoStageSettings, load_
 from harness.centernet2.backbone import Pyramid
 from harness.centernet2.boxes import clipped, has_area
 from harness.centernet2.cascade import CascadeHeads, Size, Truth, sample
-from harness.centernet2.head import CenterNetHead
+from harness.centernet2.head import CenterNetHead, FirstStage
 from harness.centernet2.losses import Average, first_stage_losses, of_one_process
 from harness.centernet2.proposals import propose
 from harness.centernet2.targets import make_targets
@@ -65,6 +65,12 @@ class CenterNet2(nn.Module):
         ]
         return torch.stack(padded), sizes
 
+    def _first_stage(self, images: Sequence[UInt8]) -> tuple[list[Tensor], FirstStage, list[Size]]:
+        """Return P3 to P7 of a batch of images, what the head gives of them, and the images' own sizes."""
+        batch, sizes = self.batch(images)
+        features = self.backbone(batch)
+        return features, self.proposal_generator.centernet_head(features), sizes
+
     def losses(
         self,
         images: Sequence[UInt8],
@@ -83,9 +89,7 @@ class CenterNet2(nn.Module):
             generator: Source of the draw.
             average: From a count of this process to its mean over all.
         """
-        batch, sizes = self.batch(images)
-        features = self.backbone(batch)
-        heads = self.proposal_generator.centernet_head(features)
+        features, heads, sizes = self._first_stage(images)
         shapes = [(int(one.shape[2]), int(one.shape[3])) for one in features]
         targets = make_targets(self.settings.targets, shapes, [own.boxes for own in truth])
         first = first_stage_losses(self.settings.loss, heads, targets, average)
@@ -98,9 +102,7 @@ class CenterNet2(nn.Module):
     @torch.no_grad()
     def forward(self, images: Sequence[UInt8]) -> list[Detections]:
         """Return the detections of each image, (3, h, w) uint8 BGR, in its own pixels."""
-        batch, sizes = self.batch(images)
-        features = self.backbone(batch)
-        heads = self.proposal_generator.centernet_head(features)
+        features, heads, sizes = self._first_stage(images)
         proposals = propose(self.settings.proposals, heads, training=False)
         fused = self.roi_heads.fused(features, proposals, sizes)
         return [

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.cards.centernet2 import TwoStageTargets
+from harness.centernet2.boxes import area
 
 STRIDES = (8, 16, 32, 64, 128)
 
@@ -75,15 +76,15 @@ def _positives(settings: TwoStageTargets, shapes: Sequence[Shape], boxes: Sequen
         centres = (own[:, :2] + own[:, 2:]) / 2
         cells = (centres[:, None] / strides[:, None]).long()
         rows = bases + image * counts + cells[..., 1] * widths + cells[..., 0]
-        half = (own[:, 2:] - own[:, :2]).square().sum(dim=1).sqrt() / 2
-        found.append(rows[_is_of_level(settings, half[:, None])])
+        sizes = torch.tensor(settings.sizes, device=device)
+        found.append(rows[_is_of_size(own[:, None, 2:] - own[:, None, :2], sizes)])
     return torch.cat(found)
 
 
-def _is_of_level(settings: TwoStageTargets, half: Tensor) -> Tensor:
-    """Tell of half diagonals, (n, 1) or (rows, n, 1), on which levels their objects belong; some belong on two."""
-    sizes = torch.tensor(settings.sizes, device=half.device)
-    return (half >= sizes[:, 0]) & (half <= sizes[:, 1])
+def _is_of_size(sides: Tensor, sizes: Tensor) -> Tensor:
+    """Tell where half the diagonal of width and height, (..., 2), lies within the two ends of sizes, (..., 2)."""
+    half = sides.square().sum(dim=-1).sqrt() / 2
+    return (half >= sizes[..., 0]) & (half <= sizes[..., 1])
 
 
 def _of_image(settings: TwoStageTargets, cells: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,15 +100,13 @@ def _of_image(settings: TwoStageTargets, cells: Sequence[Tensor], boxes: Tensor)
     nearest = (middle / strides[..., None]).int() * strides[..., None] + strides[..., None] / 2
     off = centres[:, None] - nearest
     sides = torch.cat((centres[:, None] - boxes[:, :2], boxes[:, 2:] - centres[:, None]), dim=2)
-    half = (sides[..., :2] + sides[..., 2:]).square().sum(dim=2).sqrt() / 2
     sizes = torch.tensor(settings.sizes, device=boxes.device)[level]
-    of_size = (half >= sizes[:, :1]) & (half <= sizes[:, 1:])
+    of_size = _is_of_size(sides[..., :2] + sides[..., 2:], sizes[:, None])
     takes_part = (off.abs() <= strides[..., None]).all(dim=2) & (sides.amin(dim=2) > 0) & of_size
     distance = (centres[:, None] - middle).square().sum(dim=2)
     distance = distance.masked_fill((off == 0).all(dim=2), 0.0)
     delta = (1 - settings.least_overlap) / (1 + settings.least_overlap)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    relative = distance / (delta**2 * 2 * area).clamp(min=settings.least_radius**2)
+    relative = distance / (delta**2 * 2 * area(boxes)).clamp(min=settings.least_radius**2)
     nearest_of = relative.masked_fill(~takes_part, torch.inf).argmin(dim=1)
     own = sides[torch.arange(count, device=boxes.device), nearest_of] / strides
     heatmap = torch.exp(-relative.amin(dim=1))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness.centernet2.model import CenterNet2
 from harness.errors import HarnessError
-from harness.training.weights import fill, load_tensors
+from harness.files import is_file
+from harness.training.weights import fill, read_state_dict
 
 BACKBONE = "backbone.bottom_up."
 PIXELS = ("pixel_mean", "pixel_std")
@@ -84,18 +83,9 @@ def from_caffe2(name: str) -> str:
 def _read(path: Path) -> Mapping[str, Tensor]:
     """Read tensors by name, from under ``model`` where they are there."""
     try:
-        loaded: Any = load_tensors(path)
+        return read_state_dict(path, "model")
     except HarnessError as error:
-        if path.suffix == ".pkl":
+        if path.suffix == ".pkl" and is_file(path):
             cause = "a pickle can run anything, and is not loaded"
             raise HarnessError(cause, file=path, remedy=f"convert it where you trust it: {CONVERSION}") from error
         raise
-    state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(one, Tensor) for one in state.values()):
-        raise HarnessError(
-            "the checkpoint has no tensors by name, neither at its top nor under 'model'",
-            file=path,
-            field="model",
-            remedy="save it as torch.save({'model': model.state_dict()}, FILE)",
-        )
-    return {str(name).removeprefix("module."): torch.as_tensor(tensor) for name, tensor in state.items()}

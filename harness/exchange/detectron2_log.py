@@ -34,7 +34,7 @@ TABLE_LINES = 8
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the lines of a log hold, in their order.
+    """Contents of the lines of a log, in their order.
 
     Attributes:
         steps: An iteration stands as often as it was logged.

@@ -18,7 +18,7 @@ REMEDY = "copy the log again, or cut out the lines that are damaged"
 
 @dataclass(frozen=True, slots=True)
 class LoggedStep:
-    """What a log says of one iteration.
+    """Figures of one iteration in a log.
 
     Attributes:
         line: Line of the file, from 1.

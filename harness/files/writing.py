@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,18 +104,17 @@ def whole_file(path: Path) -> Iterator[Path]:
             fails with an OSError.
     """
     check_output(path)
-    partial = _beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def make(partial: Path) -> None:
+        partial.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
-        with Claim(partial):
-            yield partial
-            partial.replace(path)
-    except OSError as error:
-        raise _failed(error, path, partial) from error
-    finally:
+
+    def remove(partial: Path) -> None:
         if partial.exists():
             partial.unlink()
+
+    with _whole(path, make, remove) as partial:
+        yield partial
 
 
 @contextmanager
@@ -127,16 +126,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
             something in the block fails with an OSError.
     """
     check_output_folder(path)
+    with _whole(
+        path, lambda partial: partial.mkdir(parents=True), lambda partial: shutil.rmtree(partial, ignore_errors=True)
+    ) as partial:
+        yield partial
+
+
+@contextmanager
+def _whole(path: Path, make: Callable[[Path], None], remove: Callable[[Path], None]) -> Iterator[Path]:
+    """Make something beside `path`, give it to be filled, and rename it to `path`, or remove it."""
     partial = _beside(path)
     try:
-        partial.mkdir(parents=True)
+        make(partial)
         with Claim(partial):
             yield partial
             partial.replace(path)
     except OSError as error:
         raise _failed(error, path, partial) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
 
 
 def _mode_at(path: Path, field: str | None, *, follow: bool = False) -> int | None:

@@ -24,23 +24,27 @@ FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
 """PyTorch's name, in its message, of a Python object that is no tensor."""
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the state dict of a checkpoint: ``{"state_dict": ...}`` or the bare dict, prefix ``module.`` removed.
+def read_state_dict(path: Path, key: str = "state_dict") -> dict[str, Tensor]:
+    """Read the state dict of a checkpoint: under a key or the bare dict, prefix ``module.`` removed.
 
     Nothing in the file is executed (``weights_only=True``).
+
+    Args:
+        path: The file.
+        key: Under which the tensors are, where they are not at the top.
 
     Raises:
         HarnessError: The file is missing, truncated, no regular file, no checkpoint, a Git LFS pointer or an HTML page.
     """
     _refuse_impostors(path)
     loaded = load_tensors(path)
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    state = loaded.get(key, loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
         raise HarnessError(
-            "the checkpoint has no state dict: expected tensors by name, or such a dict under 'state_dict'",
+            f"the checkpoint has no state dict: no tensors by name, neither at its top nor under '{key}'",
             file=path,
-            field="state_dict",
-            remedy="save it as torch.save({'state_dict': model.state_dict()}, FILE)",
+            field=key,
+            remedy=f"save it as torch.save({{'{key}': model.state_dict()}}, FILE)",
         )
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 

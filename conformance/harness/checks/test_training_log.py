@@ -1,4 +1,4 @@
-"""What a training log supports: each figure against the training that the log was made from, each limit by its case."""
+"""Figures that a training log supports: each against the training that it was made from, each limit by its case."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -104,7 +104,7 @@ def test_runner_that_fails_or_ends_is_an_error_that_names_the_device(
 
 
 def test_array_of_objects_crosses_as_such(tmp_path: Path) -> None:
-    """What looks at the outputs then says which is wrong, as it does in process."""
+    """The check of the outputs then says which is wrong, as it does in process."""
     link = Child("device 'x'", runner(tmp_path / "unruly.py", "return {'hm': images.astype(object)}"), {})
     found = link.run(np.zeros((2, 3)))["hm"]
     assert (found.dtype, found.shape) == (np.dtype(object), (2, 3))
