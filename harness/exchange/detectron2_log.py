@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import HarnessError
-from harness.exchange.training_record import REMEDY, LoggedAccuracy, LoggedStep, finite
+from harness.exchange.training_record import LoggedAccuracy, LoggedStep, finite, fractions
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 KEY_AND_VALUE = re.compile(r"(?<!\w)([A-Za-z_]\w*): *([^\s:]+(?=\s|$))?")
@@ -144,10 +143,4 @@ def _table(following: Sequence[str], number: int, file: Path) -> dict[str, float
         return None
     if not all(map(NUMBER.fullmatch, rows[2])):
         return None
-    figures = {name: float(value) / 100 for name, value in zip(rows[0], rows[2], strict=True)}
-    for name, value in figures.items():
-        # Without an object of a size, its AP is nan; without any object there is no AP at all.
-        if not 0 <= value <= 1 and (name == "AP" or value == value):
-            cause = f"{name} cannot be {100 * value:g}"
-            raise HarnessError(cause, file=file, field=f"line {number}", remedy=REMEDY)
-    return figures
+    return fractions({name: float(value) for name, value in zip(rows[0], rows[2], strict=True)}, file, number)

@@ -20,6 +20,7 @@ from harness.exchange.training_record import (
     PortSummary,
     TrainingLog,
     finite,
+    fractions,
 )
 from harness.files import read_regular
 
@@ -139,12 +140,7 @@ def _optional(values: Mapping[str, Any], key: str, number: int, file: Path) -> f
 def _accuracy(values: Mapping[str, Any], number: int, file: Path) -> dict[str, float]:
     """Return the AP of a line, which detectron2 writes in percent, as fractions."""
     names = [key for key in values if key.startswith(AVERAGE_PRECISION) and "-" not in key]
-    figures = {key.removeprefix("bbox/"): _number(values, key, number, file) / 100 for key in names}
-    for name, value in figures.items():
-        if not 0 <= value <= 1 and (name == "AP" or value == value):
-            cause = f"{name} cannot be {100 * value:g}"
-            raise HarnessError(cause, file=file, field=f"line {number}", remedy=REMEDY)
-    return figures
+    return fractions({key.removeprefix("bbox/"): _number(values, key, number, file) for key in names}, file, number)
 
 
 def _summary(entries: Mapping[str, str], file: Path) -> TrainingLog:

@@ -119,6 +119,19 @@ class TrainingLog:
         return step.iteration - self.counted_from + 1
 
 
+def fractions(percents: Mapping[str, float], file: Path, line: int) -> dict[str, float]:
+    """Return the figures of an evaluation in percent as fractions.
+
+    Raises:
+        HarnessError: One cannot be; only the AP of a size may be NaN, of which there was no object.
+    """
+    figures = {name: value / 100 for name, value in percents.items()}
+    for name, value in figures.items():
+        if not 0 <= value <= 1 and (name == "AP" or not math.isnan(value)):
+            raise HarnessError(f"{name} cannot be {100 * value:g}", file=file, field=f"line {line}", remedy=REMEDY)
+    return figures
+
+
 def finite(value: float, what: str, file: Path, line: int) -> float:
     """Return a figure that a log must have as a finite number.
 
