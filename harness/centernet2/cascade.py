@@ -11,39 +11,31 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from harness.cards.centernet2 import Cascade, TwoStageNetwork
-from harness.centernet2.boxes import area, clipped, decode, encode, has_area, overlaps
+from harness.centernet2.boxes import area, clipped, decode, encode, has_area
+from harness.centernet2.labels import Labelled, Size, Truth, label
 from harness.centernet2.losses import Average, divisor, of_one_process
 from harness.centernet2.proposals import Proposed
 from harness.centernet2.targets import STRIDES
 
-Size = tuple[int, int]
 LEAST_LEVEL = 3
 
 
-class Truth(NamedTuple):
-    """Objects of one image.
+class StageStep(NamedTuple):
+    """What one stage of the cascade takes and gives in a training step, one image after the other.
 
     Attributes:
-        boxes: (n, 4) x1, y1, x2, y2 in pixels of the network input.
-        classes: (n,) int64.
+        given: Boxes of each image.
+        pooled: (n, channels, resolution, resolution), level by level.
+        order: (n,) int64, which box each row of `pooled` is of.
+        logits: (n, classes + 1), the background last.
+        deltas: (n, 4) for whatever class.
     """
 
-    boxes: Tensor
-    classes: Tensor
-
-
-class Labelled(NamedTuple):
-    """Boxes of one image that a stage is given in training.
-
-    Attributes:
-        boxes: (n, 4).
-        labels: (n,) class of the object, or the number of classes for the background.
-        truth: (n, 4) box of the object; without meaning for the background.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    truth: Tensor
+    given: list[Labelled]
+    pooled: Tensor
+    order: Tensor
+    logits: Tensor
+    deltas: Tensor
 
 
 class _Shared(torch.autograd.Function):
@@ -105,23 +97,59 @@ class CascadeHeads(nn.Module):
         self.box_head = nn.ModuleList(BoxHead(inputs, network.fc) for _ in stages)
         self.box_predictor = nn.ModuleList(BoxPredictor(network.fc, settings.classes) for _ in stages)
 
-    def predict(self, stage: int, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def pooled(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the pooled features of the boxes of all images, and which box each row is of; see `pool`."""
+        return pool(self.settings, features, boxes)
+
+    def predict(self, stage: int, pooled: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits and deltas of a stage for the boxes of all images, one image after the other."""
-        pooled, order = pool(self.settings, features, boxes)
         shared = _Shared.apply(pooled, 1 / len(self.settings.overlaps))
         logits, deltas = self.box_predictor[stage](self.box_head[stage](shared))
         place = order.argsort()  # rows of logits are put in order, and not those of the features, which are large
         return logits[place], deltas[place]
 
-    def losses(
+    def stage_losses(
+        self, stage: int, given: Sequence[Labelled], logits: Tensor, deltas: Tensor, average: Average = of_one_process
+    ) -> dict[str, Tensor]:
+        """Return the two losses of a stage by their official names.
+
+        Args:
+            stage: Its number.
+            given: Its boxes, of each image.
+            logits: Of the boxes of all images.
+            deltas: Likewise.
+            average: Applied to the number of boxes, by which the sums are divided.
+        """
+        joined = Labelled(*map(torch.cat, zip(*given, strict=True)))
+        count = divisor(joined.labels, average)
+        rows = (joined.labels < self.settings.classes).nonzero()[:, 0]
+        wanted = encode(joined.boxes[rows], joined.truth[rows], self.settings.weights[stage])
+        classes = F.cross_entropy(logits.float(), joined.labels, reduction="sum")
+        return {
+            f"loss_cls_stage{stage}": classes / count,
+            f"loss_box_reg_stage{stage}": (deltas[rows].float() - wanted).abs().sum() / count,
+        }
+
+    def next_boxes(
+        self, stage: int, boxes: Sequence[Tensor], deltas: Tensor, truth: Sequence[Truth], sizes: Sequence[Size]
+    ) -> list[Labelled]:
+        """Return the boxes of each image that the stage after this one is trained on."""
+        moved = self.moved(stage, boxes, deltas.detach(), sizes)
+        return [
+            label(self.settings, stage + 1, own[has_area(own)], objects)
+            for own, objects in zip(moved, truth, strict=True)
+        ]
+
+    def step(
         self,
         features: Sequence[Tensor],
         given: list[Labelled],
         truth: Sequence[Truth],
         sizes: Sequence[Size],
         average: Average = of_one_process,
-    ) -> dict[str, Tensor]:
-        """Return the losses of all stages by their official names.
+        forced: Sequence[list[Labelled]] | None = None,
+    ) -> tuple[list[StageStep], dict[str, Tensor]]:
+        """Run all stages in training, and return what they took and gave, and their losses.
 
         Args:
             features: P3 to P7.
@@ -129,25 +157,20 @@ class CascadeHeads(nn.Module):
             truth: Of each image.
             sizes: (height, width) of each image without its padding.
             average: Applied to the number of boxes, by which the sums are divided.
+            forced: Boxes of every stage, where they are not to be those that the stage before has left.
         """
-        found: dict[str, Tensor] = {}
-        for stage, weights in enumerate(self.settings.weights):
+        stages: list[StageStep] = []
+        losses: dict[str, Tensor] = {}
+        for stage in range(len(self.settings.overlaps)):
+            given = given if forced is None else forced[stage]
             boxes = [one.boxes for one in given]
-            logits, deltas = self.predict(stage, features, boxes)
-            joined = Labelled(*map(torch.cat, zip(*given, strict=True)))
-            count = divisor(joined.labels, average)
-            rows = (joined.labels < self.settings.classes).nonzero()[:, 0]
-            wanted = encode(joined.boxes[rows], joined.truth[rows], weights)
-            classes = F.cross_entropy(logits.float(), joined.labels, reduction="sum")
-            found[f"loss_cls_stage{stage}"] = classes / count
-            found[f"loss_box_reg_stage{stage}"] = (deltas[rows].float() - wanted).abs().sum() / count
-            if stage + 1 < len(self.settings.weights):
-                moved = self.moved(stage, boxes, deltas.detach(), sizes)
-                given = [
-                    label(self.settings, stage + 1, own[has_area(own)], objects)
-                    for own, objects in zip(moved, truth, strict=True)
-                ]
-        return found
+            pooled, order = self.pooled(features, boxes)
+            logits, deltas = self.predict(stage, pooled, order)
+            stages.append(StageStep(given, pooled, order, logits, deltas))
+            losses |= self.stage_losses(stage, given, logits, deltas, average)
+            if forced is None and stage + 1 < len(self.settings.overlaps):
+                given = self.next_boxes(stage, boxes, deltas, truth, sizes)
+        return stages, losses
 
     def moved(self, stage: int, boxes: Sequence[Tensor], deltas: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
         """Return the boxes of each image where the deltas of a stage lead, within the image."""
@@ -167,7 +190,7 @@ class CascadeHeads(nn.Module):
         """
         boxes, by_stage = [one.boxes for one in proposals], list[Tensor]()
         for stage in range(len(self.settings.overlaps)):
-            logits, deltas = self.predict(stage, features, boxes)
+            logits, deltas = self.predict(stage, *self.pooled(features, boxes))
             by_stage.append(logits.float().softmax(dim=1))
             boxes = self.moved(stage, boxes, deltas, sizes)
         means = torch.split(torch.stack(by_stage).sum(dim=0) / len(by_stage), [len(one) for one in boxes])
@@ -206,54 +229,3 @@ def level_of(settings: Cascade, boxes: Tensor) -> Tensor:
     size = area(boxes).sqrt() / settings.canonical_size
     level = torch.floor(settings.canonical_level + torch.log2(size + 1e-8))
     return level.clamp(LEAST_LEVEL, LEAST_LEVEL + len(STRIDES) - 1).long()
-
-
-def label(settings: Cascade, stage: int, boxes: Tensor, truth: Truth) -> Labelled:
-    """Give each box the object that it overlaps most, where it does by enough for the stage; else the background."""
-    if not len(truth.boxes):
-        background = boxes.new_full((len(boxes),), settings.classes, dtype=torch.int64)
-        return Labelled(boxes, background, torch.zeros_like(boxes))
-    best, which = overlaps(truth.boxes, boxes).max(dim=0)
-    # In the precision of the boxes: a limit of 0.7 is a little less in float32, and an equal overlap is enough.
-    enough = best >= best.new_tensor(settings.overlaps[stage])
-    labels = torch.where(enough, truth.classes[which], settings.classes)
-    return Labelled(boxes, labels, truth.boxes[which])
-
-
-def sample(
-    settings: Cascade,
-    proposals: Tensor,
-    truth: Truth,
-    *,
-    all_proposals: bool = False,
-    generator: torch.Generator | None = None,
-) -> Labelled:
-    """Choose the boxes of one image that the cascade is trained on, foreground first.
-
-    Args:
-        settings: How many, and how many of them foreground at most.
-        proposals: (n, 4).
-        truth: The image's objects, which are proposals as well where the settings say so.
-        all_proposals: Whether to take all, in their order, and draw nothing.
-        generator: Source of the draw; PyTorch's own by default.
-    """
-    boxes = torch.cat((proposals, truth.boxes)) if settings.append_truth else proposals
-    found = label(settings, 0, boxes, truth)
-    kept = choose(settings, found.labels, all_proposals=all_proposals, generator=generator)
-    return Labelled(found.boxes[kept], found.labels[kept], found.truth[kept])
-
-
-def choose(
-    settings: Cascade, labels: Tensor, *, all_proposals: bool = False, generator: torch.Generator | None = None
-) -> Tensor:
-    """Return the rows of the boxes that are chosen by their labels, foreground first; see `sample`."""
-    foreground = (labels < settings.classes).nonzero()[:, 0]
-    background = (labels == settings.classes).nonzero()[:, 0]
-    if not all_proposals:
-        foreground = _drawn(foreground, int(settings.batch * settings.foreground), generator)
-        background = _drawn(background, settings.batch - len(foreground), generator)
-    return torch.cat((foreground, background))
-
-
-def _drawn(rows: Tensor, most: int, generator: torch.Generator | None) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)[:most].to(rows.device)]

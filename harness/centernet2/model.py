@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from torchvision.ops import batched_nms
 from harness.cards.centernet2 import TwoStageDetections, TwoStageSettings, load_two_stage_settings
 from harness.centernet2.backbone import Pyramid
 from harness.centernet2.boxes import clipped, has_area
-from harness.centernet2.cascade import CascadeHeads, Size, Truth, sample
+from harness.centernet2.cascade import CascadeHeads, StageStep
 from harness.centernet2.head import CenterNetHead, FirstStage
+from harness.centernet2.labels import Labelled, Size, Truth, sample
 from harness.centernet2.losses import Average, first_stage_losses, of_one_process
-from harness.centernet2.proposals import propose
-from harness.centernet2.targets import make_targets
+from harness.centernet2.proposals import Proposed, propose
+from harness.centernet2.targets import Targets, make_targets
 from harness.types import Detections, Float32, UInt8
 
 
@@ -28,6 +30,30 @@ class ProposalGenerator(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.centernet_head = CenterNetHead(channels)
+
+
+class Step(NamedTuple):
+    """All that a training step computes before its gradients, in the order in which it does.
+
+    Attributes:
+        batch: (N, 3, H, W), normalised and padded.
+        sizes: (height, width) of each image without its padding.
+        features: P3 to P7.
+        heads: Of the first stage.
+        targets: Its truth.
+        proposals: Of each image.
+        stages: Of the cascade.
+        losses: By their official names.
+    """
+
+    batch: Tensor
+    sizes: list[Size]
+    features: list[Tensor]
+    heads: FirstStage
+    targets: Targets
+    proposals: list[Proposed]
+    stages: list[StageStep]
+    losses: dict[str, Tensor]
 
 
 class CenterNet2(nn.Module):
@@ -65,45 +91,79 @@ class CenterNet2(nn.Module):
         ]
         return torch.stack(padded), sizes
 
-    def _first_stage(self, images: Sequence[UInt8]) -> tuple[list[Tensor], FirstStage, list[Size]]:
-        """Return P3 to P7 of a batch of images, what the head gives of them, and the images' own sizes."""
-        batch, sizes = self.batch(images)
-        features = self.backbone(batch)
-        return features, self.proposal_generator.centernet_head(features), sizes
+    def features(self, batch: Tensor) -> list[Tensor]:
+        """Return P3 to P7 of a batch."""
+        return self.backbone(batch)  # type: ignore[no-any-return]
 
-    def losses(
+    def heads(self, features: Sequence[Tensor]) -> FirstStage:
+        """Return what the head of the first stage gives of P3 to P7."""
+        return self.proposal_generator.centernet_head(features)  # type: ignore[no-any-return]
+
+    def targets(self, features: Sequence[Tensor], truth: Sequence[Truth]) -> Targets:
+        """Return the truth of the first stage for features of this size."""
+        shapes = [(int(one.shape[2]), int(one.shape[3])) for one in features]
+        return make_targets(self.settings.targets, shapes, [own.boxes for own in truth])
+
+    def first_losses(self, heads: FirstStage, targets: Targets, average: Average = of_one_process) -> dict[str, Tensor]:
+        """Return the losses of the first stage by their official names."""
+        return first_stage_losses(self.settings.loss, heads, targets, average)
+
+    def proposals(self, heads: FirstStage) -> list[Proposed]:
+        """Return the proposals of each image in training."""
+        return propose(self.settings.proposals, heads, training=True)
+
+    def first_boxes(
+        self,
+        proposals: Sequence[Proposed],
+        truth: Sequence[Truth],
+        *,
+        all_proposals: bool = False,
+        generators: Sequence[torch.Generator | None] | None = None,
+    ) -> list[Labelled]:
+        """Return the boxes of each image that the first stage of the cascade is trained on; see `sample`."""
+        drawn_by = [None] * len(truth) if generators is None else generators
+        return [
+            sample(self.settings.roi, found.boxes, own, all_proposals=all_proposals, generator=generator)
+            for found, own, generator in zip(proposals, truth, drawn_by, strict=True)
+        ]
+
+    def step(
         self,
         images: Sequence[UInt8],
         truth: Sequence[Truth],
         *,
         all_proposals: bool = False,
-        generator: torch.Generator | None = None,
+        generators: Sequence[torch.Generator | None] | None = None,
         average: Average = of_one_process,
-    ) -> dict[str, Tensor]:
-        """Return the nine losses of a batch by their official names.
+        forced: Sequence[list[Labelled]] | None = None,
+    ) -> Step:
+        """Compute the nine losses of a batch, and return all that leads to them.
 
         Args:
             images: (3, h, w) uint8 BGR.
             truth: Of each image.
             all_proposals: Whether the cascade is trained on all proposals; else some are drawn.
-            generator: Source of the draw.
+            generators: Source of the draw of each image, so that it hangs on the image and not on the process that has
+                it; PyTorch's own by default.
             average: From a count of this process to its mean over all.
+            forced: Boxes of every stage of the cascade, where they are not to be the model's own.
         """
-        features, heads, sizes = self._first_stage(images)
-        shapes = [(int(one.shape[2]), int(one.shape[3])) for one in features]
-        targets = make_targets(self.settings.targets, shapes, [own.boxes for own in truth])
-        first = first_stage_losses(self.settings.loss, heads, targets, average)
-        given = [
-            sample(self.settings.roi, found.boxes, own, all_proposals=all_proposals, generator=generator)
-            for found, own in zip(propose(self.settings.proposals, heads, training=True), truth, strict=True)
-        ]
-        return {**self.roi_heads.losses(features, given, truth, sizes, average), **first}
+        batch, sizes = self.batch(images)
+        features = self.features(batch)
+        heads = self.heads(features)
+        targets = self.targets(features, truth)
+        first = self.first_losses(heads, targets, average)
+        proposals = self.proposals(heads)
+        given = self.first_boxes(proposals, truth, all_proposals=all_proposals, generators=generators)
+        stages, losses = self.roi_heads.step(features, given, truth, sizes, average, forced)
+        return Step(batch, sizes, features, heads, targets, proposals, stages, {**losses, **first})
 
     @torch.no_grad()
     def forward(self, images: Sequence[UInt8]) -> list[Detections]:
         """Return the detections of each image, (3, h, w) uint8 BGR, in its own pixels."""
-        features, heads, sizes = self._first_stage(images)
-        proposals = propose(self.settings.proposals, heads, training=False)
+        batch, sizes = self.batch(images)
+        features = self.features(batch)
+        proposals = propose(self.settings.proposals, self.heads(features), training=False)
         fused = self.roi_heads.fused(features, proposals, sizes)
         return [
             detect(self.settings.detections, boxes, scores, size)
@@ -173,6 +233,6 @@ def training_step(
         Truth(torch.from_numpy(own).to(device).reshape(-1, 4), torch.from_numpy(which).to(device))
         for own, which in zip(boxes, classes, strict=True)
     ]
-    losses = model.losses(images, truth, all_proposals=all_proposals)
+    losses = model.step(images, truth, all_proposals=all_proposals).losses
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     return {name: loss.item() for name, loss in losses.items()}

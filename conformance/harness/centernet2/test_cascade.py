@@ -13,7 +13,8 @@ from conformance.support.centernet2_golden import equal_but_for_rounding, golden
 from conformance.support.centernet2_recipe import ROI_BOXES, moves, pyramid, sampled_labels
 from harness.cards.centernet2 import load_two_stage_settings
 from harness.centernet2.boxes import decode, encode, overlaps
-from harness.centernet2.cascade import Truth, choose, label, level_of, pool, sample
+from harness.centernet2.cascade import level_of, pool
+from harness.centernet2.labels import Truth, choose, label, sample
 
 ROI = load_two_stage_settings().roi
 OBJECTS = Truth(

@@ -21,7 +21,7 @@ from conformance.support.centernet2_recipe import (
 )
 from harness.cards import load_recipe
 from harness.centernet2 import CenterNet2, create_centernet2, training_step
-from harness.centernet2.cascade import Truth
+from harness.centernet2.labels import Truth
 from harness.centernet2.model import rescaled
 from harness.errors import HarnessError
 from harness.paths import data_path
@@ -129,7 +129,7 @@ def test_losses_are_divided_by_exact_numbers_under_autocast(narrow: CenterNet2) 
     images, boxes, classes = arrays(NARROW_SIZES, NARROW_BOXES, CLASSES)
     truth = [Truth(torch.from_numpy(own), torch.from_numpy(which)) for own, which in zip(boxes, classes, strict=True)]
     with torch.autocast("cpu", torch.bfloat16):
-        narrow.losses(images, truth, all_proposals=True, average=listed)
+        narrow.step(images, truth, all_proposals=True, average=listed)
     assert [count.item() for count in counts[:2]] == [8, 65]
     assert {count.dtype for count in counts} == {torch.float32}
 

@@ -10,8 +10,8 @@ from conformance.support.centernet2_golden import equal_but_for_rounding, golden
 from conformance.support.centernet2_recipe import CLASSES, NARROW_BOXES, NARROW_SIZES, arrays, golden_model
 from harness.centernet2 import CenterNet2
 from harness.centernet2.boxes import clipped, has_area
-from harness.centernet2.cascade import Labelled, Truth, label, sample
 from harness.centernet2.head import FirstStage
+from harness.centernet2.labels import Labelled, Truth, label, sample
 from harness.centernet2.proposals import Proposed, propose
 from harness.centernet2.targets import make_targets
 
@@ -91,8 +91,9 @@ def test_boxes_of_the_first_stage_of_the_cascade(narrow: CenterNet2) -> None:
 
 @pytest.mark.parametrize("number", range(3))
 def test_logits_and_deltas(narrow: CenterNet2, number: int) -> None:
+    boxes = [one.boxes for one in boxes_given_to(number)]
     with torch.no_grad():
-        logits, deltas = narrow.roi_heads.predict(number, features(), [one.boxes for one in boxes_given_to(number)])
+        logits, deltas = narrow.roi_heads.predict(number, *narrow.roi_heads.pooled(features(), boxes))
     assert equal_but_for_rounding(logits[::4], stage(f"train/stage{number}/logits"), 1e-5)
     assert equal_but_for_rounding(deltas, stage(f"train/stage{number}/deltas"), 1e-5)
 
