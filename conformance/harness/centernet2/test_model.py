@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from conformance.support.centernet2_golden import equal_but_for_rounding, golden, golden_figures
-from conformance.support.centernet2_recipe import (
-    BEHAVIOUR,
+from harness.cards import load_recipe
+from harness.centernet2 import CenterNet2, create_centernet2, training_step
+from harness.centernet2.cases import (
+    BATCHES,
     CLASSES,
-    NARROW_BOXES,
     NARROW_SIZES,
     R50_BOXES,
     R50_SIZES,
-    arrays,
-    golden_model,
+    case_model,
+    load_case,
+    make_case,
 )
-from harness.cards import load_recipe
-from harness.centernet2 import CenterNet2, create_centernet2, training_step
 from harness.centernet2.labels import Truth
 from harness.centernet2.model import rescaled
 from harness.errors import HarnessError
@@ -36,12 +36,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def narrow() -> CenterNet2:
-    return golden_model("narrow")
+    return case_model("narrow")
 
 
 def with_settings(**changes: Mapping[str, object]) -> CenterNet2:
     """Make the narrow model with other settings in some tables."""
-    model = golden_model("narrow")
+    model = case_model("narrow")
     tables = {name: getattr(model.settings, name).model_copy(update=change) for name, change in changes.items()}
     model.settings = model.settings.model_copy(update=tables)
     return model
@@ -80,7 +80,7 @@ def test_network_of_another_name_is_an_error() -> None:
 
 
 def test_features_and_heads_equal_the_official(narrow: CenterNet2) -> None:
-    images, _, _ = arrays(NARROW_SIZES, NARROW_BOXES, CLASSES)
+    images, _, _ = load_case("base")
     with torch.no_grad():
         batch, sizes = narrow.batch(images)
         features = narrow.backbone(batch)
@@ -108,14 +108,14 @@ def require_step(model: CenterNet2, losses: Mapping[str, float], expected: Mappi
 
 
 def test_a_training_step_equals_the_official(narrow: CenterNet2) -> None:
-    losses = training_step(narrow, *arrays(NARROW_SIZES, NARROW_BOXES, CLASSES), all_proposals=True)
+    losses = training_step(narrow, *load_case("base"), all_proposals=True)
     require_step(narrow, losses, golden_figures("narrow_train.json")["step_all"])
 
 
 def test_a_step_with_drawn_proposals_equals_the_official() -> None:
     model = with_settings(roi={"batch": 64})
     torch.manual_seed(0)
-    losses = training_step(model, *arrays(NARROW_SIZES, NARROW_BOXES, CLASSES))
+    losses = training_step(model, *load_case("base"))
     require_step(model, losses, golden_figures("narrow_train.json")["step_sampled"])
 
 
@@ -126,7 +126,7 @@ def test_losses_are_divided_by_exact_numbers_under_autocast(narrow: CenterNet2) 
         counts.append(count)
         return count
 
-    images, boxes, classes = arrays(NARROW_SIZES, NARROW_BOXES, CLASSES)
+    images, boxes, classes = load_case("base")
     truth = [Truth(torch.from_numpy(own), torch.from_numpy(which)) for own, which in zip(boxes, classes, strict=True)]
     with torch.autocast("cpu", torch.bfloat16):
         narrow.step(images, truth, all_proposals=True, average=listed)
@@ -134,12 +134,10 @@ def test_losses_are_divided_by_exact_numbers_under_autocast(narrow: CenterNet2) 
     assert {count.dtype for count in counts} == {torch.float32}
 
 
-@pytest.mark.parametrize("case", BEHAVIOUR)
+@pytest.mark.parametrize("case", BATCHES)
 def test_losses_and_gradients_of_every_case_equal_the_official(narrow: CenterNet2, case: str) -> None:
-    sizes, boxes = BEHAVIOUR[case]
     expected = golden_figures("narrow_stages.json")["behaviour"][case]
-    classes = CLASSES[: len(sizes)] if case in ("base", "one_image") else None
-    losses = training_step(narrow, *arrays(sizes, boxes, classes), all_proposals=True)
+    losses = training_step(narrow, *load_case(case), all_proposals=True)
     assert losses == pytest.approx(expected["losses"], rel=5e-5, abs=1e-12)
     for group, norm in expected["gradient_norms"].items():
         found = [p.grad.flatten() for n, p in narrow.named_parameters() if n.startswith(group) and p.grad is not None]
@@ -148,7 +146,7 @@ def test_losses_and_gradients_of_every_case_equal_the_official(narrow: CenterNet
 
 def test_losses_without_foreground_equal_the_official() -> None:
     model = with_settings(roi={"append_truth": False})
-    too_small = arrays(NARROW_SIZES[:1], (((40.0, 40.0, 40.6, 40.4),),))
+    too_small = make_case(NARROW_SIZES[:1], (((40.0, 40.0, 40.6, 40.4),),))
     losses = training_step(model, *too_small, all_proposals=True)
     expected = golden_figures("narrow_stages.json")["behaviour"]["all_background"]
     assert losses == pytest.approx(expected["losses"], rel=5e-5, abs=1e-12)
@@ -156,7 +154,7 @@ def test_losses_without_foreground_equal_the_official() -> None:
 
 def test_losses_of_few_proposals_equal_the_official() -> None:
     model = with_settings(proposals={"before_nms": 100, "after_nms": 50})
-    losses = training_step(model, *arrays(NARROW_SIZES, NARROW_BOXES, CLASSES), all_proposals=True)
+    losses = training_step(model, *load_case("base"), all_proposals=True)
     expected = golden_figures("narrow_stages.json")["behaviour"]["top_k_100_50"]
     assert losses == pytest.approx(expected["losses"], rel=5e-5)
 
@@ -167,13 +165,13 @@ SHORT = {"base_lr": 0.001, "warmup_iterations": 2, "warmup_factor": 0.25, "steps
 @pytest.mark.parametrize(("run", "changes"), [("official_3", {}), ("short_6", SHORT)])
 def test_steps_of_the_solver_equal_the_official(run: str, changes: dict[str, object]) -> None:
     """Warm-up, momentum, decay, clipping and the steps of the schedule all show in them."""
-    model, expected = golden_model("narrow"), golden_figures("narrow_train.json")[run]
+    model, expected = case_model("narrow"), golden_figures("narrow_train.json")[run]
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     solver = load_recipe("centernet2_1x").solver.model_copy(update=changes)
     optimizer = make_optimizer(model, solver)
     assert [len(group["params"]) for group in optimizer.param_groups] == [99, 8]
     for step in expected["steps"]:
-        losses = training_step(model, *arrays(NARROW_SIZES, NARROW_BOXES, CLASSES), all_proposals=True)
+        losses = training_step(model, *load_case("base"), all_proposals=True)
         assert losses == pytest.approx(step["losses"], rel=1e-4)
         update(optimizer, solver, step["iteration"])
         assert optimizer.param_groups[0]["lr"] == pytest.approx(step["lr"], rel=1e-12)
@@ -198,14 +196,14 @@ def require_same(found: Detections, boxes: torch.Tensor, scores: torch.Tensor, c
 
 
 def test_detections_equal_the_official(narrow: CenterNet2) -> None:
-    images, _, _ = arrays(NARROW_SIZES, NARROW_BOXES, CLASSES)
+    images, _, _ = load_case("base")
     for image, found in enumerate(narrow(images)):
         expected = [golden(STAGES, f"test/detections/{image}/{name}") for name in ("boxes", "scores", "classes")]
         require_same(found, *expected)
 
 
 def test_detections_are_given_in_the_size_of_the_original(narrow: CenterNet2) -> None:
-    images, _, _ = arrays(NARROW_SIZES, NARROW_BOXES, CLASSES)
+    images, _, _ = load_case("base")
     for image, (found, original) in enumerate(zip(narrow(images), ((256, 320), (144, 216)), strict=True)):
         large = rescaled(found, NARROW_SIZES[image], original)
         boxes, scores = (golden(STAGES, f"test/rescaled/{image}/{name}") for name in ("boxes", "scores"))
@@ -214,6 +212,6 @@ def test_detections_are_given_in_the_size_of_the_original(narrow: CenterNet2) ->
 
 @pytest.mark.r50
 def test_a_training_step_of_the_whole_network_equals_the_official() -> None:
-    model = golden_model("r50")
-    losses = training_step(model, *arrays(R50_SIZES, R50_BOXES, CLASSES), all_proposals=True)
+    model = case_model("r50")
+    losses = training_step(model, *make_case(R50_SIZES, R50_BOXES, CLASSES), all_proposals=True)
     require_step(model, losses, golden_figures("r50_train.json")["step_all"])

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from conformance.support.centernet2_images import OBJECTS, block_image
+from conformance.support.centernet2_objects import OBJECTS
 from harness.cards import load_recipe
+from harness.centernet2.cases import block_image
 from harness.centernet2.samples import Samples, make_sample, resized_size
 from harness.data.dataset import Annotation, Category, Dataset, ImageEntry, Instances
 from harness.errors import HarnessError

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from conformance.support.centernet2_golden import equal_but_for_rounding, golden
-from conformance.support.centernet2_recipe import CLASSES, NARROW_BOXES, NARROW_SIZES, arrays, golden_model
 from harness.centernet2 import CenterNet2
 from harness.centernet2.boxes import clipped, has_area
+from harness.centernet2.cases import NARROW_SIZES, case_model, load_case
 from harness.centernet2.head import FirstStage
 from harness.centernet2.labels import Labelled, Truth, label, sample
 from harness.centernet2.proposals import Proposed, propose
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def narrow() -> CenterNet2:
-    return golden_model("narrow")
+    return case_model("narrow")
 
 
 def stage(key: str) -> torch.Tensor:
@@ -38,7 +38,7 @@ def heads() -> FirstStage:
 
 
 def truths() -> list[Truth]:
-    _, boxes, classes = arrays(NARROW_SIZES, NARROW_BOXES, CLASSES)
+    _, boxes, classes = load_case("base")
     return [Truth(torch.from_numpy(own), torch.from_numpy(which)) for own, which in zip(boxes, classes, strict=True)]
 
 

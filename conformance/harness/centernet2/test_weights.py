@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from conformance.support.centernet2_recipe import golden_model
 from harness.centernet2 import CenterNet2, create_centernet2
+from harness.centernet2.cases import case_model
 from harness.centernet2.weights import BACKBONE, from_caffe2, load_backbone, load_weights
 from harness.errors import HarnessError
 
@@ -33,7 +33,7 @@ LONG = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "runn
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
-    return golden_model("narrow").state_dict()
+    return case_model("narrow").state_dict()
 
 
 def backbone_of(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
