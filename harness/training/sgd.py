@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
+from torch.nn import Parameter
 from torch.nn.utils import clip_grad_value_
 from torch.optim import SGD
 
@@ -28,9 +31,14 @@ def make_optimizer(model: nn.Module, solver: Solver) -> SGD:
     return SGD(groups, lr=solver.base_lr, momentum=solver.momentum)
 
 
+def clip(parameters: Sequence[Parameter], solver: Solver) -> None:
+    """Clip each value of the gradients, not their norm."""
+    clip_grad_value_(parameters, solver.clip_value)
+
+
 def update(optimizer: SGD, solver: Solver, iteration: int) -> None:
     """Clip the gradients and take the step of an iteration, counted from 0, at its learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(solver, iteration)
-        clip_grad_value_(group["params"], solver.clip_value)
+        clip(group["params"], solver)
     optimizer.step()
