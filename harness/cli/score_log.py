@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cards.model import LARGEST_BATCH
-from harness.checks.training_speed import WARM_UP
+from harness.checks.training.speed import WARM_UP
 from harness.report.escape import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.checks.training_log import LogScore
+    from harness.checks.training.log import LogScore
     from harness.exchange.training_record import TrainingLog
 
 
@@ -39,7 +39,7 @@ def score_log(
     Example: python -m harness score-log output/log.txt
     """
     from harness.cards import load_recipe
-    from harness.checks.training_log import score_log as judge
+    from harness.checks.training.log import score_log as judge
     from harness.exchange.training_log import read_training_log
 
     log = read_training_log(file)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from harness.checks.training_speed import WARM_UP, LoggedSpeed, measured_speed
+from harness.checks.training.speed import WARM_UP, LoggedSpeed, measured_speed
 from harness.errors import HarnessError
 from harness.training.schedule import learning_rate, scaled_to
 

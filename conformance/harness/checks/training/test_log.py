@@ -8,7 +8,7 @@ import pytest
 
 from conformance.support.training_logs import EVALUATION, SUMMARY, Run, every_20
 from harness.cards import RecipeCard, load_recipe
-from harness.checks.training_log import LogScore, score_log
+from harness.checks.training.log import LogScore, score_log
 from harness.errors import HarnessError
 from harness.exchange.training_log import read_training_log
 

@@ -1,0 +1,210 @@
+"""The rungs of a training step against the reference's, each fed the same upstream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.cards.centernet2 import TwoStageSettings
+from harness.cards.tolerances import load_tolerance
+from harness.cards.training_tolerances import load_training_tolerances
+from harness.centernet2.cases import Case
+from harness.centernet2.rungs import Rung
+from harness.checks.comparison import Comparison
+from harness.checks.training.sets import Judged, compare_matching, compare_proposals
+
+Values = Mapping[str, Tensor]
+GROUPS = (
+    "backbone.bottom_up.", "backbone.fpn_", "backbone.top_block.", "proposal_generator.", "roi_heads.box_head.",
+    "roi_heads.box_predictor.",
+)  # fmt: skip
+"""Beginnings of the names of parameters whose gradients have one direction together."""
+LAYERS = ("features", "heads", "predictions")
+"""Rungs that are computed in the precision of the run; all others compute in float32 in every precision."""
+TINY = 1e-12
+"""Below it, a reference is 0 but for rounding, and is compared in absolute terms."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the comparison of a rung on one batch rests on.
+
+    Attributes:
+        label: Name of the batch.
+        case: The batch.
+        settings: Of the model.
+        precision: Of the run.
+        length: Terms of the longest sum in a layer.
+        error: What the reference in the precision of the run gives in place of float32; None in float32.
+    """
+
+    label: str
+    case: Case
+    settings: TwoStageSettings
+    precision: str
+    length: int
+    error: Values | None = None
+
+
+def compare_rung(rung: Rung, basis: Basis, got: Values, expected: Values) -> Judged:
+    """Compare what a rung of a device gave with what the reference's gave.
+
+    Args:
+        rung: Which.
+        basis: Batch, settings, precision.
+        got: Of the device.
+        expected: Of the reference, in float32.
+    """
+    if got.keys() != expected.keys():
+        odd = ", ".join(sorted(got.keys() ^ expected.keys())[:4])
+        return Judged([_none(f"{basis.label}: {rung}", f"only one side has: {odd}")], [])
+    broken = [_none(f"{basis.label}: {name}", "NaN or infinite") for name, value in got.items() if not _finite(value)]
+    if broken:
+        return Judged(broken, [])
+    if rung == "proposals":
+        return compare_proposals(basis.label, basis.settings, dict(got), dict(expected), len(basis.case.images))
+    if rung == "matching":
+        return compare_matching(basis.label, basis.settings, dict(got), dict(expected), basis.case)
+    if rung == "targets":
+        got, expected = _sorted_targets(got), _sorted_targets(expected)
+    if rung == "gradients" and basis.precision != "fp32":
+        return Judged(_half_step(basis, got, expected), [])
+    names = [name for name in expected if expected[name].numel() or got[name].numel()]
+    return Judged([_compare(rung, basis, name, got[name], expected[name]) for name in names], [])
+
+
+def _sorted_targets(values: Values) -> Values:
+    """Order what has no order: an object's cells may come in any."""
+    order = values["rows"].argsort(stable=True)
+    return {
+        "positives": values["positives"].sort().values,
+        "rows": values["rows"][order],
+        "sides": values["sides"][order],
+        "heatmap": values["heatmap"],
+    }
+
+
+def _compare(rung: Rung, basis: Basis, name: str, got: Tensor, expected: Tensor) -> Comparison:
+    what, table = f"{basis.label}: {name}", load_training_tolerances()
+    if got.shape != expected.shape:
+        return _none(what, f"expected shape {tuple(expected.shape)}, got {tuple(got.shape)}")
+    if not expected.is_floating_point():
+        return _whole(what, got, expected)
+    if rung in LAYERS:
+        return _of_largest(what, got, expected, _layer_limit(basis, name, expected))
+    if name.startswith(("loss", "step")):
+        relative = (table.later_losses if name.startswith("step") else table.losses).relative
+        return _relative(what, got, expected, relative)
+    if rung == "parameters":
+        limit = table.learning_rates if name == "learning rates" else table.parameters
+        return _norm(what, got, expected, limit.relative)
+    if rung == "gradients" or "gradient of" in name:
+        return _gradient(what, got, expected, table.gradients.relative)
+    return _of_largest(what, got, expected, table.exact.share * _largest(expected))
+
+
+def _layer_limit(basis: Basis, name: str, expected: Tensor) -> float:
+    """Return the largest difference of what a layer gives: derived in float32, measured below it."""
+    derived = load_tolerance("fp32").allowed(basis.length, _largest(expected))
+    if basis.error is None:
+        return derived
+    own = float((basis.error[name].double() - expected.double()).abs().max())
+    return max(derived, load_training_tolerances().layers.measured * own)
+
+
+def _whole(what: str, got: Tensor, expected: Tensor) -> Comparison:
+    differing = int((got != expected).sum())
+    problem = f"{differing} of {expected.numel()} numbers differ" if differing else None
+    return Comparison(what, float(differing), 0, expected.numel(), problem)
+
+
+def _of_largest(what: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
+    difference = (got.double() - expected.double()).abs()
+    measured = float(difference.max())
+    if measured <= allowed:
+        return Comparison(what, measured, allowed, expected.numel())
+    place = tuple(int(i) for i in torch.unravel_index(difference.argmax(), difference.shape))
+    share = float((difference > allowed).double().mean())
+    problem = (
+        f"{share:.1%} of the values are beyond; worst at {place}: expected {float(expected[place]):.6g}, "
+        f"got {float(got[place]):.6g}"
+    )
+    return Comparison(what, measured, allowed, expected.numel(), problem)
+
+
+def _relative(what: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
+    one, other = float(got), float(expected)
+    measured = abs(one - other) / max(abs(other), TINY)
+    ratio = f" (x {one / other:.4g})" if abs(other) > TINY else ""
+    problem = None if measured <= allowed else f"expected {other:.7g}, got {one:.7g}{ratio}"
+    return Comparison(what, measured, allowed, 1, problem)
+
+
+def _norm(what: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
+    """Compare by the norm of the difference over the reference's; where that is 0, nothing else may be there."""
+    size, off = float(expected.double().norm()), float((got.double() - expected.double()).norm())
+    measured = off / size if size else math.inf if off else 0.0
+    problem = None
+    if measured > allowed:
+        problem = f"expected a norm of {size:.6g}, got {float(got.double().norm()):.6g}"
+    return Comparison(what, measured, allowed, expected.numel(), problem)
+
+
+def _gradient(what: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
+    """Compare norms, relative, and values over the largest: the one that is further off counts."""
+    largest, size = _largest(expected), float(expected.double().norm())
+    if largest <= TINY:
+        return _of_largest(what, got, expected, TINY)
+    by_norm = abs(float(got.double().norm()) - size) / size
+    by_value = float((got.double() - expected.double()).abs().max()) / largest
+    measured = max(by_norm, by_value)
+    problem = None
+    if measured > allowed:
+        norm = float(got.double().norm())
+        problem = f"expected a norm of {size:.6g}, got {norm:.6g}; values are off by {by_value:.2g} of the largest"
+    return Comparison(what, measured, allowed, expected.numel(), problem)
+
+
+def _half_step(basis: Basis, got: Values, expected: Values) -> list[Comparison]:
+    """Compare the gradients of a step below float32 by their direction, and the sum of its losses."""
+    limits: Any = load_training_tolerances().half(basis.precision)
+    sums = [sum(float(v) for name, v in side.items() if name.startswith("loss")) for side in (got, expected)]
+    total = torch.tensor(sums)
+    found = [_relative(f"{basis.label}: sum of the losses", total[0], total[1], limits.total)]
+    for group in GROUPS:
+        names = [name for name in expected if name.startswith(group)]
+        one, other = (torch.cat([side[name].double().flatten() for name in names]) for side in (got, expected))
+        what = f"{basis.label}: gradients of {group}*, 1 - cosine"
+        found.append(_direction(what, one, other, 1 - limits.cosine))
+    for name, value in expected.items():
+        if not name.startswith("loss") and _largest(value) == 0:
+            found.append(_of_largest(f"{basis.label}: {name}", got[name], value, 0.0))
+    return found
+
+
+def _direction(what: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
+    sizes = float(got.norm()), float(expected.norm())
+    if not sizes[1]:
+        return _of_largest(what, got, expected, TINY)
+    cosine = float(got @ expected) / max(sizes[0] * sizes[1], TINY)
+    problem = None
+    if 1 - cosine > allowed:
+        problem = f"the cosine is {cosine:.4f}; norms are {sizes[0]:.6g}, expected {sizes[1]:.6g}"
+    return Comparison(what, 1 - cosine, allowed, expected.numel(), problem)
+
+
+def _largest(value: Tensor) -> float:
+    return float(value.abs().max()) if value.numel() else 0.0
+
+
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(value.isfinite().all())
+
+
+def _none(what: str, problem: str) -> Comparison:
+    return Comparison(what, math.inf, 0, 0, problem)
