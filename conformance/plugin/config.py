@@ -3,25 +3,82 @@
 import os
 
 import pytest
+from _pytest.mark.expression import Expression
 
 from harness.cards import model_card_names
 from harness.data.calibration import DEFAULT_IMAGES
 from harness.devices.registry import device_names
 from harness.errors import HarnessError
 from harness.run.options import DEFAULT_DEVICE, DEFAULT_MODEL, CheckOptions, parse_options
+from harness.run.training.options import DEFAULT_MODEL as TRAINED_MODEL
+from harness.run.training.options import DEFAULT_PROCESSES, TrainingOptions, parse_training_options
+from harness.training.devices import training_device_names
 
+OTHERS = ("accuracy", "perf")
+"""Markers of the tests of devices that infer."""
 OPTIONAL = ("weights", "onnx", "coco", "limit", "batch_sizes", "outputs", "results", "baseline", "expectations")
 
-CONFIG = pytest.StashKey[CheckOptions]()
+INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images", "outputs")
+"""Options without meaning for a training."""
+
+CONFIG = pytest.StashKey[CheckOptions | TrainingOptions]()
 
 
-def options_of(config: pytest.Config) -> CheckOptions:
+def asks_for_training(config: pytest.Config) -> bool:
+    """Tell whether ``-m`` names the tests of devices that train; as ``not training`` it does not.
+
+    Raises:
+        HarnessError: It asks for them together with tests of devices that infer.
+    """
+    text = config.option.markexpr or ""
+    if "training" not in text:
+        return False
+    try:
+        expression = Expression.compile(text)
+    except SyntaxError:
+        return False  # pytest says so itself
+    chosen = {mark for mark in (*OTHERS, "training", "") if _selects(expression, mark)}
+    if "training" not in chosen or "" in chosen:
+        return False
+    if chosen != {"training"}:
+        cause = "devices that train are others than those that infer"
+        raise HarnessError(cause, field=f"-m {text}", remedy="run -m training by itself")
+    return True
+
+
+def _selects(expression: Expression, mark: str) -> bool:
+    """Tell whether a test with this one marker is selected."""
+
+    def matches(name: str, /, **_: str | int | bool | None) -> bool:
+        return name == mark
+
+    return expression.evaluate(matches)
+
+
+def options_of(config: pytest.Config) -> CheckOptions | TrainingOptions:
     """Read and check the options.
 
     Raises:
         HarnessError: One has a value that makes no sense.
     """
     option = config.option
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0") or 0) or (option.numprocesses or 0)
+    if asks_for_training(config):
+        return parse_training_options(
+            device=option.device,
+            model=option.model,
+            precision=option.precision,
+            weights=option.weights,
+            processes=option.processes,
+            results=option.results,
+            baseline=option.baseline,
+            allow_other_weights=option.allow_other_weights,
+            expectations=option.expectations,
+            workers=workers,
+            without_meaning={name: getattr(option, name) for name in INFERENCE_ONLY},
+        )
+    if option.processes is not None:
+        raise HarnessError("only a training has processes", field="--processes", remedy="add -m training")
     if option.numprocesses and (option.markexpr or "").strip() == "perf":
         cause = "processes that share the machine spoil each other's times"
         raise HarnessError(cause, field="-m perf -n", remedy="leave -n out")
@@ -31,33 +88,37 @@ def options_of(config: pytest.Config) -> CheckOptions:
         precision=option.precision,
         calibration_images=option.calibration_images,
         allow_other_weights=option.allow_other_weights,
-        workers=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0") or 0) or (option.numprocesses or 0),
+        workers=workers,
         **{name: getattr(option, name) for name in OPTIONAL},
     )
 
 
 def asks_for_a_device(config: pytest.Config) -> bool:
     """Tell whether anything about a device was asked for on the command line."""
-    asked = {"device": DEFAULT_DEVICE, "model": DEFAULT_MODEL} | dict.fromkeys(OPTIONAL)
-    return any(getattr(config.option, name) != default for name, default in asked.items())
+    if isinstance(config.stash[CONFIG], TrainingOptions):
+        return True
+    return any(getattr(config.option, name) is not None for name in ("device", "model", *OPTIONAL))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of the suite."""
     add = parser.getgroup("centernet", "CenterNet conformance").addoption
     devices, models = ", ".join(device_names()), ", ".join(model_card_names())
-    text = f"devices to check (known: {devices}; default: %(default)s)"
-    add("--device", default=DEFAULT_DEVICE, metavar="NAME[,NAME]", help=text)
-    text = f"model card: a .toml, or one of {models} (default: %(default)s)"
-    add("--model", default=DEFAULT_MODEL, metavar="CARD", help=text)
+    trainers = ", ".join(training_device_names())
+    text = f"devices to check (known: {devices}; default: {DEFAULT_DEVICE}); of -m training: {trainers} (default: cpu)"
+    add("--device", metavar="NAME[,NAME]", help=text)
+    text = f"model card: a .toml, or one of {models} (default: {DEFAULT_MODEL}; of -m training: {TRAINED_MODEL})"
+    add("--model", metavar="CARD", help=text)
     add("--weights", metavar="FILE", help="PyTorch weights (.pth) of the card's network")
     add("--onnx", metavar="FILE", help="an ONNX of the model, run as it is instead of an export")
     add("--coco", metavar="ROOT", help="data set: ROOT/annotations/instances_val2017.json and ROOT/val2017/")
     add("--limit", type=int, metavar="N", help="only the first N images")
     add("--batch-sizes", metavar="N[,N]", help="batch sizes to check, each with its AP (default: the card's)")
     add("--precision", metavar="NAME", help="precision to run at (default: the first on the device's card)")
-    text = "images that int8 takes its ranges from, spread over the data set (default: %(default)s)"
-    add("--calibration-images", type=int, default=DEFAULT_IMAGES, metavar="N", help=text)
+    text = f"images that int8 takes its ranges from, spread over the data set (default: {DEFAULT_IMAGES})"
+    add("--calibration-images", type=int, metavar="N", help=text)
+    text = f"with -m training: most processes that train together (default: {DEFAULT_PROCESSES})"
+    add("--processes", type=int, metavar="N", help=text)
     add("--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run")
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")

@@ -15,6 +15,7 @@ from harness.checks.expectations import CONVERSION, contradiction, entry_for, ex
 from harness.errors import DeviceEndedError, HarnessError
 from harness.report.defect import Defect
 from harness.report.records import Reported, Stage, Trouble, pack, unpack
+from harness.run.training.options import TrainingOptions
 
 STALE = "stale_expectations"
 STALE_ENTRIES = pytest.StashKey[list[str]]()
@@ -86,7 +87,8 @@ def _refusal(item: pytest.Item, entry: Expectation) -> Reported:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Find the entries that match nothing, before any test is deselected."""
     options = config.stash[CONFIG]
-    known = {path.name for path in (Path(__file__).parent.parent / "device").glob("test_*.py")}
+    folder = "training" if isinstance(options, TrainingOptions) else "device"
+    known = {path.name for path in (Path(__file__).parent.parent / folder).glob("test_*.py")}
     whole = not any("::" in argument for argument in config.args)  # else a module's other tests are not collected
     stale = []
     for name in options.devices:

@@ -12,9 +12,12 @@ from conformance.plugin.config import CONFIG
 from conformance.plugin.entry import is_own
 from conformance.plugin.recorder import Recorder
 from harness.files.temporary import TemporaryFolder
+from harness.run.options import CheckOptions
 from harness.run.session import Session
+from harness.run.training.options import TrainingOptions
+from harness.run.training.session import TrainingSession
 
-SESSION = pytest.StashKey[Session]()
+SESSION = pytest.StashKey[Session | TrainingSession]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -44,12 +47,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [next(in_order) if item in judged else item for item in items]
 
 
-def make_session(config: pytest.Config) -> Session:
-    """The session of this process, made on the first call."""
+def make_session(config: pytest.Config) -> Session | TrainingSession:
+    """The session of this process, made on the first call: of devices that train, or of devices that infer."""
     if SESSION not in config.stash:
-        config.stash[SESSION] = Session(config.stash[CONFIG], _shared(config), lambda text: _say(config, text))
+        config.stash[SESSION] = _new_session(config, config.stash[CONFIG], _shared(config))
         config.add_cleanup(config.stash[SESSION].close)
     return config.stash[SESSION]
+
+
+def _new_session(
+    config: pytest.Config, options: CheckOptions | TrainingOptions, shared: Path
+) -> Session | TrainingSession:
+    def say(text: str) -> None:
+        _say(config, text)
+
+    return (
+        TrainingSession(options, shared, say) if isinstance(options, TrainingOptions) else Session(options, shared, say)
+    )
 
 
 def _shared(config: pytest.Config) -> Path:
@@ -99,10 +113,20 @@ def _say(config: pytest.Config, text: str) -> None:
 @pytest.fixture(scope="session")
 def session(pytestconfig: pytest.Config) -> Session:
     """Model, data and devices of this run."""
-    return make_session(pytestconfig)
+    found = make_session(pytestconfig)
+    assert isinstance(found, Session)
+    return found
+
+
+@pytest.fixture(scope="session")
+def training(pytestconfig: pytest.Config) -> TrainingSession:
+    """Model, batches and training devices of this run."""
+    found = make_session(pytestconfig)
+    assert isinstance(found, TrainingSession)
+    return found
 
 
 @pytest.fixture
-def recorder(request: pytest.FixtureRequest, session: Session, device_name: str, batch_size: int) -> Recorder:
+def recorder(request: pytest.FixtureRequest, device_name: str, batch_size: int) -> Recorder:
     """Reports what a device test finds."""
-    return Recorder(request.node, device_name, session.options.precision, batch_size)
+    return Recorder(request.node, device_name, request.config.stash[CONFIG].precision, batch_size)

@@ -87,7 +87,7 @@ def _told(config: pytest.Config, error: BaseException, name: str) -> Exception:
         return pytest.Collector.CollectError(str(found))
     results = getattr(config.option, "results", None)
     if results is not None and not config.option.collectonly:
-        model = config.stash[CONFIG].card.name if CONFIG in config.stash else config.option.model
+        model = config.stash[CONFIG].model if CONFIG in config.stash else config.option.model
         found = refuse(model, found, Path(results))
     return pytest.UsageError(str(found))
 

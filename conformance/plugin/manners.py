@@ -16,7 +16,7 @@ MARKERS = {
     "accuracy": "the device's contract, heads, detections and AP against the reference",
     "perf": "fps and latency by batch size, and what the harness itself costs",
     "export": "the export dialects",
-    "training": "the training code",
+    "training": "a device that trains CenterNet2, rung by rung against the reference (under -m training alone)",
     "catalogue": "the catalogue of known porting mistakes (its own command)",
     "toolchain": "needs a vendor's toolchain (its own command)",
     "simulator": "the emulation of Sophon chips against their simulators, an hour on few cores (its own command)",

@@ -79,6 +79,10 @@ class Recorder:
         """Note what the device really runs."""
         self._emit(records.Executed(device=self.device, precision=self.precision, executed=artifact.executed))
 
+    def trained(self, executed: dict[str, str]) -> None:
+        """Note what a device that trains really runs on."""
+        self._emit(records.Executed(device=self.device, precision=self.precision, executed=executed))
+
     def perf(self, fps: float, latency_ms: Sequence[float], interval: str) -> None:
         """Note a speed."""
         latency = records.Latency.of(latency_ms)

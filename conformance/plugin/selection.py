@@ -3,16 +3,20 @@
 import os
 import re
 from collections.abc import Container, Iterable
+from pathlib import Path
 
 import pytest
 
 from conformance.plugin.config import CONFIG
-from conformance.plugin.entry import is_own
+from conformance.plugin.entry import PACKAGE, is_own
 from harness.errors import HarnessError
 from harness.paths import in_checkout
+from harness.run.training.options import TrainingOptions
 
 BY_NAME_ONLY = {"catalogue", "toolchain", "simulator", "attacks", "fuzz", "r50"}
 """Markers of tests that are long, or want what few have: they run where ``-m`` says so, or with `always=True`."""
+TRAINING = PACKAGE / "training"
+"""Tests of devices that train."""
 NAMED_PERF = "named_perf"
 """Output of a process of pytest-xdist: whether ``-m`` names the tests of speed, which such a run leaves out."""
 GONE = {"numerics": "name the tests: pytest conformance/harness, or pytest --pyargs conformance.harness"}
@@ -28,6 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
         # Torch and NumPy count the cores when they are imported, which in a process yet to start is before it takes
         # its own; threads that are too many for them wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(_share(config.option.numprocesses)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Look into the tests of devices that train where ``-m`` names them: their devices and models are others."""
+    if collection_path == TRAINING and not isinstance(config.stash[CONFIG], TrainingOptions):
+        return True
+    return None
 
 
 def _share(workers: int) -> int:

@@ -20,6 +20,7 @@ from harness.report.records import Document, Message, Reported, Stage, Trouble, 
 from harness.report.terminal import TITLE, summary
 from harness.run.conclude import INTERRUPTED, RunDocument, header, refuse
 from harness.run.signals import Received, received_signals
+from harness.run.training.session import TrainingSession, training_header
 
 TROUBLE = "centernet_conformance_trouble"
 UNCOLLECTED = "the tests that were asked for could not be collected"
@@ -61,7 +62,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int | None, in
 
 def _abort(config: pytest.Config, error: HarnessError) -> None:
     if not hasattr(config, "workerinput"):
-        model = config.stash[CONFIG].card.name if CONFIG in config.stash else config.option.model
+        model = config.stash[CONFIG].model if CONFIG in config.stash else config.option.model
         results = config.option.results
         error = refuse(model, error, None if results is None else Path(results))
     raise pytest.UsageError(str(error))
@@ -131,7 +132,10 @@ class RunReport:
 
     def pytest_report_header(self) -> list[str]:
         """Name device, model, data set and versions."""
-        return [] if self.results is None else header(self.results.session, self.results.baseline)
+        if self.results is None:
+            return []
+        session, baseline = make_session(self.config), self.results.baseline
+        return training_header(session, baseline) if isinstance(session, TrainingSession) else header(session, baseline)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note what cannot be collected."""

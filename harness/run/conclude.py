@@ -16,6 +16,7 @@ from harness.report.environment import environment
 from harness.report.escape import printable
 from harness.report.records import Data, Document, Message, Run, Trouble
 from harness.report.terminal import not_run_text
+from harness.run.checked import Checked
 from harness.run.gate import check_gate, describe_gate, held_to, identified
 from harness.run.session import Session
 
@@ -35,7 +36,7 @@ class RunDocument:
         HarnessError: A device is not known, or the baseline cannot be read.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Checked) -> None:
         self.session = session
         self.groups: frozenset[str] = frozenset({"accuracy"})
         baseline = session.options.baseline
@@ -62,7 +63,7 @@ class RunDocument:
         options = self.session.options
         if options.results is not None:
             runs, _ = self._runs([Trouble(device=None, text=STARTED, verdict="incomplete")])
-            made = make_document(options.card.name, data, environment(), runs, [STARTED], ["incomplete"])
+            made = make_document(options.model, data, environment(), runs, [STARTED], ["incomplete"])
             write_document(made, options.results)
 
     def _cards(self) -> list[DeviceCard]:
@@ -91,7 +92,7 @@ class RunDocument:
         beside = [trouble.verdict for trouble in troubles if trouble.device is None]
         beside += ["deviates"] if worse else []
         beside += ["error"] if unheld else []
-        made = make_document(options.card.name, self.session.data, environment(), runs, problems, beside)
+        made = make_document(options.model, self.session.data, environment(), runs, problems, beside)
         return write(identified(made, self.session), options.results)
 
 

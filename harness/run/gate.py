@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from harness.report.baseline import Gated, check_matches, regressions, uncompared, weights_known
 from harness.report.records import Document, Run
-from harness.run.session import Session
+from harness.run.checked import Checked
 
 
-def check_gate(session: Session, earlier: Document | None) -> None:
+def check_gate(session: Checked, earlier: Document | None) -> None:
     """Refuse a baseline that this run cannot be held to.
 
     Raises:
@@ -19,7 +19,7 @@ def check_gate(session: Session, earlier: Document | None) -> None:
     if earlier is None or options.baseline is None:
         return
     gated = Gated(
-        options.card.name,
+        options.model,
         session.data.sha256,
         tuple((name, options.precision) for name in options.devices),
         options.batch_sizes,
@@ -29,7 +29,7 @@ def check_gate(session: Session, earlier: Document | None) -> None:
     check_matches(earlier, options.baseline, gated, allow_other_weights=options.allow_other_weights)
 
 
-def describe_gate(session: Session, earlier: Document | None) -> list[str]:
+def describe_gate(session: Checked, earlier: Document | None) -> list[str]:
     """Say in one line what the run is held to and what of that is not known; nothing without a baseline."""
     options = session.options
     if earlier is None:
@@ -61,7 +61,7 @@ def held_to(earlier: Document | None, runs: Sequence[Run]) -> tuple[list[str], l
     return regressions(earlier, runs), uncompared(earlier, runs)
 
 
-def identified(document: Document, session: Session) -> Document:
+def identified(document: Document, session: Checked) -> Document:
     """The document with the hashes of weights and ONNX, which a later gate compares."""
     subject = session.subject
     return document.model_copy(update={"weights_sha256": subject.weights_sha256, "onnx_sha256": subject.onnx_sha256})

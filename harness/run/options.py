@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,11 @@ class CheckOptions:
     expectations: tuple[Expectation, ...] = ()
     workers: int = 0
 
+    @property
+    def model(self) -> str:
+        """Name of the model card."""
+        return self.card.name
+
     def expectations_of(self, card: DeviceCard) -> tuple[Expectation, ...]:
         """The known failures of a device that are in force: those that the user gives, then this project's own."""
         return (*(entry for entry in self.expectations if entry.device in (None, card.name)), *card.expectations)
@@ -69,8 +75,8 @@ class CheckOptions:
 
 def parse_options(
     *,
-    device: str = DEFAULT_DEVICE,
-    model: str = DEFAULT_MODEL,
+    device: str | None = None,
+    model: str | None = None,
     weights: str | Path | None = None,
     onnx: str | Path | None = None,
     coco: str | Path | None = None,
@@ -92,7 +98,7 @@ def parse_options(
     """
     if results is not None:
         check_output(Path(results), "--results")
-    card, devices = load_model_card(model), _device_list(device)
+    card, devices = load_model_card(model or DEFAULT_MODEL), device_list(device or DEFAULT_DEVICE, device_names())
     for field, count in (("--limit", limit), ("--calibration-images", calibration_images)):
         if count is not None and count < 1:
             raise HarnessError(f"{count} images", field=field, remedy="give 1 or more")
@@ -103,7 +109,7 @@ def parse_options(
     made_by = None
     if outputs is not None:
         sizes = (1,) if batch_sizes is None else sizes
-        made_by, devices = _made_elsewhere(device, devices, sizes)
+        made_by, devices = _made_elsewhere(device or DEFAULT_DEVICE, devices, sizes)
     return CheckOptions(
         devices=devices,
         card=card,
@@ -119,18 +125,24 @@ def parse_options(
         results=_path(results),
         baseline=_path(baseline),
         allow_other_weights=allow_other_weights,
-        expectations=_expectations(_path(expectations)),
+        expectations=given_expectations(_path(expectations)),
         workers=workers,
     )
 
 
-def _device_list(text: str) -> tuple[str, ...]:
+def device_list(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Read a list of different names of devices.
+
+    Args:
+        text: Comma-separated.
+        known: Names for the remedy.
+    """
     devices = tuple(part.strip() for part in text.split(",") if part.strip())
     if not devices or len(set(devices)) != len(devices):
         raise HarnessError(
             f"'{text}' is no list of different device names",
             field="--device",
-            remedy=f"known devices: {', '.join(device_names())}",
+            remedy=f"known devices: {', '.join(known)}",
         )
     return devices
 
@@ -169,7 +181,8 @@ def _made_elsewhere(given: str, devices: tuple[str, ...], sizes: tuple[int, ...]
     return made_by, (NAME if made_by is None else f"{made_by}:{NAME}",)
 
 
-def _expectations(file: Path | None) -> tuple[Expectation, ...]:
+def given_expectations(file: Path | None) -> tuple[Expectation, ...]:
+    """Read the known failures that the user gives."""
     return () if file is None else require_soon(read_expectations(file), datetime.date.today())
 
 

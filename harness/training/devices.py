@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
 
+from harness.cards.device import Execution
 from harness.errors import HarnessError
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 GROUP = "centernet_conformance.training_devices"
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,11 +33,13 @@ class TrainingDevice(Protocol):
         name: By which it is asked for.
         description: In a few words.
         precisions: That it can train in, of `PRECISIONS`.
+        execution: Whether it is the chip itself, or something that stands for it.
     """
 
     name: str
     description: str
     precisions: tuple[str, ...]
+    execution: Execution
 
     def check(self) -> None:
         """Raise HarnessError where the device is not there, and say what is missing."""
@@ -45,8 +50,11 @@ class TrainingDevice(Protocol):
     def count(self) -> int:
         """Return how many processes of this host can have a device of their own."""
 
-    def prepare(self, model: nn.Module) -> nn.Module:
+    def prepare(self, model: ModelT) -> ModelT:
         """Return a model that trains on the device; operations that it lacks may be replaced."""
+
+    def make_scaler(self, scale: float) -> torch.amp.GradScaler:
+        """Make the scaler of losses, which skips a step whose gradients overflow."""
 
 
 class TorchDevice:
@@ -58,6 +66,7 @@ class TorchDevice:
     """
 
     precisions = tuple(PRECISIONS)
+    execution: Execution = "silicon"
 
     def __init__(self, name: str, package: str | None = None) -> None:
         self.name, self.package = name, package
@@ -101,9 +110,13 @@ class TorchDevice:
         """Return PyTorch's device of a process of this host."""
         return torch.device("cpu") if self.name == "cpu" else torch.device(self.name, process)
 
-    def prepare(self, model: nn.Module) -> nn.Module:
+    def prepare(self, model: ModelT) -> ModelT:
         """Return the model on the device of the first process."""
         return model.to(self.device())
+
+    def make_scaler(self, scale: float) -> torch.amp.GradScaler:
+        """Make PyTorch's own scaler, which takes Inf and NaN for an overflow."""
+        return torch.amp.GradScaler(self.device().type, init_scale=scale)
 
 
 OWN = {"cpu": TorchDevice("cpu"), "cuda": TorchDevice("cuda"), "npu": TorchDevice("npu", "torch_npu")}

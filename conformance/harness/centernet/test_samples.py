@@ -15,8 +15,6 @@ from harness.centernet.samples import MIN_VISIBLE, Sample, Samples, collate
 from harness.data.dataset import Annotation, Category, Dataset, ImageEntry, Instances
 from harness.types import Float64
 
-pytestmark = pytest.mark.training
-
 BOX = (250.0, 180.0, 90.0, 60.0)
 """x, y, width, height of the rectangle in the test image."""
 

@@ -12,8 +12,6 @@ from harness.centernet.loss import TargetBatch, centernet_loss, focal_loss, l1_a
 from harness.centernet.targets import Targets, draw_targets, gaussian_radius
 from harness.types import Float32, Float64
 
-pytestmark = pytest.mark.training
-
 
 def reference_radius(height: float, width: float) -> float:
     """Compute the official radius by roots of its three equations: ``a`` times the larger root of a r^2 - b r + c."""

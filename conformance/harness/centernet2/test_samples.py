@@ -16,8 +16,6 @@ from harness.data.dataset import Annotation, Category, Dataset, ImageEntry, Inst
 from harness.errors import HarnessError
 from harness.paths import data_path
 
-pytestmark = pytest.mark.training
-
 GOLDEN_PILLOW = "13.0.0"
 CASES = ((61, 97, 48, 1333), (61, 97, 96, 120), (97, 61, 50, 90))
 """Height and width of the image, shortest and longest edge."""

@@ -25,8 +25,6 @@ from harness.paths import data_path
 from harness.training.loop import Settings, save_weights, train
 from harness.training.weights import load_weights
 
-pytestmark = pytest.mark.training
-
 SHORT = Settings(iterations=8, batch_size=2, crop=64, learning_rate=0.02, seed=1)
 
 

@@ -1,10 +1,6 @@
 """Order of the images: every image once an epoch, and a resumed run goes on in it."""
 
-import pytest
-
 from harness.training.order import SampleNumbers, place_of
-
-pytestmark = pytest.mark.training
 
 
 def test_every_epoch_shows_every_image_once_in_another_order() -> None:

@@ -9,8 +9,6 @@ from harness.cards.schema import parse
 from harness.errors import HarnessError
 from harness.training.schedule import WARM_UP, cosine_learning_rate, learning_rate, scaled_to
 
-pytestmark = pytest.mark.training
-
 OFFICIAL = {
     0: 5e-06,
     1: 9.99875e-06,

@@ -127,12 +127,14 @@ def _note(found: Judged, what: str, odd: Tensor, close: Tensor, extra: int, coun
         problem = f"{sides[0]} boxes are too many and {sides[1]} are missing, of {count}; the first: {example}"
     found.comparisons.append(Comparison(what, float(len(wrong)), 0, max(count, 1), problem))
     if bool(close.any()):
-        found.close.append(f"{what}: {int(close.sum())} boxes whose {kind} is nearer to its limit than rounding")
+        found.close.append(
+            f"{what}: {int(close.sum())} boxes whose {kind} is nearer to its limit than rounding: as the reference"
+        )
 
 
-def with_close_calls(stage: Stage, close: Sequence[str]) -> Stage:
-    """Add the decisions that were taken from the reference to the record of a stage, also where it passes."""
-    if not close:
+def with_remarks(stage: Stage, remarks: Sequence[str]) -> Stage:
+    """Add remarks to the record of a stage, also where it passes: nothing that was not judged stays untold."""
+    if not remarks:
         return stage
-    told = "taken from the reference: " + "; ".join(close)
+    told = "; ".join(remarks)
     return stage.model_copy(update={"detail": told if stage.detail is None else f"{stage.detail}\n{told}"})

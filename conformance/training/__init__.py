@@ -1,0 +1,1 @@
+"""Tests that judge a device that trains; they exist under ``-m training`` alone."""

@@ -1,0 +1,1 @@
+"""The check of a training: its options, its session and its stages."""

@@ -1,0 +1,219 @@
+"""Session of the check of a training: model, devices, and what each rung gave, each made once."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from collections.abc import Callable
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from harness.cards import DeviceCard, load_recipe
+from harness.centernet2.cases import Case, case_model, load_case
+from harness.centernet2.model import CenterNet2, Step, create_centernet2
+from harness.centernet2.port import TrainingPort
+from harness.centernet2.rungs import Rung, Values, fed_values, moved
+from harness.centernet2.weights import load_weights
+from harness.checks.training.rungs import LAYERS, Basis
+from harness.files import file_sha256
+from harness.report.environment import environment
+from harness.report.escape import printable
+from harness.report.records import Data, Document
+from harness.run.gate import describe_gate
+from harness.run.training.options import TrainingOptions
+from harness.training.devices import TrainingDevice, full_float32, require_precision, training_device
+
+RECIPE = "centernet2_1x"
+CASES = ("base", "other_sizes", "beyond_80", "many", "equal_sizes")
+"""Batches on which every known mistake of a step shows in one of them."""
+FP16_SCALE = 128.0
+"""Loss scale of a step in float16, without which small gradients underflow."""
+
+
+class Trainer:
+    """A device that trains, with a card for the report.
+
+    Args:
+        device: Which.
+    """
+
+    def __init__(self, device: TrainingDevice) -> None:
+        self.device = device
+        self.card = DeviceCard(
+            name=device.name,
+            description=device.description,
+            execution=device.execution,
+            toolchain="PyTorch",
+            dialect="none",
+            precisions=device.precisions,
+        )
+
+
+class TrainingSubject:
+    """The model under test.
+
+    Args:
+        options: Say which.
+    """
+
+    onnx_sha256 = None
+
+    def __init__(self, options: TrainingOptions) -> None:
+        self.options = options
+
+    @cached_property
+    def model(self) -> CenterNet2:
+        """The model on the CPU, in training mode."""
+        if self.options.weights is None:
+            return case_model(self.options.network)
+        model = create_centernet2(self.options.network)
+        load_weights(model, self.options.weights)
+        return model
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Content hash of the weights."""
+        if self.options.weights is not None:
+            return file_sha256(self.options.weights)
+        found = sha256()
+        for name, value in self.model.state_dict().items():
+            found.update(name.encode() + value.numpy().tobytes())
+        return found.hexdigest()
+
+
+class TrainingSession:
+    """Everything that the checks of the training devices share.
+
+    Args:
+        options: What is checked.
+        shared: Folder for files of the run.
+        say: Called with signs of life.
+    """
+
+    def __init__(self, options: TrainingOptions, shared: Path, say: Callable[[str], None]) -> None:
+        self.options, self.shared, self.say = options, shared, say
+        self.subject = TrainingSubject(options)
+        self._ports: dict[tuple[str, str], TrainingPort] = {}
+        self._upstream: dict[str, Step] = {}
+        self._values: dict[tuple[str, str, Rung, str], Values] = {}
+
+    def check_devices(self) -> None:
+        """Raise HarnessError where a device is not known, is not there, or lacks the precision."""
+        for name in self.options.devices:
+            device = self.device(name).device
+            device.check()
+            require_precision(device, self.options.precision)
+
+    def check(self) -> None:
+        """Raise HarnessError where something that was asked for is missing or wrong."""
+        self.check_devices()
+        _ = self.subject.model
+
+    def close(self) -> None:
+        """Let go of models and values."""
+        self._ports.clear()
+        self._upstream.clear()
+        self._values.clear()
+
+    @cached_property
+    def data(self) -> Data:
+        """The batches, for the report."""
+        found, images = sha256(), 0
+        for case in map(self.case, CASES):
+            images += len(case.images)
+            for part in case:
+                found.update(b"".join(array.tobytes() for array in part))
+        return Data(name="training cases", images=images, sha256=found.hexdigest())
+
+    def device(self, name: str) -> Trainer:
+        """Return a device by name."""
+        return Trainer(training_device(name))
+
+    def case(self, name: str) -> Case:
+        """Return a batch by name."""
+        return load_case(name)
+
+    @property
+    def reference(self) -> TrainingPort:
+        """The reference: this project's step in float32 on the CPU."""
+        return self.port("cpu", "fp32")
+
+    def port(self, name: str, precision: str | None = None) -> TrainingPort:
+        """Return the training of a device, in the precision of the run or another."""
+        key = (name, precision or self.options.precision)
+        if key not in self._ports:
+            device = training_device(name)
+            model = device.prepare(copy.deepcopy(self.subject.model))
+            self._ports[key] = TrainingPort(
+                model,
+                load_recipe(RECIPE).solver,
+                device,
+                key[1],
+                loss_scale=FP16_SCALE if key[1] == "fp16" else 1.0,
+            )
+        return self._ports[key]
+
+    def upstream(self, case: str) -> Step:
+        """Return what the reference's step gives on a batch, which feeds every rung."""
+        if case not in self._upstream:
+            self._upstream[case] = moved(self.reference.step(self.case(case)), torch.device("cpu"))
+        return self._upstream[case]
+
+    def values(self, name: str, precision: str, rung: Rung, case: str) -> Values:
+        """Return what a rung of a device gives when it is fed by the reference."""
+        key = (name, precision, rung, case)
+        if key not in self._values:
+            with full_float32():
+                self._values[key] = fed_values(self.port(name, precision), rung, self.case(case), self.upstream(case))
+        return self._values[key]
+
+    def basis(self, rung: Rung, case: str) -> Basis:
+        """Return what the comparison of a rung on a batch rests on."""
+        precision = self.options.precision
+        half = precision != "fp32" and rung in (*LAYERS, "gradients")
+        error = self.values("cpu", precision, rung, case) if half else None
+        settings = self.subject.model.settings
+        return Basis(case, self.case(case), settings, precision, self._longest_sum(rung), error)
+
+    def _longest_sum(self, rung: Rung) -> int:
+        """Return the terms of the longest sum in a rung's layers."""
+        kind = torch.nn.Linear if rung == "predictions" else torch.nn.Conv2d
+        layers = [module for module in self.subject.model.modules() if isinstance(module, kind)]
+        return max(int(layer.weight[0].numel()) for layer in layers)
+
+    def executed(self, name: str) -> dict[str, str]:
+        """Say what a device really runs on."""
+        device = training_device(name)
+        place = device.device()
+        found = {
+            "pytorch": torch.__version__,
+            "device": str(place),
+            "precision": f"autocast to {self.options.precision}" if self.options.precision != "fp32" else "float32",
+            "tf32": "off",
+        }
+        if place.type == "cpu":
+            return {
+                **found,
+                "processor": platform.processor() or platform.machine(),
+                "threads": str(torch.get_num_threads()),
+            }
+        module = getattr(torch, place.type)
+        return {**found, "processor": str(module.get_device_name(place))}
+
+
+def training_header(session: TrainingSession, baseline: Document | None) -> list[str]:
+    """Name device, model, batches, baseline and versions."""
+    options = session.options
+    weights = "of the golden numbers" if options.weights is None else str(options.weights)
+    lines = [
+        *(f"device: {name}: {session.device(name).card.description}" for name in options.devices),
+        f"model: {options.model}, weights {weights}, sha256 {session.subject.weights_sha256[:12]}",
+        f"training: precision {options.precision}, up to {options.processes} processes, TF32 off",
+        f"data: {session.data.name}: {', '.join(CASES)}",
+        *describe_gate(session, baseline),
+        "versions: " + ", ".join(f"{name} {version}" for name, version in environment().items()),
+    ]
+    return [printable(line) for line in lines]
