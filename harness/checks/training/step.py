@@ -28,7 +28,8 @@ def compare_with_golden(
     """
     table = load_training_tolerances()
     found = [
-        relative(name, float(losses[name]), value, table.losses.relative) for name, value in golden["losses"].items()
+        relative(name, float(losses[name].detach()), value, table.losses.relative)
+        for name, value in golden["losses"].items()
     ]
     return found + [
         relative(f"gradient of {name}", float(gradients[name].norm()), figures[0], table.gradients.relative)
@@ -88,7 +89,7 @@ def compare_own_steps(label: str, precision: str, got: Step, expected: Step) -> 
         )
     return Judged(
         [
-            relative(f"{label}: {name}", float(got.losses[name]), float(loss), table.losses.relative)
+            relative(f"{label}: {name}", float(got.losses[name].detach()), float(loss), table.losses.relative)
             for name, loss in expected.losses.items()
         ],
         [],
