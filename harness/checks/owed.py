@@ -20,7 +20,6 @@ GROUPS: dict[str, dict[str, str]] = {
         "test_heads.py::test_device_decides_as_the_reference": "detections",
     },
     "training": {
-        "test_step.py::test_reference_equals_the_official_step": "training-reference",
         "test_ladder.py::test_batch_equals_reference": "training-batch",
         "test_ladder.py::test_features_equal_reference": "training-features",
         "test_ladder.py::test_heads_equal_reference": "training-heads",
@@ -35,6 +34,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "test_ladder.py::test_clipped_gradients_equal_reference": "training-clipped",
         "test_ladder.py::test_updated_parameters_equal_reference": "training-parameters",
         "test_ladder.py::test_losses_of_later_steps_equal_reference": "training-later-losses",
+        "test_step.py::test_reference_equals_the_official_step": "training-reference",
         "test_step.py::test_own_step_equals_reference": "training-step",
         "test_step.py::test_loss_scale_changes_no_gradient": "training-loss-scale",
         "test_step.py::test_overflow_skips_the_step": "training-overflow",

@@ -16,8 +16,9 @@ from harness.data.detections import Results
 from harness.devices.artifact import Artifact
 from harness.devices.base import Device
 from harness.errors import HarnessError
+from harness.exchange.npz import read_npz
 from harness.exchange.stems import file_stems, write_manifest
-from harness.files import is_file, open_regular, whole_folder
+from harness.files import is_file, whole_folder
 from harness.run.pipeline import batches
 from harness.types import Heads, Progress
 
@@ -105,16 +106,8 @@ def read_heads_file(card: ModelCard, path: Path) -> Heads:
     Raises:
         HarnessError: The file is damaged, or its arrays are not named as the card's heads.
     """
-    try:
-        # NumPy leaves a file open that it opened and could not read.
-        with open_regular(path, None, HEADS_BYTES) as file, np.load(file, allow_pickle=False) as saved:
-            if sum(member.file_size for member in saved.zip.infolist()) > HEADS_BYTES:
-                raise ValueError(f"its arrays have more than {HEADS_BYTES} bytes")
-            named = {name: saved[name][None] for name in saved.files}
-    except HarnessError:
-        raise
-    except Exception as error:  # what a damaged archive raises is not documented
-        raise HarnessError(f"no readable .npz file: {error}", file=path, remedy="run this image again") from error
+    arrays = read_npz(path, HEADS_BYTES, remedy="run this image again")
+    named = {name: array[None] for name, array in arrays.items()}
     if set(named) != set(card.output.heads):
         raise HarnessError(
             f"the file holds {', '.join(named) or 'nothing'}, the card has the heads {', '.join(card.output.heads)}",

@@ -11,7 +11,7 @@ import pytest
 
 from conformance.support.suite import CHECKS, Ended, Suite
 from harness.checks.owed import GROUPS
-from harness.run.checking import STAGE_CHECKS
+from harness.run.checking import STAGE_CHECKS, TESTS
 
 EXCUSED = "excused in accuracy, detections and heads at batch size 4"
 EXPIRED = "expired in heads at batch size 1"
@@ -82,12 +82,14 @@ def test_what_cannot_be_had_is_an_error_with_a_document(suite: Suite, arguments:
 
 
 def test_tests_that_expectations_may_speak_of_are_those_of_the_devices() -> None:
-    folder = Path(__file__).parents[2] / "device"
+    tests = Path(__file__).parents[2]
     found = [
         f"{file.name}::{node.name}"
-        for file in sorted(folder.glob("test_*.py"))
+        for folder in ("device", "training")
+        for file in sorted((tests / folder).glob("test_*.py"))
         for node in ast.parse(file.read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     ]
-    assert found == [test for group in GROUPS.values() for test in group]
+    assert sorted(found) == sorted(test for group in GROUPS.values() for test in group)
+    assert list(TESTS) == [test for test in found if test not in GROUPS["training"]]
     assert list(GROUPS["accuracy"].values()) == list(STAGE_CHECKS)

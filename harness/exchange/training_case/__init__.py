@@ -1,0 +1,1 @@
+"""A training step that is run elsewhere: what is handed out, and what comes back."""
