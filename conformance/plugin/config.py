@@ -18,7 +18,7 @@ OTHERS = ("accuracy", "perf")
 """Markers of the tests of devices that infer."""
 OPTIONAL = ("weights", "onnx", "coco", "limit", "batch_sizes", "outputs", "results", "baseline", "expectations")
 
-INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images", "outputs")
+INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images")
 """Options without meaning for a training."""
 
 CONFIG = pytest.StashKey[CheckOptions | TrainingOptions]()
@@ -74,6 +74,7 @@ def options_of(config: pytest.Config) -> CheckOptions | TrainingOptions:
             baseline=option.baseline,
             allow_other_weights=option.allow_other_weights,
             expectations=option.expectations,
+            outputs=option.outputs,
             workers=workers,
             without_meaning={name: getattr(option, name) for name in INFERENCE_ONLY},
         )

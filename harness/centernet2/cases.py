@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.centernet2.head import FirstStage
 from harness.centernet2.model import CenterNet2, create_centernet2
+from harness.centernet2.targets import STRIDES
 from harness.types import Float32, UInt8
 
 Box = tuple[float, float, float, float]
@@ -142,3 +144,24 @@ def case_model(network: str, salt: str = "") -> CenterNet2:
     state = {name: torch.from_numpy(case_weight(name, tuple(v.shape), salt)) for name, v in model.state_dict().items()}
     model.load_state_dict(state)
     return model
+
+
+def duplicated_heads() -> FirstStage:
+    """Make heads of one image of 128 x 160 pixels that predict one box from P3, P4 and P5, and another one from P3.
+
+    NMS over all levels leaves two proposals, NMS level by level four.
+    """
+    logits, sides = [], []
+    for level, stride in enumerate(STRIDES):
+        shape = (-(-128 // stride), -(-160 // stride))
+        logits.append(torch.full((1, 1, *shape), -12.0))
+        sides.append(torch.zeros((1, 4, *shape)))
+        if level < 3:
+            cell = 72 // stride
+            centre = cell * stride + stride // 2
+            logits[-1][0, 0, cell, cell] = 2.0 - level
+            ends = (centre - 40, centre - 40, 104 - centre, 104 - centre)
+            sides[-1][0, :, cell, cell] = torch.tensor(ends) / stride
+    logits[0][0, 0, 2, 3] = 0.5
+    sides[0][0, :, 2, 3] = 1.5
+    return FirstStage(logits, sides)

@@ -6,7 +6,8 @@ its sake alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -214,28 +215,50 @@ def fed_clipped(port: TrainingPort, gradients: Gradients) -> Values:
 def fed_parameters(port: TrainingPort, clipped: Gradients) -> Values:
     """Return learning rates, and what three steps with given gradients and one with none change in each parameter.
 
-    The steps follow the `SHORT` schedule, and the port has its parameters back afterwards. Decay of what should not
-    decay hardly shows beside gradients; without them nothing else moves but by momentum, which the last step shows.
+    Decay of what should not decay hardly shows beside gradients: see `idle_changes`.
     """
-    place = port.device.device()
-    solver, port.solver = port.solver, port.solver.model_copy(update=SHORT)
-    before = {name: parameter.detach().clone() for name, parameter in port.model.named_parameters()}
-    given = moved(clipped, place)
-    try:
+    given = moved(clipped, port.device.device())
+    with short_schedule(port) as before:
         optimizer = port.optimizer()
         for iteration in range(3):
             port.update(optimizer, iteration, given)
         changes = _changes(port, before)
-        port.model.load_state_dict({**port.model.state_dict(), **before})
-        still = port.optimizer()
-        port.update(still, 2, {name: torch.zeros_like(value) for name, value in given.items()})
-        decays = _changes(port, before)
+    named = {f"change of {name}": change for name, change in changes.items()}
+    named |= {f"decay of {name}": change for name, change in idle_changes(port).items()}
+    return {"learning rates": learning_rates(port, port.solver), **_named(named)}
+
+
+def idle_changes(port: TrainingPort) -> Gradients:
+    """Return what one step with a learning rate of 1 changes in each parameter, where all gradients are 0.
+
+    The gradient of whatever the optimizer holds is 0, and not missing: what it should not hold decays.
+    """
+    with short_schedule(port) as before:
+        optimizer = port.optimizer()
+        for group in optimizer.param_groups:
+            group["lr"] = 1.0
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        return _changes(port, before)
+
+
+@contextmanager
+def short_schedule(port: TrainingPort) -> Iterator[Gradients]:
+    """Give a port the `SHORT` schedule, and its own solver and parameters back afterwards.
+
+    Yields:
+        Its parameters as they were.
+    """
+    solver, port.solver = port.solver, port.solver.model_copy(update=SHORT)
+    before = {name: parameter.detach().clone() for name, parameter in port.model.named_parameters()}
+    try:
+        yield before
     finally:
         port.solver = solver
-        port.model.load_state_dict({**port.model.state_dict(), **before})
-    named = {f"change of {name}": change for name, change in changes.items()}
-    named |= {f"decay of {name}": change for name, change in decays.items()}
-    return {"learning rates": learning_rates(port, solver), **_named(named)}
+        with torch.no_grad():
+            for name, parameter in port.model.named_parameters():
+                parameter.copy_(before[name])
 
 
 def _changes(port: TrainingPort, before: Gradients) -> Gradients:
@@ -249,16 +272,11 @@ def learning_rates(port: TrainingPort, solver: Solver) -> Tensor:
 
 def later_losses(port: TrainingPort, case: Case, steps: int = 3) -> Values:
     """Return the losses of several steps by the `SHORT` schedule; the port has its parameters back afterwards."""
-    solver, port.solver = port.solver, port.solver.model_copy(update=SHORT)
-    before = {name: value.detach().clone() for name, value in port.model.state_dict().items()}
     found: Values = {}
-    try:
+    with short_schedule(port):
         optimizer = port.optimizer()
         for iteration in range(steps):
             losses = port.step(case).losses
             found |= {f"step {iteration + 1} {name}": loss.detach() for name, loss in losses.items()}
             port.update(optimizer, iteration, port.clipped(port.gradients(losses)))
-    finally:
-        port.solver = solver
-        port.model.load_state_dict(before)
     return _named(found)

@@ -26,6 +26,7 @@ from harness.cli import (
     score,
     score_log,
     train,
+    training_case,
 )
 from harness.errors import HarnessError
 from harness.run.signals import received_signals
@@ -44,6 +45,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     check.check,
     dataset.dataset,
     train.train,
+    training_case.training_case,
     preprocess.preprocess,
     export.export,
     convert.convert,

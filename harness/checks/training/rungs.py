@@ -97,12 +97,12 @@ def _compare(rung: Rung, basis: Basis, name: str, got: Tensor, expected: Tensor)
         return _whole(what, got, expected)
     if rung in LAYERS:
         return _of_largest(what, got, expected, _layer_limit(basis, name, expected))
-    if name.startswith(("loss", "step")):
-        relative = (table.later_losses if name.startswith("step") else table.losses).relative
-        return _relative(what, got, expected, relative)
     if rung == "parameters":
         limit = table.learning_rates if name == "learning rates" else table.parameters
         return _norm(what, got, expected, limit.relative)
+    if name.startswith(("loss", "step")):
+        limit = table.later_losses if name.startswith("step") else table.losses
+        return _relative(what, got, expected, limit.relative)
     if rung == "gradients" or "gradient of" in name:
         return _gradient(what, got, expected, table.gradients.relative)
     return _of_largest(what, got, expected, table.exact.share * _largest(expected))

@@ -20,6 +20,10 @@ from harness.files import entries, is_folder
 
 DUMP_BYTES = 2**32
 """Most that the arrays of an iteration may have: gradients and parameters of R50 have 0.6 GB."""
+DUPLICATED = "duplicated_heads"
+"""Folder of heads that predict one box from several levels, which proposals alone are made of."""
+IDLE = "idle"
+"""Folder of a step of the optimizer without gradients."""
 NAME = re.compile(r"iteration(\d{1,4})\.npz")
 KINDS = ("loss", "gradient", "parameter", "features", "logits", "sides", "proposals")
 """What an array can be of: the word before the first slash of its name."""
@@ -106,7 +110,10 @@ def _read(path: Path, number: int) -> Dumped:
     about = _about(path, arrays.pop("about", None))
     if about.iteration != number:
         raise HarnessError(
-            f"it is of iteration {about.iteration}", file=path, field="about.iteration", remedy="rename it, or run again"
+            f"it is of iteration {about.iteration}",
+            file=path,
+            field="about.iteration",
+            remedy="rename it, or run again",
         )
     kinds: dict[str, dict[str, Tensor]] = {}
     for name, array in arrays.items():

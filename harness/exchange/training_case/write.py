@@ -11,16 +11,15 @@ import cv2
 import numpy as np
 import torch
 
-from harness.cards.model import COCO_CATEGORY_IDS
 from harness.cards.centernet2 import load_two_stage_settings
+from harness.cards.model import COCO_CATEGORY_IDS
 from harness.centernet2.cases import Case, case_model, duplicated_heads, load_case
 from harness.centernet2.rungs import SHORT
 from harness.errors import HarnessError
+from harness.exchange.training_case.read import DUPLICATED
 from harness.files import whole_folder
 from harness.run.training.session import CASES
 
-DUPLICATED = "duplicated_heads"
-"""Folder of heads that predict one box from several levels, which proposals alone are made of."""
 ALL_PROPOSALS = 65536
 """Sampled boxes of an image: more than there are, so that none is drawn at random."""
 README = """# Training case {model}
@@ -37,9 +36,9 @@ A training step of CenterNet2 to run on another device or in another code, and t
 | `{duplicated}/heads.npz` | `logits0` to `logits4`, `sides0` to `sides4`: heads for the code that makes proposals |
 | `dump.py` | writes the answers; its first lines say how |
 
-Feed each batch as it is: no resizing, no flip. Run three iterations on `base` with the schedule of `config.json`, one on
-each other case, every one from `weights.pth`. Where a step of the optimizer can be run without a loss, run one on `base`
-with zero gradients into `ANSWERS/idle`: decay that should not be shows there alone. Of `{duplicated}`, add the proposals.
+Feed each batch as it is: no resizing, no flip. Run three iterations on `base` with the schedule of `config.json`, one
+on each other case, each time from `weights.pth`. Run a step of the optimizer without gradients into `ANSWERS/idle`, by
+`idle_step`: decay of what should not decay shows there alone. Of `{duplicated}`, add the proposals and call `write`.
 """
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from harness.cards import DeviceCard
 from harness.cards.centernet2 import load_two_stage_settings
 from harness.cards.expectations import Expectation
+from harness.cards.schema import is_plain_name
+from harness.devices.outputs import NAME as OUTPUTS
 from harness.errors import HarnessError
 from harness.files import check_output
 from harness.run.options import device_list, given_expectations
@@ -36,6 +38,7 @@ class TrainingOptions:
         baseline: An earlier results document, to be no worse than.
         allow_other_weights: Whether that may be of other weights.
         expectations: Known failures that the user gives.
+        outputs: Folder of dumps of a step that was run elsewhere; None where a device trains.
         workers: Number of processes of pytest that share the machine, 0 for one alone.
     """
 
@@ -48,6 +51,7 @@ class TrainingOptions:
     baseline: Path | None = None
     allow_other_weights: bool = False
     expectations: tuple[Expectation, ...] = ()
+    outputs: Path | None = None
     workers: int = 0
 
     @property
@@ -76,6 +80,7 @@ def parse_training_options(
     baseline: str | Path | None = None,
     allow_other_weights: bool = False,
     expectations: str | Path | None = None,
+    outputs: str | Path | None = None,
     workers: int = 0,
     without_meaning: Mapping[str, object] | None = None,
 ) -> TrainingOptions:
@@ -91,6 +96,7 @@ def parse_training_options(
         baseline: An earlier results document.
         allow_other_weights: Whether that may be of other weights.
         expectations: File of known failures.
+        outputs: Folder of dumps.
         workers: Number of processes of pytest that share the machine.
         without_meaning: Values of options, by name, that a training does not know.
 
@@ -110,10 +116,8 @@ def parse_training_options(
         raise HarnessError(cause, field="--model", remedy=f"use one of {', '.join(known)}")
     if processes < 1:
         raise HarnessError(f"{processes} processes", field="--processes", remedy="give 1 or more")
-    devices = device_list(device or DEFAULT_DEVICE, training_device_names())
     precision = precision or next(iter(PRECISIONS))
-    for name in devices:
-        require_precision(training_device(name), precision)
+    devices = _devices(device, precision) if outputs is None else (_made_elsewhere(device, precision),)
     return TrainingOptions(
         devices=devices,
         model=model,
@@ -124,5 +128,30 @@ def parse_training_options(
         baseline=None if baseline is None else Path(baseline),
         allow_other_weights=allow_other_weights,
         expectations=given_expectations(None if expectations is None else Path(expectations)),
+        outputs=None if outputs is None else Path(outputs),
         workers=workers,
     )
+
+
+def _devices(device: str | None, precision: str) -> tuple[str, ...]:
+    devices = device_list(device or DEFAULT_DEVICE, training_device_names())
+    for name in devices:
+        require_precision(training_device(name), precision)
+    return devices
+
+
+def _made_elsewhere(device: str | None, precision: str) -> str:
+    """Return the name under which dumps are reported: with that of the device that they are said to come from."""
+    if precision not in PRECISIONS:
+        remedy = f"use one of {', '.join(PRECISIONS)}"
+        raise HarnessError(f"no training is judged in '{precision}'", field="--precision", remedy=remedy)
+    if device is None:
+        return OUTPUTS
+    (name,) = device_list(device, training_device_names()) if "," not in device else ("",)
+    if not is_plain_name(name):
+        raise HarnessError(
+            f"'{device}' is not the name of one device",
+            field="--device",
+            remedy="a folder of dumps is of one device; give its name, or leave it out",
+        )
+    return f"{name}:{OUTPUTS}"

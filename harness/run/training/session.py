@@ -18,13 +18,15 @@ from harness.centernet2.port import TrainingPort
 from harness.centernet2.rungs import Rung, Values, fed_values, moved
 from harness.centernet2.weights import load_weights
 from harness.checks.training.rungs import LAYERS, Basis
+from harness.exchange.training_case.fit import require_fit
+from harness.exchange.training_case.read import DUPLICATED, IDLE, Dumped, read_dumps
 from harness.files import file_sha256
 from harness.report.environment import environment
 from harness.report.escape import printable
 from harness.report.records import Data, Document
 from harness.run.gate import describe_gate
 from harness.run.training.options import TrainingOptions
-from harness.training.devices import TrainingDevice, full_float32, require_precision, training_device
+from harness.training.devices import PRECISIONS, TrainingDevice, full_float32, require_precision, training_device
 
 RECIPE = "centernet2_1x"
 CASES = ("base", "other_sizes", "beyond_80", "many", "equal_sizes")
@@ -37,18 +39,19 @@ class Trainer:
     """A device that trains, with a card for the report.
 
     Args:
-        device: Which.
+        name: As it is reported.
+        device: Which; None for dumps that came from elsewhere.
     """
 
-    def __init__(self, device: TrainingDevice) -> None:
-        self.device = device
+    def __init__(self, name: str, device: TrainingDevice | None) -> None:
+        self.training = device
         self.card = DeviceCard(
-            name=device.name,
-            description=device.description,
-            execution=device.execution,
+            name=name,
+            description="dumps of a step that was run elsewhere" if device is None else device.description,
+            execution="elsewhere" if device is None else device.execution,
             toolchain="PyTorch",
             dialect="none",
-            precisions=device.precisions,
+            precisions=tuple(PRECISIONS) if device is None else device.precisions,
         )
 
 
@@ -103,14 +106,16 @@ class TrainingSession:
     def check_devices(self) -> None:
         """Raise HarnessError where a device is not known, is not there, or lacks the precision."""
         for name in self.options.devices:
-            device = self.device(name).device
-            device.check()
-            require_precision(device, self.options.precision)
+            device = self.device(name).training
+            if device is not None:
+                device.check()
+                require_precision(device, self.options.precision)
 
     def check(self) -> None:
         """Raise HarnessError where something that was asked for is missing or wrong."""
         self.check_devices()
         _ = self.subject.model
+        require_fit(self.dumps, self.options.precision, self.subject.model)
 
     def close(self) -> None:
         """Let go of models and values."""
@@ -130,7 +135,13 @@ class TrainingSession:
 
     def device(self, name: str) -> Trainer:
         """Return a device by name."""
-        return Trainer(training_device(name))
+        return Trainer(name, None if self.options.outputs is not None else training_device(name))
+
+    @cached_property
+    def dumps(self) -> dict[str, list[Dumped]]:
+        """Dumps of a step that was run elsewhere, by batch; none where a device trains."""
+        folder = self.options.outputs
+        return {} if folder is None else read_dumps(folder, (*CASES, DUPLICATED, IDLE))
 
     def case(self, name: str) -> Case:
         """Return a batch by name."""
@@ -186,6 +197,9 @@ class TrainingSession:
 
     def executed(self, name: str) -> dict[str, str]:
         """Say what a device really runs on."""
+        if self.options.outputs is not None:
+            versions = {dump.about.torch for dumps in self.dumps.values() for dump in dumps}
+            return {"pytorch, as the dumps say": ", ".join(sorted(versions))}
         device = training_device(name)
         place = device.device()
         found = {

@@ -18,9 +18,12 @@ from harness.checks.training.rungs import compare_rung
 from harness.checks.training.sets import with_remarks
 from harness.checks.training.step import compare_own_steps, compare_with_golden, gradients_differ
 from harness.paths import data_path
+from harness.run.training import dumped
 from harness.run.training.options import BATCH
 from harness.run.training.session import CASES, TrainingSession
 from harness.training.devices import full_float32
+
+ELSEWHERE = "the step was run elsewhere, and cannot be run again here"
 
 TrainingCheck = Callable[[TrainingSession, str], StageResult]
 """From a session and the name of a device to the outcome of a stage."""
@@ -32,6 +35,8 @@ OVERFLOW = 1e30
 
 def rung(session: TrainingSession, name: str, which: Rung) -> StageResult:
     """Hold a rung of a device to the reference's on every batch, both fed by the reference."""
+    if session.dumps:
+        return dumped.rung(session, which)
     comparisons, close = list[Comparison](), list[str]()
     for case in CASES:
         got = session.values(name, session.options.precision, which, case)
@@ -63,11 +68,15 @@ def _golden_case(network: str) -> Case:
 
 def clipped(session: TrainingSession, name: str) -> StageResult:
     """Hold the clipping of gradients to the reference's."""
+    if session.dumps:
+        return not_applicable("training-clipped", BATCH, dumped.NOT_DUMPED)
     return _of_solver(session, name, "clipped", lambda port: fed_clipped(port, _gradients(session)))
 
 
 def parameters(session: TrainingSession, name: str) -> StageResult:
     """Hold learning rates and updated parameters to the reference's."""
+    if session.dumps:
+        return dumped.parameters(session)
     given = fed_clipped(session.reference, _gradients(session))
     return _of_solver(session, name, "parameters", lambda port: fed_parameters(port, given))
 
@@ -85,6 +94,8 @@ def _of_solver(session: TrainingSession, name: str, which: Rung, run: Callable[[
 
 def later(session: TrainingSession, name: str) -> StageResult:
     """Hold the losses of steps 1 to 3, each with its own update, to the reference's."""
+    if session.dumps:
+        return dumped.later(session)
     if session.options.precision != "fp32":
         reason = "below float32, steps from random weights drift apart: 8.58, 12.7, 21.6 against 10.5, 13.6, 13.8"
         return not_applicable("training-later-losses", BATCH, reason)
@@ -97,6 +108,8 @@ def later(session: TrainingSession, name: str) -> StageResult:
 
 def own_step(session: TrainingSession, name: str) -> StageResult:
     """Hold the losses of a step that the device runs by itself, from images on, to the reference's."""
+    if session.dumps:
+        return not_applicable("training-step", BATCH, "every figure of a dump is of a step of its own")
     comparisons, listed = list[Comparison](), list[str]()
     for label in CASES:
         with full_float32():
@@ -110,6 +123,8 @@ def own_step(session: TrainingSession, name: str) -> StageResult:
 
 def loss_scale(session: TrainingSession, name: str) -> StageResult:
     """Hold the gradients of scaled losses, in float32, to those of losses that are not scaled."""
+    if session.dumps:
+        return not_applicable("training-loss-scale", BATCH, ELSEWHERE)
     port, case = session.port(name, "fp32"), session.case(CASES[0])
     given = [one.given for one in session.upstream(CASES[0]).stages]
 
@@ -128,6 +143,8 @@ def loss_scale(session: TrainingSession, name: str) -> StageResult:
 
 def overflow(session: TrainingSession, name: str) -> StageResult:
     """Require that a step whose gradients overflow changes neither weights nor momentum, and halves the scale."""
+    if session.dumps:
+        return not_applicable("training-overflow", BATCH, ELSEWHERE)
     port, case = session.port(name, "fp32"), session.case(CASES[0])
     before = _state(port)
     optimizer, scaler = port.optimizer(), port.device.make_scaler(SCALES[1])
