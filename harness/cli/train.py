@@ -35,8 +35,9 @@ def train(
     Example: python -m harness train --iterations 5000 --output runs/embedded
     """
     from harness.cards import load_model_card
-    from harness.training.loop import Settings, save_weights
-    from harness.training.loop import train as run_training
+    from harness.centernet.training import Settings
+    from harness.centernet.training import train as run_training
+    from harness.training.checkpoint import save_weights
     from harness.training.weights import read_state_dict
 
     check_output_folder(output, "--output", in_use=True)
