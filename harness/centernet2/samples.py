@@ -76,6 +76,8 @@ def make_sample(
         corners[:, [0, 2]] = width - corners[:, [2, 0]]
     placed = np.clip(corners, 0, np.tile((width, height), 2)).astype(np.float32)
     kept = (placed[:, 2:] - placed[:, :2] > LEAST_SIDE).all(axis=1)
+    # The centre of a sliver at the edge can be rounded to the edge itself, where no cell is.
+    kept &= ((placed[:, :2] + placed[:, 2:]) / 2 < (width, height)).all(axis=1)
     channels_first = np.ascontiguousarray(pixels.transpose(2, 0, 1))
     return Sample(channels_first, placed[kept], np.array(classes, np.int64)[kept])
 
@@ -112,6 +114,11 @@ class Samples(TorchDataset[Sample]):
     def image_id(self, number: int) -> int:
         """Return the image of a sample: every image once an epoch, in another order each epoch."""
         return self.image_ids[place_of(number, len(self.image_ids), self.seed)]
+
+    def is_wide(self, number: int) -> bool:
+        """Tell whether the image of a sample is wider than high."""
+        width, height = self.dataset.size(self.image_id(number))
+        return width > height
 
     def __getitem__(self, number: int) -> Sample:
         random = np.random.default_rng((self.seed, 1, number))

@@ -68,6 +68,16 @@ def load_backbone(model: CenterNet2, path: Path) -> None:
     fill(model.backbone.bottom_up, state, path, "give the backbone that the training starts from, R-50 of MSRA")
 
 
+def load_start(model: CenterNet2, path: Path) -> None:
+    """Load what a training starts from: the whole model where the file has its heads, else the backbone.
+
+    Raises:
+        HarnessError: See `load_weights`.
+    """
+    whole = any(name.startswith("roi_heads.") for name in _read(path))
+    (load_weights if whole else load_backbone)(model, path)
+
+
 def from_caffe2(name: str) -> str:
     """Return the official name of an entry of a Caffe2 ResNet; any other name as it is."""
     match = CAFFE2.fullmatch(name)

@@ -50,8 +50,8 @@ class TrainingDevice(Protocol):
     def count(self) -> int:
         """Return how many processes of this host can have a device of their own."""
 
-    def prepare(self, model: ModelT) -> ModelT:
-        """Return a model that trains on the device; operations that it lacks may be replaced."""
+    def prepare(self, model: ModelT, process: int = 0) -> ModelT:
+        """Return a model that trains on the device of a process; operations that it lacks may be replaced."""
 
     def make_scaler(self, scale: float) -> torch.amp.GradScaler:
         """Make the scaler of losses, which skips a step whose gradients overflow."""
@@ -110,9 +110,9 @@ class TorchDevice:
         """Return PyTorch's device of a process of this host."""
         return torch.device("cpu") if self.name == "cpu" else torch.device(self.name, process)
 
-    def prepare(self, model: ModelT) -> ModelT:
-        """Return the model on the device of the first process."""
-        return model.to(self.device())
+    def prepare(self, model: ModelT, process: int = 0) -> ModelT:
+        """Return the model on the device of a process."""
+        return model.to(self.device(process))
 
     def make_scaler(self, scale: float) -> torch.amp.GradScaler:
         """Make PyTorch's own scaler, which takes Inf and NaN for an overflow."""
@@ -170,6 +170,26 @@ def require_precision(device: TrainingDevice, precision: str) -> None:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context in which layers compute in a precision; in fp32 it changes nothing."""
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32")
+
+
+def make_current(device: torch.device) -> None:
+    """Make a device the one that its PyTorch module takes where none is named, as collectives do."""
+    if device.type != "cpu":
+        torch.get_device_module(device).set_device(device)
+
+
+def device_random_state(device: torch.device) -> torch.Tensor | None:
+    """Return the state of a device's random generator; None for the CPU, whose state is PyTorch's own."""
+    if device.type == "cpu":
+        return None
+    state: torch.Tensor = torch.get_device_module(device).get_rng_state(device)
+    return state
+
+
+def set_device_random_state(device: torch.device, state: torch.Tensor | None) -> None:
+    """Set the random generator of a device to what `device_random_state` gave, of a device of the same kind."""
+    if device.type != "cpu" and state is not None:
+        torch.get_device_module(device).set_rng_state(state, device)
 
 
 @contextmanager

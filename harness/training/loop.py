@@ -1,116 +1,128 @@
-"""The training loop: Adam, warm-up and cosine, and checkpoints from which a killed run is resumed."""
+"""The training loop: iterations in their order, each whole or not at all, and checkpoints to go on from.
+
+What is trained, on what and how is a `Training`; a family of models has one each.
+"""
 
 from __future__ import annotations
 
-import io
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
 
-from harness.cards import ModelCard
-from harness.centernet.loss import TargetBatch, centernet_loss
-from harness.centernet.networks import HeadedNetwork, create_model
-from harness.centernet.ops import DCNv2
-from harness.centernet.samples import Samples, collate
-from harness.centernet.targets import MIN_OVERLAP
-from harness.data.dataset import Dataset
-from harness.devices.memory import require_memory
 from harness.errors import HarnessError
-from harness.files import whole_file
 from harness.run.signals import held_signals
-from harness.training.order import SampleNumbers
-from harness.training.schedule import cosine_learning_rate
-from harness.training.weights import load_tensors, load_weights
+from harness.training import checkpoint
 
-Report = Callable[[int, dict[str, float]], None]
-"""Called after every iteration with its number (from 1) and the losses by head, ``total`` and ``learning_rate``."""
-
-GRADIENT_NORM = 35.0
-LARGEST_SEED = 2**32 - 1
-LARGEST_CROP = 4096
-LEAST_CROP = 64
-"""Least side of a crop in pixels: 2 x 2 cells at stride 32, since batch norm and the decomposed DCN need several."""
+LAST = "last.pth"
+"""Name of the checkpoint in the folder of a run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Settings of a training run; a resumed run must have the same."""
-
-    iterations: int
-    batch_size: int = 16
-    crop: int = 256
-    learning_rate: float = 1e-3
-    seed: int = 0
-    overlap: float = MIN_OVERLAP
-    """Overlap of the drawn peaks, see `gaussian_radius`."""
-    bfloat16: bool = False
-    """Runs convolutions under bfloat16 autocast; positions of the DCN and losses stay in float32."""
+Batch = TypeVar("Batch")
 
 
-def train(
-    card: ModelCard,
-    dataset: Dataset,
-    settings: Settings,
+class Iteration(NamedTuple):
+    """Figures of one iteration.
+
+    Attributes:
+        done: Iterations that are done with it, from 1.
+        losses: By name, with their sum as ``total``.
+        learning_rate: That it was taken at.
+        seconds: That the step took.
+        data_seconds: That it waited for its images before.
+    """
+
+    done: int
+    losses: dict[str, float]
+    learning_rate: float
+    seconds: float
+    data_seconds: float
+
+
+Observer = Callable[[Iteration], None]
+"""Called after every iteration."""
+
+
+class Training(Protocol[Batch]):
+    """What a loop trains, and how."""
+
+    def batches(self, start: int) -> Iterable[Batch]:
+        """Return the batches from an iteration on, counted from 0, to the last of the run."""
+
+    def step(self, batch: Batch, iteration: int) -> tuple[dict[str, float], float]:
+        """Take the step of an iteration, counted from 0; return the losses by name and the learning rate.
+
+        Raises:
+            HarnessError: The loss is not finite.
+        """
+
+    def content(self, done: int) -> Mapping[str, object]:
+        """Return all that the run needs to go on after so many iterations, as tensors and plain data."""
+
+    def restore(self, path: Path) -> int:
+        """Restore what `content` gave from a checkpoint, and return how many iterations were done.
+
+        Raises:
+            HarnessError: It cannot be read, or is of another network or other settings.
+        """
+
+
+def run(
+    training: Training[Batch],
     folder: Path,
     *,
     save_every: int = 250,
-    report: Report | None = None,
+    observers: Iterable[Observer] = (),
+    saves: bool = True,
 ) -> Path:
-    """Train the card's network, and resume ``folder/last.pth`` if it exists.
+    """Train, and go on from ``folder/last.pth`` where it is there.
 
     Args:
-        card: Architecture, classes, normalisation; its heads must be hm, wh, reg.
-        dataset: Images and annotations to train on.
-        settings: Settings of the run.
+        training: What is trained.
         folder: Folder of the checkpoint.
         save_every: Iterations between checkpoints; a killed run loses at most this many.
-        report: Called after every iteration.
+        observers: Each called after every iteration.
+        saves: Whether this process writes the checkpoint; of several processes one does.
 
     Returns:
-        The checkpoint ``folder/last.pth``: ``{"epoch", "state_dict", "optimizer", "iteration", "settings"}``.
+        The checkpoint ``folder/last.pth``.
 
     Raises:
-        HarnessError: The card has no network or other heads, the crop does not suit, the checkpoint cannot be read or
-            is of another network or other settings, the loss is no longer finite, or the checkpoint cannot be written,
-            as on a full disk; the last one stays.
+        HarnessError: The checkpoint cannot be read or is of another run, loss or weights are no longer finite, or the
+            checkpoint cannot be written, as on a full disk; the last one stays.
     """
-    model = _fresh_model(card, settings)
-    optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
-    _make(folder)
-    checkpoint = folder / "last.pth"
-    start = _resume(checkpoint, model, optimizer, settings) if checkpoint.exists() else 0
-    loader: DataLoader[Any] = DataLoader(
-        Samples(dataset, card, settings.crop, settings.seed, settings.overlap),
-        batch_sampler=SampleNumbers(start, settings.iterations, settings.batch_size),
-        collate_fn=collate,
-        # No workers: samples take a fourteenth of a step, and a forked process can wait forever for a lock that another
-        # thread held when it was forked, such as one of OpenCV's.
-        num_workers=0,
-    )
-    done = start
+    make_folder(folder)
+    path = folder / LAST
+    done = training.restore(path) if path.exists() else 0
+
+    def save() -> None:
+        if saves:
+            _save(path, training.content(done))
+
     try:
-        for images, targets in loader:
-            rate = cosine_learning_rate(settings.learning_rate, settings.iterations, done)
+        ready = time.perf_counter()
+        for batch in training.batches(done):
+            began = time.perf_counter()
             with held_signals():  # a step that is left in its middle is neither done nor undone
-                losses = _step(model, optimizer, images, targets, rate, settings)
+                losses, rate = training.step(batch, done)
                 done += 1
-            if report is not None:
-                report(done, {**losses, "learning_rate": rate})
+            ended = time.perf_counter()
+            for observer in observers:
+                observer(Iteration(done, losses, rate, ended - began, began - ready))
             if done % save_every == 0:
-                _save(checkpoint, model, optimizer, done, settings, len(dataset))
+                save()
+            ready = time.perf_counter()
     except KeyboardInterrupt:  # an interrupted run keeps its progress; after an error the last good checkpoint stays
-        _save(checkpoint, model, optimizer, done, settings, len(dataset))
+        save()
         raise
-    _save(checkpoint, model, optimizer, done, settings, len(dataset))
-    return checkpoint
+    save()
+    return path
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run where it is not there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -119,115 +131,22 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _fresh_model(card: ModelCard, settings: Settings) -> HeadedNetwork:
-    if card.network is None or card.output.heads != ("hm", "wh", "reg") or card.output.box != "wh+reg":
-        raise HarnessError(
-            "only a card with a [network] and the heads hm, wh, reg can be trained",
-            field="--model",
-            remedy="add [network] to the card",
-        )
-    _check_settings(settings)
-    torch.manual_seed(settings.seed)
-    model = create_model(card.network.arch, card.head_channels, card.network.head_conv, card.network.width)
-    model.train()
-    for module in model.modules():
-        if isinstance(module, DCNv2):
-            module.decomposed = True
-    return model
+def diverged(what: str, remedy: str = "lower the learning rate") -> HarnessError:
+    """Make the error of a training whose loss or weights are not finite."""
+    return HarnessError(f"the {what} not finite: training has diverged", remedy=remedy)
 
 
-def _check_settings(settings: Settings) -> None:
-    """Refuse settings that cannot train; NaN is within no limits."""
-    crop, rate, seed = settings.crop, settings.learning_rate, settings.seed
-    batch = f"a batch of {settings.batch_size} crops of {crop} x {crop} pixels"
-    if not LEAST_CROP <= crop <= LARGEST_CROP or crop % 32:
-        remedy = f"give a multiple of 32, at least {LEAST_CROP} and at most {LARGEST_CROP}"
-        raise HarnessError(f"a crop of {crop} pixels", field="--crop", remedy=remedy)
-    if not 0 < rate < math.inf:
-        raise HarnessError(f"a learning rate of {rate}", field="--learning-rate", remedy="give a number above 0")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise HarnessError(f"a seed of {seed}", field="--seed", remedy=f"give a whole number from 0 to {LARGEST_SEED}")
-    if not 0 < settings.overlap < 1:
-        raise HarnessError(f"an overlap of {settings.overlap}", field="--overlap", remedy="give a share, such as 0.7")
-    size = settings.batch_size * 3 * crop**2 * 4
-    require_memory(size, batch, field="--batch-size", remedy="give a smaller batch or crop")
+def _save(path: Path, content: Mapping[str, object]) -> None:
+    # A finite loss may have gradients that are not: what they made of the weights must not replace a good checkpoint.
+    if not _finite(content):
+        raise diverged("weights are")
+    checkpoint.save(path, content)
 
 
-def _step(
-    model: HeadedNetwork,
-    optimizer: torch.optim.Optimizer,
-    images: torch.Tensor,
-    targets: TargetBatch,
-    rate: float,
-    settings: Settings,
-) -> dict[str, float]:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        heads = model(images)
-    losses = centernet_loss(heads, targets)
-    optimizer.zero_grad(set_to_none=True)
-    losses["total"].backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-    optimizer.step()
-    values = {name: loss.item() for name, loss in losses.items()}
-    if not math.isfinite(values["total"]):
-        raise HarnessError("the loss is not finite: training has diverged", remedy="lower --learning-rate")
-    return values
-
-
-def _save(
-    path: Path, model: HeadedNetwork, optimizer: torch.optim.Optimizer, done: int, settings: Settings, images: int
-) -> None:
-    content = {
-        "epoch": done * settings.batch_size // images,
-        "iteration": done,
-        "state_dict": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "settings": asdict(settings),
-    }
-    with whole_file(path) as partial:  # a reader, and a run that is killed here, sees the old or the new one
-        partial.write_bytes(_checkpoint(content))
-
-
-def _checkpoint(content: dict[str, object]) -> memoryview:
-    """Return what ``torch.save`` writes; where it writes to a full disk itself, it does not say what went wrong."""
-    saved = io.BytesIO()
-    torch.save(content, saved)
-    return saved.getbuffer()
-
-
-def _resume(path: Path, model: HeadedNetwork, optimizer: torch.optim.Optimizer, settings: Settings) -> int:
-    load_weights(model, path)
-    saved = load_tensors(path)
-    found = saved.get("settings")
-    found = found if isinstance(found, dict) else {}
-    differing = [f.name for f in fields(settings) if found.get(f.name) != getattr(settings, f.name)]
-    if differing:
-        raise HarnessError(
-            f"the checkpoint is of a run with other {', '.join(differing)}",
-            file=path,
-            remedy="give the same settings to go on with it, or another --output to start anew",
-        )
-    try:
-        optimizer.load_state_dict(saved["optimizer"])
-        return int(saved["iteration"])
-    except (KeyError, ValueError, TypeError) as error:
-        remedy = "give another --output to start anew"
-        raise HarnessError(f"no checkpoint to go on from: {error}", file=path, remedy=remedy) from error
-
-
-def save_weights(state: dict[str, torch.Tensor], path: Path, *, half: bool = False) -> None:
-    """Write a state dict as a checkpoint without optimizer.
-
-    Args:
-        state: Tensors by name.
-        path: File to write.
-        half: Write convolution weights in float16, half the size. Batch norms keep float32: variances may be tiny.
-    """
-    kept = {
-        name: tensor.half() if half and tensor.is_floating_point() and tensor.dim() > 1 else tensor
-        for name, tensor in state.items()
-    }
-    with whole_file(path) as partial:
-        partial.write_bytes(_checkpoint({"epoch": 0, "state_dict": kept}))
+def _finite(content: Any) -> bool:  # noqa: ANN401 - a checkpoint holds any plain data
+    """Tell whether all floating-point tensors in nested plain data are finite."""
+    if isinstance(content, torch.Tensor):
+        return not content.is_floating_point() or bool(content.isfinite().all())
+    if isinstance(content, Mapping):
+        return all(map(_finite, content.values()))
+    return not isinstance(content, list | tuple) or all(map(_finite, content))

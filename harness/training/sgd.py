@@ -36,9 +36,16 @@ def clip(parameters: Sequence[Parameter], solver: Solver) -> None:
     clip_grad_value_(parameters, solver.clip_value)
 
 
+def ready(optimizer: SGD, solver: Solver, iteration: int) -> float:
+    """Clip the gradients, and set the learning rate of an iteration, counted from 0; return it."""
+    rate = learning_rate(solver, iteration)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        clip(group["params"], solver)
+    return rate
+
+
 def update(optimizer: SGD, solver: Solver, iteration: int) -> None:
     """Clip the gradients and take the step of an iteration, counted from 0, at its learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(solver, iteration)
-        clip(group["params"], solver)
+    ready(optimizer, solver, iteration)
     optimizer.step()

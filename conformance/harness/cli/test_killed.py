@@ -15,7 +15,7 @@ from conformance.support.small_training import six_images
 from conformance.support.tiny import CARD
 from harness.centernet.networks import create_model
 from harness.paths import data_path
-from harness.training.loop import save_weights
+from harness.training.checkpoint import save_weights
 
 pytestmark = pytest.mark.attacks
 

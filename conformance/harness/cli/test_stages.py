@@ -19,13 +19,14 @@ from conformance.support.default_signals import default_signals
 from conformance.support.small_training import six_images, small_card
 from conformance.support.tiny import CARD as TINY_CARD
 from harness.centernet.networks import create_model
+from harness.centernet.training import Settings
 from harness.cli import train as training
 from harness.data.dataset import Dataset, load_coco
 from harness.data.detections import to_coco_json
 from harness.devices.artifact import Exported
 from harness.devices.torch import TorchDevice
 from harness.run.pipeline import batches, detect
-from harness.training.loop import Settings, save_weights
+from harness.training.checkpoint import save_weights
 from harness.training.weights import load_weights, read_state_dict
 from harness.types import Batch
 

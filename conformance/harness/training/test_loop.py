@@ -19,10 +19,11 @@ from harness.cards import load_model_card
 from harness.centernet.loss import centernet_loss
 from harness.centernet.networks import create_model
 from harness.centernet.samples import Samples, collate
+from harness.centernet.training import Settings, train
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError
 from harness.paths import data_path
-from harness.training.loop import Settings, save_weights, train
+from harness.training.checkpoint import save_weights
 from harness.training.weights import load_weights
 
 SHORT = Settings(iterations=8, batch_size=2, crop=64, learning_rate=0.02, seed=1)
@@ -110,7 +111,7 @@ import os, pathlib, signal, sys, torch
 from conformance.support.small_training import small_card
 from conformance.harness.training.test_loop import SHORT
 from harness.data.dataset import load_coco
-from harness.training.loop import train
+from harness.centernet.training import train
 def report(done, losses):
     if done == 5:
         os.kill(os.getpid(), signal.SIGKILL)
