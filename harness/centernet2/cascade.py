@@ -199,13 +199,16 @@ class CascadeHeads(nn.Module):
         ]
 
 
-def pool(settings: Cascade, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Pool the features of each box from the level of its size (RoIAlign, aligned).
+def pool(
+    settings: Cascade, features: Sequence[Tensor], boxes: Sequence[Tensor], *, aligned: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Pool the features of each box from the level of its size (RoIAlign).
 
     Args:
         settings: Resolution, canonical size.
         features: P3 to P7.
         boxes: Of each image.
+        aligned: Whether samples lie half a pixel off, as they should.
 
     Returns:
         (n, channels, resolution, resolution), level by level, and (n,) which box each row is of: its number among
@@ -220,7 +223,7 @@ def pool(settings: Cascade, features: Sequence[Tensor], boxes: Sequence[Tensor])
     for level, (feature, stride) in enumerate(zip(features, STRIDES, strict=True), LEAST_LEVEL):
         order.append((levels == level).nonzero()[:, 0])
         here = numbered[order[-1]].to(feature.dtype)
-        pooled.append(roi_align(feature, here, side, 1 / stride, ratio, aligned=True))
+        pooled.append(roi_align(feature, here, side, 1 / stride, ratio, aligned=aligned))
     return torch.cat(pooled), torch.cat(order)
 
 

@@ -81,12 +81,16 @@ def giou_loss(sides: Tensor, truth: Tensor) -> Tensor:
         sides: (n, 4) left, top, right, bottom, predicted.
         truth: (n, 4) likewise.
     """
-    sides, truth = sides.float(), truth.float()
-    inner, outer = torch.minimum(sides, truth), torch.maximum(sides, truth)
-    both, hull = _area(inner), _area(outer)
-    union = _area(sides) + _area(truth) - both
+    both, union, hull = giou_terms(sides.float(), truth.float())
     overlap = (both + 1) / (union + 1)
     return (1 - (overlap - (hull - union) / hull)).sum()
+
+
+def giou_terms(sides: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return intersection, union and hull (n,) of boxes about the same points; see `giou_loss`."""
+    inner, outer = torch.minimum(sides, truth), torch.maximum(sides, truth)
+    both, hull = _area(inner), _area(outer)
+    return both, _area(sides) + _area(truth) - both, hull
 
 
 def _area(sides: Tensor) -> Tensor:

@@ -32,10 +32,12 @@ class TrainingPort:
         device: Where it trains.
         precision: Of the layers.
         loss_scale: Factor on the total before the backward pass.
-        unscaled: Factor on the gradients after it, over that of the loss scale; 1 in a right training.
+        unscales: Whether the gradients are divided by it afterwards, as they should be.
         make_optimizer: See `harness.training.sgd`.
         clip: Changes gradients in place.
         learning_rate: From solver and iteration, counted from 0.
+        scaled_to: From a solver and a batch size to the solver of such batches.
+        shares_counts: Whether processes divide by the mean of their counts.
         average: From a count of this process to its mean over all.
         changed_truth: Applied to the objects of the batch.
     """
@@ -45,10 +47,12 @@ class TrainingPort:
     device: TrainingDevice = field(default_factory=lambda: training_device("cpu"))
     precision: str = "fp32"
     loss_scale: float = 1.0
-    unscaled: float = 1.0
+    unscales: bool = True
     make_optimizer: Callable[[CenterNet2, Solver], SGD] = sgd.make_optimizer
     clip: Callable[[Sequence[Parameter], Solver], None] = sgd.clip
     learning_rate: Callable[[Solver, int], float] = schedule.learning_rate
+    scaled_to: Callable[[Solver, int], Solver] = schedule.scaled_to
+    shares_counts: bool = True
     average: Average = of_one_process
     changed_truth: Callable[[list[Truth]], list[Truth]] = list
 
@@ -78,7 +82,7 @@ class TrainingPort:
         self.model.zero_grad(set_to_none=True)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         (total * self.loss_scale).backward()  # type: ignore[no-untyped-call]
-        factor = self.unscaled / self.loss_scale
+        factor = 1 / self.loss_scale if self.unscales else 1.0
         return {
             name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad * factor
             for name, parameter in self.model.named_parameters()

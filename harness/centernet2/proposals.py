@@ -10,7 +10,7 @@ from torchvision.ops import nms
 
 from harness.cards.centernet2 import Proposals
 from harness.centernet2.head import FirstStage
-from harness.centernet2.targets import STRIDES, centres_of_cells
+from harness.centernet2.targets import STRIDES, Centres, centres_of_cells
 
 
 class Proposed(NamedTuple):
@@ -26,31 +26,40 @@ class Proposed(NamedTuple):
 
 
 @torch.no_grad()
-def propose(settings: Proposals, heads: FirstStage, *, training: bool) -> list[Proposed]:
+def propose(
+    settings: Proposals, heads: FirstStage, *, training: bool, centres: Centres = centres_of_cells
+) -> list[Proposed]:
     """Return the proposals of each image.
 
     Args:
         settings: Thresholds and numbers of boxes.
         heads: Of the batch.
         training: Whether the greater numbers of the training apply.
+        centres: Of the cells of a level.
     """
     most = settings.after_nms if training else settings.after_nms_test
-    return [_after_nms(settings, one, most) for one in before_nms(settings, heads, training=training)]
+    by_level = before_nms(settings, heads, training=training, centres=centres)
+    return [after_nms(settings, Proposed(*map(torch.cat, zip(*image, strict=True))), most) for image in by_level]
 
 
-def before_nms(settings: Proposals, heads: FirstStage, *, training: bool) -> list[Proposed]:
-    """Return the boxes of each image before NMS, level by level; see `propose`."""
+@torch.no_grad()
+def before_nms(
+    settings: Proposals, heads: FirstStage, *, training: bool, centres: Centres = centres_of_cells
+) -> list[list[Proposed]]:
+    """Return the boxes of each image before NMS, a list of its levels; see `propose`."""
     most = settings.before_nms if training else settings.before_nms_test
     by_level = [
-        _of_level(settings, logits, sides, stride, most)
+        _of_level(settings, logits, sides, stride, most, centres)
         for logits, sides, stride in zip(heads.logits, heads.sides, STRIDES, strict=True)
     ]
-    return [Proposed(*map(torch.cat, zip(*image, strict=True))) for image in zip(*by_level, strict=True)]
+    return [list(image) for image in zip(*by_level, strict=True)]
 
 
-def _of_level(settings: Proposals, logits: Tensor, sides: Tensor, stride: int, most: int) -> list[Proposed]:
+def _of_level(
+    settings: Proposals, logits: Tensor, sides: Tensor, stride: int, most: int, centres_of: Centres
+) -> list[Proposed]:
     height, width = logits.shape[2:]
-    centres = centres_of_cells((height, width), stride, logits.device)
+    centres = centres_of((height, width), stride, logits.device)
     probabilities = torch.sigmoid(logits.float()).flatten(1)
     distances = sides.float().flatten(2).transpose(1, 2) * stride
     found = []
@@ -64,7 +73,8 @@ def _of_level(settings: Proposals, logits: Tensor, sides: Tensor, stride: int, m
     return found
 
 
-def _after_nms(settings: Proposals, given: Proposed, most: int) -> Proposed:
+@torch.no_grad()
+def after_nms(settings: Proposals, given: Proposed, most: int) -> Proposed:
     """Suppress boxes over all levels at once; of equal scores at the limit, all are kept."""
     kept = nms(given.boxes, given.scores, settings.nms)
     boxes, scores = given.boxes[kept], given.scores[kept]

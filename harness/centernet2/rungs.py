@@ -35,6 +35,8 @@ SHORT: dict[str, Any] = {
 """A schedule in which warm-up, momentum, decay and clipping show within a few steps."""
 RATES_AT = (0, 1, 100, 1999, 3999, 4000, 4001, 30000, 59999, 60000, 60001, 79999, 80000, 89999)
 """Iterations about the corners of the official schedule, at which learning rates are compared."""
+OTHER_BATCHES = (8, 64)
+"""Sizes of batches to which the schedule is scaled."""
 
 
 def moved(value: Any, place: torch.device) -> Any:  # noqa: ANN401 - tensors in lists and named tuples, as given
@@ -266,8 +268,9 @@ def _changes(port: TrainingPort, before: Gradients) -> Gradients:
 
 
 def learning_rates(port: TrainingPort, solver: Solver) -> Tensor:
-    """Return the learning rates of a port at the corners of the official schedule, float64."""
-    return torch.tensor([port.learning_rate(solver, at) for at in RATES_AT], dtype=torch.float64)
+    """Return the learning rates of a port at the corners of the official schedule, also of other batches, float64."""
+    solvers = [port.scaled_to(solver, size) for size in (solver.batch_size, *OTHER_BATCHES)]
+    return torch.tensor([[port.learning_rate(own, at) for at in RATES_AT] for own in solvers], dtype=torch.float64)
 
 
 def later_losses(port: TrainingPort, case: Case, steps: int = 3) -> Values:

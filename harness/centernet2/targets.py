@@ -5,7 +5,7 @@ Rows are the cells of all levels, in the order of `harness.centernet2.head.flat`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,16 +43,23 @@ def centres_of_cells(shape: Shape, stride: int, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2).float()
 
 
-def make_targets(settings: TwoStageTargets, shapes: Sequence[Shape], boxes: Sequence[Tensor]) -> Targets:
+Centres = Callable[[Shape, int, torch.device], Tensor]
+"""From the shape of a level and its stride to the centres of its cells, such as `centres_of_cells`."""
+
+
+def make_targets(
+    settings: TwoStageTargets, shapes: Sequence[Shape], boxes: Sequence[Tensor], centres: Centres = centres_of_cells
+) -> Targets:
     """Make the truth of a batch.
 
     Args:
         settings: Sizes of objects by level, radii.
         shapes: (height, width) of each level.
         boxes: Of each image, (n, 4) x1, y1, x2, y2 in pixels.
+        centres: Of the cells of a level.
     """
     device = boxes[0].device
-    cells = [centres_of_cells(shape, stride, device) for shape, stride in zip(shapes, STRIDES, strict=True)]
+    cells = [centres(shape, stride, device) for shape, stride in zip(shapes, STRIDES, strict=True)]
     found = [_of_image(settings, cells, own) for own in boxes]
     counts = [len(one) for one in cells]
     by_level = [[torch.split(part, counts) for part in image] for image in found]
@@ -61,10 +68,20 @@ def make_targets(settings: TwoStageTargets, shapes: Sequence[Shape], boxes: Sequ
     ]
     sides, takes_part, heatmap = joined
     rows = takes_part.nonzero()[:, 0]
-    return Targets(_positives(settings, shapes, boxes), rows, sides[rows], heatmap)
+    return Targets(positive_rows(settings, shapes, boxes), rows, sides[rows], heatmap)
 
 
-def _positives(settings: TwoStageTargets, shapes: Sequence[Shape], boxes: Sequence[Tensor]) -> Tensor:
+def half_diagonal(sides: Tensor) -> Tensor:
+    """Return the size of an object, (...), from its width and height, (..., 2)."""
+    return sides.square().sum(dim=-1).sqrt() / 2
+
+
+def positive_rows(
+    settings: TwoStageTargets,
+    shapes: Sequence[Shape],
+    boxes: Sequence[Tensor],
+    size_of: Callable[[Tensor], Tensor] = half_diagonal,
+) -> Tensor:
     """Return the rows of the cells that hold the centre of an object of their level's size; the same may come twice."""
     device = boxes[0].device
     strides = torch.tensor(STRIDES, device=device)
@@ -77,14 +94,13 @@ def _positives(settings: TwoStageTargets, shapes: Sequence[Shape], boxes: Sequen
         cells = (centres[:, None] / strides[:, None]).long()
         rows = bases + image * counts + cells[..., 1] * widths + cells[..., 0]
         sizes = torch.tensor(settings.sizes, device=device)
-        found.append(rows[_is_of_size(own[:, None, 2:] - own[:, None, :2], sizes)])
+        found.append(rows[_is_within(size_of(own[:, None, 2:] - own[:, None, :2]), sizes)])
     return torch.cat(found)
 
 
-def _is_of_size(sides: Tensor, sizes: Tensor) -> Tensor:
-    """Tell where half the diagonal of width and height, (..., 2), lies within the two ends of sizes, (..., 2)."""
-    half = sides.square().sum(dim=-1).sqrt() / 2
-    return (half >= sizes[..., 0]) & (half <= sizes[..., 1])
+def _is_within(size: Tensor, ends: Tensor) -> Tensor:
+    """Tell where a size, (...), lies within two ends, (..., 2), both of them included."""
+    return (size >= ends[..., 0]) & (size <= ends[..., 1])
 
 
 def _of_image(settings: TwoStageTargets, cells: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,7 +117,7 @@ def _of_image(settings: TwoStageTargets, cells: Sequence[Tensor], boxes: Tensor)
     off = centres[:, None] - nearest
     sides = torch.cat((centres[:, None] - boxes[:, :2], boxes[:, 2:] - centres[:, None]), dim=2)
     sizes = torch.tensor(settings.sizes, device=boxes.device)[level]
-    of_size = _is_of_size(sides[..., :2] + sides[..., 2:], sizes[:, None])
+    of_size = _is_within(half_diagonal(sides[..., :2] + sides[..., 2:]), sizes[:, None])
     takes_part = (off.abs() <= strides[..., None]).all(dim=2) & (sides.amin(dim=2) > 0) & of_size
     distance = (centres[:, None] - middle).square().sum(dim=2)
     distance = distance.masked_fill((off == 0).all(dim=2), 0.0)

@@ -18,7 +18,7 @@ from harness.checks.training.rungs import compare_rung
 from harness.checks.training.sets import compare_proposals, with_remarks
 from harness.exchange.training_case.read import DUPLICATED, IDLE, Dumped
 from harness.run.training.options import BATCH
-from harness.run.training.session import CASES, TrainingSession
+from harness.run.training.session import CASES, REFERENCE, TrainingSession
 
 KIND_OF: dict[Rung, tuple[str, ...]] = {
     "features": ("features",),
@@ -85,7 +85,7 @@ def expected_values(session: TrainingSession, which: Rung, case: str, dump: Dump
     """Return what the reference gives for a rung when it is fed the dump's own upstream."""
     model, upstream = session.reference.model, session.upstream(case)
     if which == "gradients":
-        values = session.values("cpu", "fp32", "gradients", case)
+        values = session.values(REFERENCE, "fp32", "gradients", case)
         return {name: value for name, value in values.items() if not name.startswith("loss") or dump.of("loss")}
     if which == "features":
         return own_values(upstream, "features")

@@ -31,8 +31,10 @@ from harness.training.devices import PRECISIONS, TrainingDevice, full_float32, r
 RECIPE = "centernet2_1x"
 CASES = ("base", "other_sizes", "beyond_80", "many", "equal_sizes")
 """Batches on which every known mistake of a step shows in one of them."""
-FP16_SCALE = 128.0
-"""Loss scale of a step in float16, without which small gradients underflow."""
+REFERENCE, REFERENCE_DEVICE = "reference", "cpu"
+"""Name of the reference among the ports, and where it runs."""
+LOSS_SCALE = 128.0
+"""Of a device: small gradients of float16 underflow without, and in float32 a power of two changes no bit."""
 
 
 class Trainer:
@@ -150,20 +152,20 @@ class TrainingSession:
     @property
     def reference(self) -> TrainingPort:
         """The reference: this project's step in float32 on the CPU."""
-        return self.port("cpu", "fp32")
+        return self.port(REFERENCE, "fp32")
 
     def port(self, name: str, precision: str | None = None) -> TrainingPort:
         """Return the training of a device, in the precision of the run or another."""
         key = (name, precision or self.options.precision)
         if key not in self._ports:
-            device = training_device(name)
+            device = training_device(REFERENCE_DEVICE if name == REFERENCE else name)
             model = device.prepare(copy.deepcopy(self.subject.model))
             self._ports[key] = TrainingPort(
                 model,
                 load_recipe(RECIPE).solver,
                 device,
                 key[1],
-                loss_scale=FP16_SCALE if key[1] == "fp16" else 1.0,
+                loss_scale=1.0 if key == (REFERENCE, "fp32") else LOSS_SCALE,
             )
         return self._ports[key]
 
@@ -185,7 +187,7 @@ class TrainingSession:
         """Return what the comparison of a rung on a batch rests on."""
         precision = self.options.precision
         half = precision != "fp32" and rung in (*LAYERS, "gradients")
-        error = self.values("cpu", precision, rung, case) if half else None
+        error = self.values(REFERENCE, precision, rung, case) if half else None
         settings = self.subject.model.settings
         return Basis(case, self.case(case), settings, precision, self._longest_sum(rung), error)
 

@@ -20,7 +20,7 @@ from harness.checks.training.step import compare_own_steps, compare_with_golden,
 from harness.paths import data_path
 from harness.run.training import dumped
 from harness.run.training.options import BATCH
-from harness.run.training.session import CASES, TrainingSession
+from harness.run.training.session import CASES, REFERENCE, TrainingSession
 from harness.training.devices import full_float32
 
 ELSEWHERE = "the step was run elsewhere, and cannot be run again here"
@@ -40,7 +40,7 @@ def rung(session: TrainingSession, name: str, which: Rung) -> StageResult:
     comparisons, close = list[Comparison](), list[str]()
     for case in CASES:
         got = session.values(name, session.options.precision, which, case)
-        expected = session.values("cpu", "fp32", which, case)
+        expected = session.values(REFERENCE, "fp32", which, case)
         found = compare_rung(which, session.basis(which, case), got, expected)
         comparisons += found.comparisons
         close += found.close
@@ -82,7 +82,7 @@ def parameters(session: TrainingSession, name: str) -> StageResult:
 
 
 def _gradients(session: TrainingSession) -> Gradients:
-    values = session.values("cpu", "fp32", "gradients", CASES[0])
+    values = session.values(REFERENCE, "fp32", "gradients", CASES[0])
     return {name: value for name, value in values.items() if not name.startswith("loss")}
 
 

@@ -1,0 +1,12 @@
+"""Known mistakes of those who port the training of CenterNet2."""
+
+from harness.faults.training.cascade import CASCADE_FAULTS
+from harness.faults.training.fault import TrainingFault
+from harness.faults.training.network import NETWORK_FAULTS
+from harness.faults.training.solver import SOLVER_FAULTS
+from harness.faults.training.targets import TARGET_FAULTS
+
+TRAINING_FAULTS: tuple[TrainingFault, ...] = (*NETWORK_FAULTS, *TARGET_FAULTS, *CASCADE_FAULTS, *SOLVER_FAULTS)
+"""In the order of a step."""
+
+__all__ = ["TRAINING_FAULTS", "TrainingFault"]

@@ -1,0 +1,223 @@
+"""Mistakes in the batch, the backbone, the pyramid and the head of the first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.centernet2.backbone import Bottleneck, Pyramid
+from harness.centernet2.head import FirstStage, Scale
+from harness.centernet2.labels import Size
+from harness.centernet2.port import TrainingPort
+from harness.faults.training.fault import OFFICIAL, PORT, TrainingFault, override
+from harness.types import UInt8
+
+Batch = tuple[Tensor, list[Size]]
+MakeBatch = Callable[[Sequence[UInt8]], Batch]
+FIXED = 192
+"""Side of a fixed shape that is larger than the batch, a multiple of 32."""
+
+
+def _padded_to_fixed_shape(port: TrainingPort) -> None:
+    def batch(right: MakeBatch, images: Sequence[UInt8]) -> Batch:
+        found, sizes = right(images)
+        bottom, side = (max(0, FIXED - length) for length in found.shape[2:])
+        return F.pad(found, (0, side, 0, bottom)), sizes
+
+    override(port.model, "batch", batch)
+
+
+def _channels_swapped(port: TrainingPort) -> None:
+    def batch(right: MakeBatch, images: Sequence[UInt8]) -> Batch:
+        return right([image[::-1].copy() for image in images])
+
+    override(port.model, "batch", batch)
+
+
+def _padded_before_normalisation(port: TrainingPort) -> None:
+    def batch(right: MakeBatch, images: Sequence[UInt8]) -> Batch:
+        found, sizes = right(images)
+        own = port.model.settings.input
+        black = -found.new_tensor(own.mean) / found.new_tensor(own.std)
+        for image, (height, width) in zip(found, sizes, strict=True):
+            image[:, height:] = black[:, None, None]
+            image[:, :, width:] = black[:, None, None]
+        return found, sizes
+
+    override(port.model, "batch", batch)
+
+
+def _stride_in_3x3(port: TrainingPort) -> None:
+    for module in port.model.modules():
+        if isinstance(module, Bottleneck):
+            module.conv2.stride, module.conv1.stride = module.conv1.stride, (1, 1)
+
+
+def _backbone_not_frozen(port: TrainingPort) -> None:
+    port.model.backbone.bottom_up.requires_grad_()
+
+
+def _with_pyramid(merge: Callable[[Tensor, Tensor], Tensor]) -> Callable[[TrainingPort], None]:
+    """Return a change of how a level of the pyramid is merged with the one above."""
+
+    def change(port: TrainingPort) -> None:
+        backbone = port.model.backbone
+
+        def features(right: object, images: Tensor) -> list[Tensor]:
+            del right
+            return _pyramid(backbone, images, merge)
+
+        override(port.model, "features", features)
+
+    return change
+
+
+def _pyramid(backbone: Pyramid, images: Tensor, merge: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+    merged: Tensor | None = None
+    found: list[Tensor] = []
+    for level, feature in zip((5, 4, 3), reversed(backbone.bottom_up(images)), strict=True):
+        lateral = getattr(backbone, f"fpn_lateral{level}")(feature)
+        merged = lateral if merged is None else merge(lateral, merged)
+        found.insert(0, getattr(backbone, f"fpn_output{level}")(merged))
+    return [*found, *backbone.top_block(found[-1])]
+
+
+def _average(lateral: Tensor, above: Tensor) -> Tensor:
+    return (lateral + F.interpolate(above, scale_factor=2.0, mode="nearest")) / 2
+
+
+def _bilinear(lateral: Tensor, above: Tensor) -> Tensor:
+    return lateral + F.interpolate(above, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def _top_block(
+    p6_of: Callable[[Tensor], Tensor], p7_from: Callable[[Tensor], Tensor]
+) -> Callable[[TrainingPort], None]:
+    """Return a change of what lies between P5, P6 and P7."""
+
+    def change(port: TrainingPort) -> None:
+        block = port.model.backbone.top_block
+
+        def forward(right: object, p5: Tensor) -> list[Tensor]:
+            del right
+            p6 = p6_of(block.p6(p5))
+            return [p6, block.p7(p7_from(p6))]
+
+        override(block, "forward", forward)
+
+    return change
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _groupnorm(**values: object) -> Callable[[TrainingPort], None]:
+    def change(port: TrainingPort) -> None:
+        for module in port.model.modules():
+            if isinstance(module, nn.GroupNorm):
+                for name, value in values.items():
+                    setattr(module, name, value)
+
+    return change
+
+
+def _one_scale(port: TrainingPort) -> None:
+    head = port.model.proposal_generator.centernet_head
+
+    def heads(right: Callable[..., FirstStage], features: Sequence[Tensor]) -> FirstStage:
+        del right
+        first = head.scales[0]
+        assert isinstance(first, Scale)
+        towers = [head.bbox_tower(feature) for feature in features]
+        sides = [F.relu(first(head.bbox_pred(tower))) for tower in towers]
+        return FirstStage([head.agn_hm(tower) for tower in towers], sides)
+
+    override(port.model, "heads", heads)
+
+
+def _fault(**values: Any) -> TrainingFault:  # noqa: ANN401 - the fields of a fault
+    return TrainingFault(**{"seen_in": OFFICIAL, **values})
+
+
+NETWORK_FAULTS: tuple[TrainingFault, ...] = (
+    _fault(
+        id="fixed_shape_192",
+        rung="batch",
+        description="batches are padded to a fixed shape, which group norm, negatives and proposals see",
+        seen_in=f"{PORT}: INPUT.FIX_SHAPE (1344, 1344)",
+        change=_padded_to_fixed_shape,
+    ),
+    _fault(id="rgb_for_bgr", rung="batch", description="the channels are swapped", change=_channels_swapped),
+    _fault(
+        id="padded_before_normalisation",
+        rung="batch",
+        description="images are padded before they are normalised, so that the padding is minus the mean",
+        change=_padded_before_normalisation,
+        seen_in="data loaders that collate uint8 images, and normalise on the device",
+    ),
+    _fault(
+        id="stride_in_3x3",
+        rung="features",
+        description="the stride of res3 to res5 is in the 3x3 convolution, as torchvision has it",
+        change=_stride_in_3x3,
+        seen_in="torchvision's ResNet, against STRIDE_IN_1X1 of the MSRA weights",
+    ),
+    _fault(
+        id="backbone_not_frozen",
+        rung="gradients",
+        description="stem and res2 are trained",
+        change=_backbone_not_frozen,
+        seen_in="FREEZE_AT 0 in place of 2",
+    ),
+    _fault(
+        id="fpn_average",
+        rung="features",
+        description="levels of the pyramid are merged by their average in place of their sum",
+        change=_with_pyramid(_average),
+        seen_in="detectron2's FUSE_TYPE avg",
+    ),
+    _fault(
+        id="fpn_bilinear",
+        rung="features",
+        description="levels of the pyramid are enlarged bilinearly in place of by the nearest value",
+        change=_with_pyramid(_bilinear),
+        seen_in="chips without nearest-neighbour resizing",
+    ),
+    _fault(
+        id="p7_without_relu",
+        rung="features",
+        description="P7 is made of P6 without the ReLU",
+        change=_top_block(_as_it_is, _as_it_is),
+    ),
+    _fault(
+        id="p6_with_relu",
+        rung="features",
+        description="P6 itself passes the ReLU",
+        change=_top_block(F.relu, _as_it_is),
+    ),
+    _fault(
+        id="groupnorm_eps",
+        rung="heads",
+        description="epsilon of group norm is 1e-3 in place of 1e-5",
+        change=_groupnorm(eps=1e-3),
+        seen_in="group norm of TensorFlow",
+    ),
+    _fault(
+        id="groupnorm_groups",
+        rung="heads",
+        description="group norm has 16 groups in place of 32",
+        change=_groupnorm(num_groups=16),
+        seen_in="group norm written anew for a chip",
+    ),
+    _fault(
+        id="one_scale_for_all_levels",
+        rung="heads",
+        description="the learnt scale of P3 is used on all levels",
+        change=_one_scale,
+        seen_in="heads exported once for all levels",
+    ),
+)
