@@ -209,6 +209,11 @@ FED: dict[Rung, Callable[[TrainingPort, Case, Step], Values]] = {
 }
 
 
+def fed_proposals(port: TrainingPort, heads: FirstStage) -> Values:
+    """Return the proposals that a port makes of heads alone."""
+    return _named(_of_images("proposals", port.model.proposals(moved(heads, port.device.device()))))
+
+
 def fed_clipped(port: TrainingPort, gradients: Gradients) -> Values:
     """Return what a port makes of gradients that it is given to clip."""
     return _named(port.clipped(moved(gradients, port.device.device())))

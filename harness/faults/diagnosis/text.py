@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from harness.faults import CATALOGUE
 from harness.faults.diagnosis.explanation import Explanation
 from harness.faults.diagnosis.search_table import TABLE
+from harness.faults.training import TRAINING_FAULTS
 from harness.report.records import Diagnosis
 
+TRAINING = "training-"
+"""Beginning of the names of the stages of a training."""
 FIGURES = ("evaluate", "speed")
 """Stages whose figures either come out with a mistake or do not."""
 
@@ -46,11 +49,12 @@ def _unknown(one: Diagnosis) -> str:
         return "unknown: none of the known mistakes gives these figures"
     if one.residual == 0.0:
         return "unknown: the images that were looked at do not deviate"
-    return f"unknown: none of the {len(CATALOGUE)} known mistakes explains it"
+    known = TRAINING_FAULTS if one.stage.startswith(TRAINING) else CATALOGUE
+    return f"unknown: none of the {len(known)} known mistakes explains it"
 
 
 def _named(one: Diagnosis) -> str:
-    by_id = {fault.id: fault.description for fault in CATALOGUE}
+    by_id = {fault.id: fault.description for fault in CATALOGUE} | {one.id: one.description for one in TRAINING_FAULTS}
     what, ids = "; and ".join(by_id[fault] for fault in one.faults), ", ".join(one.faults)
     if one.stage in FIGURES:
         return f"{what}: the figures come out so (confidence {one.confidence:.2f}; {ids})"

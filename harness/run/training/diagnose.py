@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from harness.centernet2.port import TrainingPort
-from harness.centernet2.rungs import Rung, Values, fed_clipped, fed_parameters, fed_values, moved
+from harness.centernet2.rungs import Rung, Values, fed_clipped, fed_parameters
 from harness.checks.comparison import Comparison
 from harness.checks.training.rungs import compare_rung
 from harness.faults.training import TRAINING_FAULTS, TrainingFault
 from harness.report.records import Diagnosis
 from harness.run.training import dumped
-from harness.run.training.session import CASES, TrainingSession
+from harness.run.training.session import CASES, REFERENCE, TrainingSession
 
 NEAR = 2.0
 """An explanation that leaves at most this multiple of what the best one leaves is as good."""
@@ -55,8 +54,7 @@ def _compared(session: TrainingSession, name: str, rung: Rung, port: TrainingPor
         yield from _of_solver(session, name, rung, port)
         return
     for case in _telling(session, name, rung):
-        given = moved(session.upstream(case), port.device.device())
-        values = fed_values(port, rung, session.case(case), given)
+        values = session.fed(port, rung, case)
         got = session.values(name, precision, rung, case)
         yield from compare_rung(rung, session.basis(rung, case), got, values).comparisons
 
@@ -77,11 +75,11 @@ def _telling(session: TrainingSession, name: str, rung: Rung) -> list[str]:
 
     def deviates(case: str) -> bool:
         got = session.values(name, session.options.precision, rung, case)
-        expected = session.values("cpu", "fp32", rung, case)
+        expected = session.values(REFERENCE, "fp32", rung, case)
         found = compare_rung(rung, session.basis(rung, case), got, expected).comparisons
         return any(one.problem is not None for one in found)
 
-    return sorted(CASES, key=lambda case: not deviates(case))
+    return sorted(session.cases_of(rung), key=lambda case: not deviates(case))
 
 
 def _answers(session: TrainingSession, rung: Rung, predict: Predict) -> list[Diagnosis]:
@@ -103,21 +101,9 @@ def _answers(session: TrainingSession, rung: Rung, predict: Predict) -> list[Dia
 
 def _tried(session: TrainingSession, fault: TrainingFault, predict: Predict) -> _Tried | None:
     """Put a mistake into the reference; None as soon as something found is not what it gives."""
-    port = TrainingPort(
-        copy.deepcopy(session.subject.model),
-        session.reference.solver,
-        precision=session.options.precision,
-        loss_scale=session.loss_scale,
-    )
-    fault.change(port)
     left = 0.0
-    for one in predict(port):
+    for one in predict(session.faulty(fault.change)):
         if one.problem is not None:
             return None
         left = max(left, one.measured / one.allowed if one.allowed else one.measured)
     return _Tried(fault, left)
-
-
-def first_wrong(rungs: Sequence[Rung], failed: Callable[[Rung], bool]) -> Rung | None:
-    """Return the first rung, in the order of a step, that is wrong by itself."""
-    return next((rung for rung in rungs if failed(rung)), None)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from harness.centernet2.cases import duplicated_heads
 from harness.centernet2.head import FirstStage
-from harness.centernet2.port import Gradients
+from harness.centernet2.port import Gradients, TrainingPort
 from harness.centernet2.proposals import Proposed
-from harness.centernet2.rungs import Rung, Values, idle_changes, later_losses, own_values, short_schedule
+from harness.centernet2.rungs import Rung, Values, idle_changes, later_losses, moved, own_values, short_schedule
 from harness.checks.comparison import Comparison
 from harness.checks.outcome import StageResult, judge, not_applicable
 from harness.checks.training.rungs import compare_rung
@@ -49,7 +49,7 @@ def rung(session: TrainingSession, which: Rung) -> StageResult:
             comparisons += found.comparisons
             remarks += found.close
     if which == "proposals":
-        comparisons += _duplicated(session)
+        comparisons += _duplicated(session, session.reference)
     if not comparisons:
         return not_applicable(stage, BATCH, f"the dump has no {' or '.join(kinds)}")
     result = judge(stage, BATCH, comparisons)
@@ -119,13 +119,13 @@ def _named_proposals(found: Sequence[Proposed]) -> Values:
     }
 
 
-def _duplicated(session: TrainingSession) -> list[Comparison]:
+def _duplicated(session: TrainingSession, port: TrainingPort) -> list[Comparison]:
     """Compare the proposals of the heads that predict one box from several levels."""
     dumps = session.dumps.get(DUPLICATED, [])
     found = _proposals(dumps[0]) if dumps else None
     if found is None:
         return []
-    model = session.reference.model
+    model = port.model
     got, expected = _named_proposals(found), _named_proposals(model.proposals(duplicated_heads()))
     if got.keys() != expected.keys():
         problem = f"expected proposals of 1 image, got those of {len(found)}"
@@ -135,26 +135,56 @@ def _duplicated(session: TrainingSession) -> list[Comparison]:
 
 def parameters(session: TrainingSession) -> StageResult:
     """Hold the parameters after each step to what the reference's solver makes of the dump's own gradients."""
+    comparisons = _parameters(session, session.reference)
+    if not comparisons:
+        return not_applicable("training-parameters", BATCH, "the dump has no gradient and parameter of the same step")
+    return judge("training-parameters", BATCH, comparisons)
+
+
+def _parameters(session: TrainingSession, port: TrainingPort) -> list[Comparison]:
+    """Compare the parameters after each step with what the solver of a port makes of the dump's own gradients."""
     dumps = [one for one in session.dumps.get(CASES[0], []) if one.of("parameter") and one.of("gradient")]
     got, expected = dict[str, Tensor](), dict[str, Tensor]()
-    if dumps:
-        wanted = stepped_by_reference(session, dumps)
-        for number, (dump, one) in enumerate(zip(dumps, wanted, strict=True)):
-            got |= {f"step {number} {name}": value for name, value in _changes(session, dump).items()}
-            expected |= {f"step {number} {name}": value for name, value in one.items()}
+    for number, (dump, one) in enumerate(zip(dumps, stepped(port, dumps), strict=True)):
+        got |= {f"step {number} {name}": value for name, value in _changes(session, dump).items()}
+        expected |= {f"step {number} {name}": value for name, value in one.items()}
     for dump in session.dumps.get(IDLE, [])[:1]:
         got |= {f"decay of {name}": value for name, value in _changes(session, dump).items()}
-        expected |= {f"decay of {name}": value for name, value in idle_changes(session.reference).items()}
-    if not expected:
-        return not_applicable("training-parameters", BATCH, "the dump has no gradient and parameter of the same step")
+        expected |= {f"decay of {name}": value for name, value in idle_changes(port).items()}
     expected = {name: value for name, value in expected.items() if name in got}
-    found = compare_rung("parameters", session.basis("parameters", CASES[0]), got, expected)
-    return judge("training-parameters", BATCH, found.comparisons)
+    return compare_rung("parameters", session.basis("parameters", CASES[0]), got, expected).comparisons
 
 
-def stepped_by_reference(session: TrainingSession, dumps: Sequence[Dumped]) -> list[Gradients]:
-    """Return the change of each parameter after each step, by the reference's solver with the dump's gradients."""
-    port = session.reference
+def predictions(session: TrainingSession, which: Rung) -> Callable[[TrainingPort], Iterator[Comparison]]:
+    """Return a function from a port to the comparisons of the dumps with what the port gives by itself."""
+    cases = sorted((case for case in CASES if session.dumps.get(case)), key=lambda case: not _deviates(session, case))
+
+    def compared(port: TrainingPort) -> Iterator[Comparison]:
+        if which == "parameters":
+            yield from _parameters(session, port)
+            return
+        if which == "proposals" and session.dumps.get(DUPLICATED):
+            yield from _duplicated(session, port)
+        for case in cases:
+            dump, step = session.dumps[case][0], port.step(session.case(case))
+            values = moved({**step.losses, **port.gradients(step.losses)}, torch.device("cpu"))
+            expected = {name: value for name, value in values.items() if name.startswith("loss") or dump.of("gradient")}
+            got = _dumped("gradients", dump, expected)
+            yield from compare_rung("gradients", session.basis("gradients", case), got, expected).comparisons
+
+    return compared
+
+
+def _deviates(session: TrainingSession, case: str) -> bool:
+    dump = session.dumps[case][0]
+    expected = expected_values(session, "gradients", case, dump)
+    got = _dumped("gradients", dump, expected)
+    found = compare_rung("gradients", session.basis("gradients", case), got, expected)
+    return any(one.problem is not None for one in found.comparisons)
+
+
+def stepped(port: TrainingPort, dumps: Sequence[Dumped]) -> list[Gradients]:
+    """Return the change of each parameter after each step, by a port's solver with the dump's gradients."""
     with short_schedule(port) as before:
         optimizer = port.optimizer()
         found = []

@@ -9,13 +9,14 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from harness.cards import DeviceCard, load_recipe
-from harness.centernet2.cases import Case, case_model, load_case
+from harness.centernet2.cases import Case, case_model, duplicated_heads, load_case
 from harness.centernet2.model import CenterNet2, Step, create_centernet2
-from harness.centernet2.port import TrainingPort
-from harness.centernet2.rungs import Rung, Values, fed_values, moved
+from harness.centernet2.port import Gradients, TrainingPort
+from harness.centernet2.rungs import Rung, Values, fed_proposals, fed_values, moved
 from harness.centernet2.weights import load_weights
 from harness.checks.training.rungs import LAYERS, Basis
 from harness.exchange.training_case.fit import require_fit
@@ -146,8 +147,12 @@ class TrainingSession:
         return {} if folder is None else read_dumps(folder, (*CASES, DUPLICATED, IDLE))
 
     def case(self, name: str) -> Case:
-        """Return a batch by name."""
-        return load_case(name)
+        """Return a batch by name; of the duplicated heads, one empty image stands for them."""
+        return Case([np.zeros((3, 128, 160), np.uint8)], [], []) if name == DUPLICATED else load_case(name)
+
+    def cases_of(self, rung: Rung) -> tuple[str, ...]:
+        """Return the batches that a rung is compared on."""
+        return (*CASES, DUPLICATED) if rung == "proposals" else CASES
 
     @property
     def reference(self) -> TrainingPort:
@@ -179,9 +184,28 @@ class TrainingSession:
         """Return what a rung of a device gives when it is fed by the reference."""
         key = (name, precision, rung, case)
         if key not in self._values:
-            with full_float32():
-                self._values[key] = fed_values(self.port(name, precision), rung, self.case(case), self.upstream(case))
+            self._values[key] = self.fed(self.port(name, precision), rung, case)
         return self._values[key]
+
+    def fed(self, port: TrainingPort, rung: Rung, case: str) -> Values:
+        """Return what a rung of a port gives when it is fed by the reference."""
+        with full_float32():
+            if case == DUPLICATED:
+                return fed_proposals(port, duplicated_heads())
+            return fed_values(port, rung, self.case(case), self.upstream(case))
+
+    def gradients(self) -> Gradients:
+        """Return the reference's gradients of the first batch."""
+        values = self.values(REFERENCE, "fp32", "gradients", CASES[0])
+        return {name: value for name, value in values.items() if not name.startswith("loss")}
+
+    def faulty(self, change: Callable[[TrainingPort], None]) -> TrainingPort:
+        """Return the reference in the precision of the run, with a change."""
+        precision = self.options.precision
+        port = TrainingPort(copy.deepcopy(self.subject.model), self.reference.solver, precision=precision)
+        port.loss_scale = LOSS_SCALE
+        change(port)
+        return port
 
     def basis(self, rung: Rung, case: str) -> Basis:
         """Return what the comparison of a rung on a batch rests on."""

@@ -38,7 +38,7 @@ def rung(session: TrainingSession, name: str, which: Rung) -> StageResult:
     if session.dumps:
         return dumped.rung(session, which)
     comparisons, close = list[Comparison](), list[str]()
-    for case in CASES:
+    for case in session.cases_of(which):
         got = session.values(name, session.options.precision, which, case)
         expected = session.values(REFERENCE, "fp32", which, case)
         found = compare_rung(which, session.basis(which, case), got, expected)
@@ -70,20 +70,15 @@ def clipped(session: TrainingSession, name: str) -> StageResult:
     """Hold the clipping of gradients to the reference's."""
     if session.dumps:
         return not_applicable("training-clipped", BATCH, dumped.NOT_DUMPED)
-    return _of_solver(session, name, "clipped", lambda port: fed_clipped(port, _gradients(session)))
+    return _of_solver(session, name, "clipped", lambda port: fed_clipped(port, session.gradients()))
 
 
 def parameters(session: TrainingSession, name: str) -> StageResult:
     """Hold learning rates and updated parameters to the reference's."""
     if session.dumps:
         return dumped.parameters(session)
-    given = fed_clipped(session.reference, _gradients(session))
+    given = fed_clipped(session.reference, session.gradients())
     return _of_solver(session, name, "parameters", lambda port: fed_parameters(port, given))
-
-
-def _gradients(session: TrainingSession) -> Gradients:
-    values = session.values(REFERENCE, "fp32", "gradients", CASES[0])
-    return {name: value for name, value in values.items() if not name.startswith("loss")}
 
 
 def _of_solver(session: TrainingSession, name: str, which: Rung, run: Callable[[TrainingPort], Values]) -> StageResult:
