@@ -78,9 +78,11 @@ class CenterNet2(nn.Module):
     def batch(self, images: Sequence[UInt8]) -> tuple[Tensor, list[Size]]:
         """Normalise images, (3, h, w) uint8 BGR, and pad them right and below to one size; return their own sizes too.
 
-        The padding is 0 after the normalisation, and a multiple of the backbone's stride.
+        The padding is 0 after the normalisation, and a multiple of the backbone's stride. The batch has the dtype of the
+        weights.
         """
-        device = next(self.parameters()).device
+        weight = next(self.parameters())
+        device = weight.device
         own = self.settings.input
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (own.mean, own.std))
         sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
@@ -89,7 +91,7 @@ class CenterNet2(nn.Module):
             F.pad((torch.from_numpy(image).to(device).float() - mean) / std, (0, width - w, 0, height - h))
             for image, (h, w) in zip(images, sizes, strict=True)
         ]
-        return torch.stack(padded), sizes
+        return torch.stack(padded).to(weight.dtype), sizes
 
     def features(self, batch: Tensor) -> list[Tensor]:
         """Return P3 to P7 of a batch."""
@@ -161,14 +163,19 @@ class CenterNet2(nn.Module):
     @torch.no_grad()
     def forward(self, images: Sequence[UInt8]) -> list[Detections]:
         """Return the detections of each image, (3, h, w) uint8 BGR, in its own pixels."""
+        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+        return [
+            detect(self.settings.detections, boxes, scores, size)
+            for (boxes, scores), size in zip(self.fused(images), sizes, strict=True)
+        ]
+
+    @torch.no_grad()
+    def fused(self, images: Sequence[UInt8]) -> list[tuple[Tensor, Tensor]]:
+        """Return the boxes (n, 4) of each image and their scores (n, classes + 1), before any is chosen."""
         batch, sizes = self.batch(images)
         features = self.features(batch)
         proposals = propose(self.settings.proposals, self.heads(features), training=False)
-        fused = self.roi_heads.fused(features, proposals, sizes)
-        return [
-            detect(self.settings.detections, boxes, scores, size)
-            for (boxes, scores), size in zip(fused, sizes, strict=True)
-        ]
+        return self.roi_heads.fused(features, proposals, sizes)
 
 
 def detect(settings: TwoStageDetections, boxes: Tensor, scores: Tensor, size: Size) -> Detections:

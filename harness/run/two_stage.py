@@ -1,0 +1,119 @@
+"""A two-stage detector under test, and its reference."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cards import DeviceCard, TwoStageCard
+from harness.cards.tolerances import Tolerance, load_tolerance
+from harness.centernet2 import CenterNet2, create_centernet2
+from harness.centernet2.inference import require_settings
+from harness.centernet2.weights import load_weights
+from harness.checks.two_stage import Candidates, within_image
+from harness.data.calibration import Calibration
+from harness.devices.artifact import Exported
+from harness.devices.torch import TorchDevice
+from harness.errors import HarnessError
+from harness.files import file_sha256
+
+ONLY_TORCH = "a two-stage detector is not exported: its second stage looks at as many boxes as the image has"
+
+
+@dataclass(frozen=True, slots=True)
+class TwoStageSubject:
+    """The model under test.
+
+    Attributes:
+        card: Its contract.
+        module: The PyTorch network in evaluation mode, float32.
+        sha256: Of the weights.
+    """
+
+    card: TwoStageCard
+    module: CenterNet2
+    sha256: str
+    onnx: None = None
+    onnx_sha256: None = None
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the PyTorch weights."""
+        return self.sha256
+
+    def exported(
+        self, device: DeviceCard, folder: Path, batch_size: int, calibration: Calibration | None = None
+    ) -> Exported:
+        """The model for a device that takes the PyTorch network; nothing is written.
+
+        Raises:
+            HarnessError: The device takes a file.
+        """
+        del folder, batch_size, calibration
+        if device.dialect != "module":
+            raise HarnessError(
+                f"device '{device.name}' does not take the PyTorch network, and {ONLY_TORCH}",
+                field="--device",
+                remedy="choose --device torch",
+            )
+        return Exported(self.card, "module", module=self.module)
+
+
+class TwoStageReference:
+    """The golden detections, and candidates of images for which a port's stand out.
+
+    Args:
+        subject: The model.
+        precision: That the port claims.
+    """
+
+    decided_by_ap = False
+    batch_size = 1
+
+    def __init__(self, subject: TwoStageSubject, precision: str) -> None:
+        self.subject, self.precision = subject, precision
+        self.device = TorchDevice()
+
+    @cached_property
+    def tolerance(self) -> Tolerance:
+        """The tolerance of the port's precision."""
+        return load_tolerance(self.precision)
+
+    def candidates(self, pixels: NDArray[np.uint8], *, exact: bool = False) -> Candidates:
+        """Return the boxes of one image before any is chosen.
+
+        Args:
+            pixels: (3, h, w) uint8 BGR of the network input.
+            exact: Whether features and heads are computed in float64, as a second opinion on the reference.
+        """
+        model = self._exact if exact else self.subject.module
+        [(boxes, scores)] = model.fused([pixels])
+        return within_image(boxes.float().numpy(), scores.float().numpy(), (pixels.shape[1], pixels.shape[2]))
+
+    @cached_property
+    def _exact(self) -> CenterNet2:
+        return copy.deepcopy(self.subject.module).double()
+
+
+def load_two_stage(card: TwoStageCard, weights: Path | None, onnx_file: Path | None) -> TwoStageSubject:
+    """Load the model of the options ``--model`` and ``--weights``.
+
+    Raises:
+        HarnessError: There are no weights, they are not of this network, or an ONNX was given.
+    """
+    require_settings(card)
+    if onnx_file is not None:
+        cause = f"'{card.name}' is a two-stage detector, of which no ONNX is taken"
+        raise HarnessError(cause, file=onnx_file, field="--onnx", remedy="give --weights FILE.pth and --device torch")
+    if weights is None:
+        cause = f"model '{card.name}' ships without weights"
+        raise HarnessError(cause, field="--weights", remedy="give --weights FILE.pth")
+    module = create_centernet2(card.network)
+    load_weights(module, weights)
+    module.eval().requires_grad_(False)
+    return TwoStageSubject(card, module, file_sha256(weights))
