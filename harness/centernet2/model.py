@@ -78,8 +78,7 @@ class CenterNet2(nn.Module):
     def batch(self, images: Sequence[UInt8]) -> tuple[Tensor, list[Size]]:
         """Normalise images, (3, h, w) uint8 BGR, and pad them right and below to one size; return their own sizes too.
 
-        The padding is 0 after the normalisation, and a multiple of the backbone's stride. The batch has the dtype of the
-        weights.
+        The padding is 0 after the normalisation, and a multiple of the backbone's stride; the dtype is the weights'.
         """
         weight = next(self.parameters())
         device = weight.device

@@ -11,7 +11,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from harness.cache import content_key
-from harness.cards import TwoStageCard, require_one_stage
+from harness.cards import require_one_stage
 from harness.cards.tolerances import Tolerance
 from harness.centernet.heads import check_contract
 from harness.checks.bootstrap import Difference, paired_bootstrap
@@ -38,8 +38,8 @@ from harness.run.pipeline import batches, detect, run_batches
 from harness.run.progress import ShowProgress, in_lines
 from harness.run.reference import AT_ONCE, GOLDEN, Reference, split_samples
 from harness.run.speed import Timing
-from harness.run.subject import Subject, load_subject
-from harness.run.two_stage import TwoStageReference, TwoStageSubject, load_two_stage
+from harness.run.subject import Subject
+from harness.run.two_stage import TwoStageReference, TwoStageSubject, load_any_subject
 from harness.types import Heads
 
 Ran = tuple[str, int, str]
@@ -105,11 +105,7 @@ class Session:
     @cached_property
     def subject(self) -> Subject | TwoStageSubject:
         """The model."""
-        if self._subject is not None:
-            return self._subject
-        if isinstance(self.card, TwoStageCard):
-            return load_two_stage(self.card, self.options.weights, self.options.onnx)
-        return load_subject(self.card, self.options.weights, self.options.onnx)
+        return self._subject or load_any_subject(self.card, self.options.weights, self.options.onnx)
 
     @cached_property
     def reference(self) -> Reference:

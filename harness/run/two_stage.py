@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.cards import DeviceCard, TwoStageCard
+from harness.cards import AnyCard, DeviceCard, TwoStageCard
 from harness.cards.tolerances import Tolerance, load_tolerance
 from harness.centernet2 import CenterNet2, create_centernet2
 from harness.centernet2.inference import require_settings
@@ -21,6 +21,7 @@ from harness.devices.artifact import Exported
 from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
 from harness.files import file_sha256
+from harness.run.subject import Subject, load_subject
 
 ONLY_TORCH = "a two-stage detector is not exported: its second stage looks at as many boxes as the image has"
 
@@ -98,6 +99,17 @@ class TwoStageReference:
     @cached_property
     def _exact(self) -> CenterNet2:
         return copy.deepcopy(self.subject.module).double()
+
+
+def load_any_subject(card: AnyCard, weights: Path | None, onnx_file: Path | None) -> Subject | TwoStageSubject:
+    """Load the model of the options ``--model``, ``--weights`` and ``--onnx``.
+
+    Raises:
+        HarnessError: See `load_subject` and `load_two_stage`.
+    """
+    if isinstance(card, TwoStageCard):
+        return load_two_stage(card, weights, onnx_file)
+    return load_subject(card, weights, onnx_file)
 
 
 def load_two_stage(card: TwoStageCard, weights: Path | None, onnx_file: Path | None) -> TwoStageSubject:
