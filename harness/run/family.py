@@ -49,17 +49,16 @@ class Family(Generic[Card]):
     to_image_space: Callable[[Card, Detections, Placement], Detections]
 
 
-FAMILIES: dict[str, Family[Any]] = {
-    "centernet": Family[ModelCard](preprocess, make_batch, place, read_heads, decode, to_image_space),
-    "centernet2": Family[TwoStageCard](
-        inference.preprocess,
-        inference.make_batch,
-        inference.place,
-        inference.read_heads,
-        inference.decode,
-        inference.to_image_space,
-    ),
-}
+ONE_STAGE: Family[ModelCard] = Family(preprocess, make_batch, place, read_heads, decode, to_image_space)
+TWO_STAGE: Family[TwoStageCard] = Family(
+    inference.preprocess,
+    inference.make_batch,
+    inference.place,
+    inference.read_heads,
+    inference.decode,
+    inference.to_image_space,
+)
+FAMILIES: dict[str, Family[Any]] = {"centernet": ONE_STAGE, "centernet2": TWO_STAGE}
 """By the `family` of a model card."""
 
 
