@@ -162,19 +162,14 @@ class CenterNet2(nn.Module):
     @torch.no_grad()
     def forward(self, images: Sequence[UInt8]) -> list[Detections]:
         """Return the detections of each image, (3, h, w) uint8 BGR, in its own pixels."""
-        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
-        return [
-            detect(self.settings.detections, boxes, scores, size)
-            for (boxes, scores), size in zip(self.fused(images), sizes, strict=True)
-        ]
-
-    @torch.no_grad()
-    def fused(self, images: Sequence[UInt8]) -> list[tuple[Tensor, Tensor]]:
-        """Return the boxes (n, 4) of each image and their scores (n, classes + 1), before any is chosen."""
         batch, sizes = self.batch(images)
         features = self.features(batch)
         proposals = propose(self.settings.proposals, self.heads(features), training=False)
-        return self.roi_heads.fused(features, proposals, sizes)
+        fused = self.roi_heads.fused(features, proposals, sizes)
+        return [
+            detect(self.settings.detections, boxes, scores, size)
+            for (boxes, scores), size in zip(fused, sizes, strict=True)
+        ]
 
 
 def detect(settings: TwoStageDetections, boxes: Tensor, scores: Tensor, size: Size) -> Detections:

@@ -2,8 +2,8 @@
 
 A port whose scores and boxes differ from the reference's by what they may can choose other detections: one whose score
 is next to the threshold, whose IoU with another is next to the limit of NMS, or whose rank is next to the last that is
-kept. `close_calls` is the one place that decides which of the reference's candidates such a port must have, and which
-it may have.
+kept. The same goes for the proposals that they come from. `close_proposals` and `close_calls` decide which of the
+reference's candidates such a port must have, and which it may have.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchvision.ops import nms
 
 from harness.cards import TwoStageCard
-from harness.cards.centernet2 import TwoStageDetections
+from harness.cards.centernet2 import Proposals, TwoStageDetections
 from harness.cards.tolerances import DetectionTolerance
 from harness.centernet2.boxes import area, clipped, overlaps
 from harness.centernet2.inference import to_image_space
@@ -32,10 +33,12 @@ class Candidates:
     Attributes:
         boxes: (n, 4) float32 in pixels of the network input.
         scores: (n, classes) float32.
+        sure: (n,) whether every port has the proposal that the box comes from.
     """
 
     boxes: Float32
     scores: Float32
+    sure: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +72,68 @@ def close_calls(settings: TwoStageDetections, found: Candidates, allowed: Detect
     must, may = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     for class_ in np.unique(classes):
         own = np.flatnonzero(classes == class_)
-        must[own], may[own] = _suppress(settings, boxes[own], scores[own], allowed)
+        must[own], may[own] = _suppress(settings.nms, boxes[own], scores[own], found.sure[rows[own]], allowed)
     must &= scores > settings.score_threshold + allowed.score
     must &= (boxes[:, 2:] - boxes[:, :2] > 2 * allowed.corner).all(axis=1)  # else it may be dropped as empty
+    chosen = map(np.flatnonzero, _best(settings.top_k, scores, must, may, allowed))
+    return CloseCalls(*(Detections(boxes[some], scores[some].astype(np.float32), classes[some]) for some in chosen))
+
+
+def close_proposals(
+    settings: Proposals, boxes: Float32, scores: Float32, allowed: DetectionTolerance
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Choose the proposals that some port has, and tell which of them every port has.
+
+    Args:
+        settings: NMS, number of proposals.
+        boxes: (n, 4) of one image before NMS, in pixels of the network input.
+        scores: (n,) of them.
+        allowed: What scores and corners may differ by.
+
+    Returns:
+        (m,) which of the boxes, the surest first, and (m,) whether every port has it.
+    """
+    kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), settings.nms).numpy()
+    # No port comes to the boxes far below the last that is kept; all pairs of them would be many.
+    least = scores[kept[: 2 * settings.after_nms_test][-1:]].min(initial=np.inf)
+    rows = np.flatnonzero(scores >= least)
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    own = scores[rows].astype(np.float64)
+    must, may = _suppress(settings.nms, boxes[rows], own, np.ones(len(rows), bool), allowed)
+    must, may = _best(settings.after_nms_test, own, must, may, allowed)
+    return rows[may], must[may]
+
+
+def _best(
+    most: int, scores: Float64, must: NDArray[np.bool_], may: NDArray[np.bool_], allowed: DetectionTolerance
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which of sure and of possible candidates are among the best, each (n,)."""
     apart = 2 * allowed.score
     rivals, sure = np.sort(scores[may]), np.sort(scores[must])
     before = len(rivals) - np.searchsorted(rivals, scores - apart) - 1
     surely_before = len(sure) - np.searchsorted(sure, scores + apart, side="right")
-    chosen = (np.flatnonzero(must & (before < settings.top_k)), np.flatnonzero(may & (surely_before < settings.top_k)))
-    return CloseCalls(*(Detections(boxes[some], scores[some].astype(np.float32), classes[some]) for some in chosen))
+    return must & (before < most), may & (surely_before < most)
 
 
 def _suppress(
-    settings: TwoStageDetections, boxes: Float32, scores: Float64, allowed: DetectionTolerance
+    limit: float, boxes: Float32, scores: Float64, sure: NDArray[np.bool_], allowed: DetectionTolerance
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell which candidates of one class, best first, surely stay after NMS and which may, each (n,)."""
+    """Tell which candidates of one class, best first, surely stay after NMS and which may, each (n,).
+
+    Args:
+        limit: IoU from which on a box is suppressed.
+        boxes: (n, 4).
+        scores: (n,), not increasing.
+        sure: (n,) whether every port has the candidate.
+        allowed: What scores and corners may differ by.
+    """
     given = torch.from_numpy(boxes).double()
     overlap = overlaps(given, given)
     sides = (given[:, 2:] - given[:, :2]).sum(dim=1)
     union = (area(given)[:, None] + area(given)) / (1 + overlap)
     # A corner that moves by c changes an intersection, and either area, by its half perimeter x 2 c at most.
     margin = (4 * allowed.corner * (sides[:, None] + sides) / union.clamp(min=1e-9)).numpy()
-    surely, maybe = overlap.numpy() > settings.nms + margin, overlap.numpy() > settings.nms - margin
+    surely, maybe = overlap.numpy() > limit + margin, overlap.numpy() > limit - margin
     must, may = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     apart = 2 * allowed.score
     first = np.searchsorted(-scores, -(scores + apart))  # those before it are surely surer
@@ -99,7 +142,7 @@ def _suppress(
         may[place] = not (must[: first[place]] & surely[place, : first[place]]).any()
         rivals = may[: last[place]] & maybe[place, : last[place]]
         rivals[place] = False
-        must[place] = may[place] and not rivals.any()
+        must[place] = sure[place] and may[place] and not rivals.any()
     return must, may
 
 
@@ -138,14 +181,15 @@ def margins_of(allowed: DetectionTolerance, placement: Placement) -> Margins:
     return Margins(value=allowed.score, score=allowed.score, corner=allowed.corner * largest)
 
 
-def within_image(boxes: Float32, scores: Float32, size: tuple[int, int]) -> Candidates:
+def within_image(boxes: Float32, scores: Float32, sure: NDArray[np.bool_], size: tuple[int, int]) -> Candidates:
     """Make candidates of boxes (n, 4) and scores (n, classes + 1), the background last, as the model chooses from them.
 
     Args:
         boxes: In pixels of the network input. Rows that are not finite are left out.
         scores: Of each box.
+        sure: (n,) whether every port has it.
         size: (height, width) of the image without its padding.
     """
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores).all(axis=1)
     inside = clipped(torch.from_numpy(boxes[finite]), *size).numpy()
-    return Candidates(inside.astype(np.float32), scores[finite, :-1].astype(np.float32))
+    return Candidates(inside.astype(np.float32), scores[finite, :-1].astype(np.float32), sure[finite])

@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from harness.cards import AnyCard, DeviceCard, TwoStageCard
-from harness.cards.tolerances import Tolerance, load_tolerance
+from harness.cards.tolerances import DetectionTolerance, Tolerance, load_tolerance
 from harness.centernet2 import CenterNet2, create_centernet2
 from harness.centernet2.inference import require_settings
+from harness.centernet2.proposals import Proposed, before_nms
 from harness.centernet2.weights import load_weights
-from harness.checks.two_stage import Candidates, within_image
+from harness.checks.two_stage import Candidates, close_proposals, within_image
 from harness.data.calibration import Calibration
 from harness.devices.artifact import Exported
 from harness.devices.torch import TorchDevice
 from harness.errors import HarnessError
 from harness.files import file_sha256
 from harness.run.subject import Subject, load_subject
+from harness.types import UInt8
 
 ONLY_TORCH = "a two-stage detector is not exported: its second stage looks at as many boxes as the image has"
 
@@ -85,16 +86,22 @@ class TwoStageReference:
         """The tolerance of the port's precision."""
         return load_tolerance(self.precision)
 
-    def candidates(self, pixels: NDArray[np.uint8], *, exact: bool = False) -> Candidates:
-        """Return the boxes of one image before any is chosen.
+    @torch.no_grad()
+    def candidates(self, pixels: UInt8, allowed: DetectionTolerance, *, exact: bool = False) -> Candidates:
+        """Return the boxes of one image before any is chosen, of all proposals that a right port may have.
 
         Args:
             pixels: (3, h, w) uint8 BGR of the network input.
+            allowed: What scores and corners may differ by.
             exact: Whether features and heads are computed in float64, as a second opinion on the reference.
         """
         model = self._exact if exact else self.subject.module
-        [(boxes, scores)] = model.fused([pixels])
-        return within_image(boxes.float().numpy(), scores.float().numpy(), (pixels.shape[1], pixels.shape[2]))
+        batch, sizes = model.batch([pixels])
+        features = model.features(batch)
+        [given] = before_nms(model.settings.proposals, model.heads(features), training=False)
+        rows, sure = close_proposals(model.settings.proposals, given.boxes.numpy(), given.scores.numpy(), allowed)
+        [(boxes, scores)] = model.roi_heads.fused(features, [Proposed(given.boxes[rows], given.scores[rows])], sizes)
+        return within_image(boxes.float().numpy(), scores.float().numpy(), sure, sizes[0])
 
     @cached_property
     def _exact(self) -> CenterNet2:

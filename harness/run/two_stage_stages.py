@@ -77,7 +77,7 @@ def _judge(
     pixels, placement = preprocess(card, session.dataset.read_image(image_id))
     reference = session.two_stage
     settings = reference.subject.module.settings.detections
-    calls = close_calls(settings, reference.candidates(pixels, exact=exact), allowed)
+    calls = close_calls(settings, reference.candidates(pixels, allowed, exact=exact), allowed)
     found = session.detections(name, batch_size)[0][image_id]
     margins = margins_of(allowed, placement)
     return judge_rows(card, found, calls, placement, margins, f"image {image_id}"), len(calls.may) - len(calls.must)
