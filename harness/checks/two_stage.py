@@ -136,10 +136,10 @@ def _suppress(
     surely, maybe = overlap.numpy() > limit + margin, overlap.numpy() > limit - margin
     must, may = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     apart = 2 * allowed.score
-    first = np.searchsorted(-scores, -(scores + apart))  # those before it are surely surer
     last = np.searchsorted(-scores, -(scores - apart), side="right")
     for place in range(len(boxes)):
-        may[place] = not (must[: first[place]] & surely[place, : first[place]]).any()
+        # One that it might itself come before is not among the sure ones: it is a rival of that.
+        may[place] = not (must[:place] & surely[place, :place]).any()
         rivals = may[: last[place]] & maybe[place, : last[place]]
         rivals[place] = False
         must[place] = sure[place] and may[place] and not rivals.any()
