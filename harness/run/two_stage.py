@@ -98,7 +98,8 @@ class TwoStageReference:
         model = self._exact if exact else self.subject.module
         batch, sizes = model.batch([pixels])
         features = model.features(batch)
-        [given] = before_nms(model.settings.proposals, model.heads(features), training=False)
+        [levels] = before_nms(model.settings.proposals, model.heads(features), training=False)
+        given = Proposed(*map(torch.cat, zip(*levels, strict=True)))
         rows, sure = close_proposals(model.settings.proposals, given.boxes.numpy(), given.scores.numpy(), allowed)
         [(boxes, scores)] = model.roi_heads.fused(features, [Proposed(given.boxes[rows], given.scores[rows])], sizes)
         return within_image(boxes.float().numpy(), scores.float().numpy(), sure, sizes[0])
