@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from harness.cards.expectations import Expectation, load_expectations, require_soon
-from harness.cards.model import ModelCard
 from harness.cards.schema import RULE, FiniteRecord, Name, RecordT, is_plain_name, parse, read_toml
+from harness.cards.two_stage import AnyCard, TwoStageCard
 
 CARDS = Path(__file__).parent / "devices"
 
@@ -100,8 +100,10 @@ class DeviceCard(FiniteRecord):
         card._file = file
         return card
 
-    def published_fps(self, model: ModelCard, precision: str, batch_size: int) -> float | None:
+    def published_fps(self, model: AnyCard, precision: str, batch_size: int) -> float | None:
         """Return the published images/s of this network, precision and batch size; None where there is none."""
+        if isinstance(model, TwoStageCard):
+            return None
         network = model.network
         if network is None or network.width != 1 or (model.input.height, model.input.width) != (512, 512):
             return None

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from harness.cards.schema import FiniteRecord, Name, card_names, load_named
+from harness.cards.schema import FiniteRecord, Name, card_names
 
 COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 """The 80 category ids of COCO, in the order of CenterNet's heatmap channels."""
@@ -191,12 +191,3 @@ class ModelCard(FiniteRecord):
 def model_card_names() -> list[str]:
     """List the names of the cards that ship with the suite."""
     return card_names(CARDS)
-
-
-def load_model_card(name_or_path: str | Path) -> ModelCard:
-    """Load the card of this name, or at this path.
-
-    Raises:
-        HarnessError: No such card, or one with an unknown key, a wrong type or an impossible value.
-    """
-    return load_named(ModelCard, name_or_path, CARDS, "model card", "--model")

@@ -100,7 +100,7 @@ def card_names(folder: Path) -> list[str]:
 
 
 def load_named(kind: type[RecordT], name_or_path: str | Path, folder: Path, what: str, field: str) -> RecordT:
-    """Load the card of this name, or at this path.
+    """Load the card of this name, or at this path, see `named_path`.
 
     Args:
         kind: Of the card.
@@ -112,6 +112,16 @@ def load_named(kind: type[RecordT], name_or_path: str | Path, folder: Path, what
     Raises:
         HarnessError: No such card, or one with an unknown key, a wrong type or an impossible value.
     """
+    path = named_path(name_or_path, folder, what, field)
+    return parse(kind, read_toml(path), path)
+
+
+def named_path(name_or_path: str | Path, folder: Path, what: str, field: str) -> Path:
+    """Return the place of the card of this name, or this path; arguments as in `load_named`.
+
+    Raises:
+        HarnessError: No card ships under this name.
+    """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = folder / f"{name_or_path}.toml"
@@ -121,7 +131,7 @@ def load_named(kind: type[RecordT], name_or_path: str | Path, folder: Path, what
                 field=field,
                 remedy=f"use one of {', '.join(card_names(folder))}, or the path of a .toml file",
             )
-    return parse(kind, read_toml(path), path)
+    return path
 
 
 def _not_valid(kind: type[BaseModel], error: ValidationError, file: Path, table: str | None) -> HarnessError:

@@ -11,6 +11,15 @@ from harness.errors import HarnessError
 TABLE = Path(__file__).parent / "tolerances.toml"
 
 
+class DetectionTolerance(Record):
+    """Allowed differences of the detections of a two-stage detector."""
+
+    score: float
+    corner: float
+    """Pixels of the network input."""
+    source: str
+
+
 class Tolerance(Record):
     """Allowed differences of a correct port at one precision."""
 
@@ -21,6 +30,8 @@ class Tolerance(Record):
     """
     factor: float | None = None
     factor_reason: str
+    detections: DetectionTolerance | None = None
+    """Of a two-stage detector; None if the precision has none, and AP decides."""
     ap_loss_allowed: float
     ap_reason: str
     source: str

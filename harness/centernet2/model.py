@@ -78,9 +78,10 @@ class CenterNet2(nn.Module):
     def batch(self, images: Sequence[UInt8]) -> tuple[Tensor, list[Size]]:
         """Normalise images, (3, h, w) uint8 BGR, and pad them right and below to one size; return their own sizes too.
 
-        The padding is 0 after the normalisation, and a multiple of the backbone's stride.
+        The padding is 0 after the normalisation, and a multiple of the backbone's stride; the dtype is the weights'.
         """
-        device = next(self.parameters()).device
+        weight = next(self.parameters())
+        device = weight.device
         own = self.settings.input
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (own.mean, own.std))
         sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
@@ -89,7 +90,7 @@ class CenterNet2(nn.Module):
             F.pad((torch.from_numpy(image).to(device).float() - mean) / std, (0, width - w, 0, height - h))
             for image, (h, w) in zip(images, sizes, strict=True)
         ]
-        return torch.stack(padded), sizes
+        return torch.stack(padded).to(weight.dtype), sizes
 
     def features(self, batch: Tensor) -> list[Tensor]:
         """Return P3 to P7 of a batch."""

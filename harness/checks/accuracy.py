@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.cards import ModelCard
+from harness.cards import AnyCard
 from harness.cards.tolerances import Tolerance
 from harness.checks.bootstrap import CONFIDENCE, Difference
 from harness.checks.comparison import Comparison
@@ -49,7 +49,7 @@ def impossible_scores(scores: Iterable[float]) -> str | None:
 
 
 def check_accuracy(
-    card: ModelCard,
+    card: AnyCard,
     batch_size: int | None,
     metrics: Metrics,
     reference_ap: float,
@@ -183,7 +183,7 @@ class FloorResult:
     applies: bool = True
 
 
-def check_floor(card: ModelCard, ap: float, images: int) -> FloorResult:
+def check_floor(card: AnyCard, ap: float, images: int) -> FloorResult:
     """Compare AP, rounded to a tenth of a point as published figures are, with the floor of the card.
 
     Args:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.cards import ModelCard
+from harness.cards import AnyCard, ModelCard
 from harness.centernet.decode import Indices, decode, detections_at, finite_sample, scores_of, to_image_space, top_peaks
 from harness.checks.comparison import Comparison, labelled
 from harness.checks.margins import Margins
@@ -155,7 +155,7 @@ def stands_out(card: ModelCard, rows: Float64, golden: Float64, margins: Margins
     )
 
 
-def table_of(card: ModelCard, found: Detections) -> Float64:
+def table_of(card: AnyCard, found: Detections) -> Float64:
     """(n, 6) of detections in image pixels: category, score and the corners x1, y1, x2, y2."""
     return np.column_stack([np.array(card.category_ids)[found.classes], found.scores, found.boxes.astype(np.float64)])
 

@@ -17,8 +17,10 @@ from functools import cache
 
 import numpy as np
 
-from harness.cards import ModelCard
-from harness.centernet.preprocess import place
+from harness.cards import AnyCard, TwoStageCard
+from harness.centernet import preprocess
+from harness.centernet2 import inference
+from harness.centernet2.targets import STRIDES
 from harness.checks.matching import match
 from harness.data.dataset import Dataset
 from harness.data.detections import Results
@@ -69,7 +71,7 @@ class ShownFaults:
         return next((percent for percent in ENLARGEMENTS if self.ap - self.enlarged(percent) > allowed), None)
 
 
-def show_faults(card: ModelCard, dataset: Dataset, results: Results) -> ShownFaults:
+def show_faults(card: AnyCard, dataset: Dataset, results: Results) -> ShownFaults:
     """Make each fault on the detections of the reference, and evaluate.
 
     Args:
@@ -109,10 +111,13 @@ def show_faults(card: ModelCard, dataset: Dataset, results: Results) -> ShownFau
     )
 
 
-def _cell(card: ModelCard, size: tuple[int, int]) -> Float32:
-    """(4,) pixels of an image that a cell of the output grid covers in x and y, twice."""
-    inverse = place(card, size).inverse
-    side = card.decode.stride * np.array([inverse[0, 0], inverse[1, 1]], np.float32)
+def _cell(card: AnyCard, size: tuple[int, int]) -> Float32:
+    """(4,) pixels of an image that a cell of the output grid covers in x and y, twice; of two stages, that of P3."""
+    if isinstance(card, TwoStageCard):
+        inverse, stride = inference.place(card, size).inverse, STRIDES[0]
+    else:
+        inverse, stride = preprocess.place(card, size).inverse, card.decode.stride
+    side = stride * np.array([inverse[0, 0], inverse[1, 1]], np.float32)
     return np.concatenate([side, side]).astype(np.float32)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.checks.comparison import Comparison
 
 if TYPE_CHECKING:  # records alone: a check needs nothing of what makes them
-    from harness.cards import DeviceCard, ModelCard
+    from harness.cards import AnyCard, DeviceCard
     from harness.devices.artifact import CompilerEstimate, StatedSpeed
     from harness.exchange.speed_log import SpeedLog
     from harness.run.speed import Ratio, Speed
@@ -76,7 +76,7 @@ def judge_speed(log: SpeedLog) -> Comparison:
     return Comparison("fps against the log's own times", off, ALLOWED, len(log.batches), problem)
 
 
-def describe(speed: Speed, device: DeviceCard | None, model: ModelCard) -> str:
+def describe(speed: Speed, device: DeviceCard | None, model: AnyCard) -> str:
     """Describe a speed in one line: the figure, its interval, and `beside`.
 
     Args:
@@ -92,7 +92,7 @@ def describe(speed: Speed, device: DeviceCard | None, model: ModelCard) -> str:
     return "; ".join([*parts, *([] if device is None else beside(whole, device, model))])
 
 
-def beside(speed: Speed, device: DeviceCard, model: ModelCard) -> list[str]:
+def beside(speed: Speed, device: DeviceCard, model: AnyCard) -> list[str]:
     """Return the published speeds of this network, batch size and device, and the used share of the chip's peak."""
     from harness.centernet.networks.macs import card_gmacs  # PyTorch takes seconds to load
 

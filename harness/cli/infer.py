@@ -1,4 +1,4 @@
-"""`infer`: heads of a device, written as files."""
+"""`infer`: heads of a device, or the detections of a two-stage detector, written as files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from harness.report.escape import printable
 
 def infer(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
-    device: Annotated[str, typer.Option(metavar="NAME", help="Device to run on; 'doctor' lists them.")] = "onnxruntime",
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="By default onnxruntime, or torch for a model of two stages.")
+    ] = None,
     model: Model = "embedded",
     weights: Weights = None,
     onnx: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX to run instead of an export.")] = None,
@@ -34,21 +36,28 @@ def infer(
 ) -> None:
     """Run every image on a device and write its heads: STEM.npz with hm, wh and reg, and a manifest.json.
 
+    Of a two-stage detector, which has no heads, detections.json is written in their place, as 'score' reads it.
+
     Example: python -m harness infer --device onnxruntime --output heads
+    Example: python -m harness infer --model centernet2_r50 --weights FILE.pth --coco ROOT --output detected
     """
-    from harness.cards import load_model_card
+    from harness.cards import TwoStageCard, load_card, require_one_stage
     from harness.centernet.heads import check_contract
     from harness.data.calibration import Calibration
     from harness.devices.memory import require_batch_memory
     from harness.devices.registry import create_device
     from harness.exchange.heads import write_heads
-    from harness.run.subject import load_subject
+    from harness.exchange.two_stage import write_detections
+    from harness.run.two_stage import load_any_subject
 
     check_output_folder(output, "--output")
-    card, runner = load_model_card(model), create_device(device)
+    card = load_card(model)
+    if device is None:
+        device = "torch" if isinstance(card, TwoStageCard) else "onnxruntime"
+    runner = create_device(device)
     runner.check()
     precision = runner.card.precisions[0] if precision is None else precision
-    subject, images = load_subject(card, weights, onnx), chosen_dataset(coco, limit)
+    subject, images = load_any_subject(card, weights, onnx), chosen_dataset(coco, limit)
     size = batch_size or card.batch_sizes[0]
     require_batch_memory(card, size)
     with (
@@ -58,10 +67,16 @@ def infer(
         closing(runner),
         progress(f"running on {device}") as report,
     ):
-        calibration = Calibration(card, chosen_dataset(coco), calibration_images) if precision == "int8" else None
+        calibration = None
+        if precision == "int8":
+            calibration = Calibration(require_one_stage(card), chosen_dataset(coco), calibration_images)
         exported = subject.exported(runner.card, Path(folder), size, calibration)
         artifact = runner.convert(exported, size, precision)
-        check_contract(card, artifact, size, exported.path)
-        write_heads(runner, artifact, card, images, size, output, sha256=subject.sha256, progress=report)
+        if isinstance(card, TwoStageCard):
+            run = (runner, artifact, card, images, size, output)
+            write_detections(*run, sha256=subject.sha256, progress=report)
+        else:
+            check_contract(card, artifact, size, exported.path)
+            write_heads(runner, artifact, card, images, size, output, sha256=subject.sha256, progress=report)
     where = f"{device} ({runner.card.execution}), {precision}, batch size {size}"
     print(f"{len(images)} images on {where}: {printable(output)}")

@@ -94,7 +94,7 @@ class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]  # ONNX R
     """Calibration batches for `quantize_static`, read one at a time to hold only one in memory."""
 
     def __init__(self, exported: Exported, calibration: Calibration, batch_size: int) -> None:
-        self.name = exported.card.input.name
+        self.name = exported.one_stage.input.name
         self.count = -(-len(calibration.image_ids) // batch_size)
         self._batches = calibration.inputs(batch_size)
         self._left = 0

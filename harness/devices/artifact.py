@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cards import ModelCard
+from harness.cards import AnyCard, ModelCard, require_one_stage
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -37,11 +37,20 @@ class Exported:
         calibration: Images for post-training quantisation; None where the precision is a floating one.
     """
 
-    card: ModelCard
+    card: AnyCard
     dialect: str
     module: nn.Module | None = None
     path: Path | None = None
     calibration: Calibration | None = None
+
+    @property
+    def one_stage(self) -> ModelCard:
+        """The card of a one-stage model.
+
+        Raises:
+            HarnessError: The model is a two-stage detector.
+        """
+        return require_one_stage(self.card)
 
 
 @dataclass(frozen=True, slots=True)

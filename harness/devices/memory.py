@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from harness.cards import ModelCard
+from harness.cards import AnyCard, TwoStageCard
 from harness.errors import HarnessError
 
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -54,13 +54,13 @@ def require_memory(
         )
 
 
-def require_batch_memory(card: ModelCard, batch_size: int) -> None:
-    """Refuse a batch whose input and heads alone do not fit; a keep_res card has no size of its own.
+def require_batch_memory(card: AnyCard, batch_size: int) -> None:
+    """Refuse a batch whose input and heads alone do not fit; a keep_res or two-stage card has no size of its own.
 
     Raises:
         HarnessError: They do not fit.
     """
-    if card.input.keep_res:
+    if isinstance(card, TwoStageCard) or card.input.keep_res:
         return
     height, width = card.input.height, card.input.width
     pixel = 1 if card.input.dtype == "uint8" else FLOAT32

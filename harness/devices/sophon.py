@@ -80,7 +80,7 @@ class SophonDevice:
         require_request(self.card, exported, precision)
         require_batch_size(None, batch_size)
         assert exported.path is not None  # the dialect is a file's
-        card, calibration = exported.card, exported.calibration
+        card, calibration = exported.one_stage, exported.calibration
         return TpuMlirRequest(
             exported.path,
             card.output.names,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.cards import load_device_card
+from harness.cards import TwoStageCard, load_device_card
 from harness.cards.device import card_file
 from harness.centernet.heads import output_specs
 from harness.centernet.ops import DCNv2
+from harness.centernet2 import CenterNet2, inference
 from harness.devices.artifact import Artifact, Exported, TensorSpec, require_batch_size
 from harness.devices.base import RunnerDevice, require_request
 from harness.devices.runners import torch as runner
@@ -39,7 +40,7 @@ class TorchDevice(RunnerDevice):
         """
         require_request(self.card, exported, precision)
         require_batch_size(None, batch_size)
-        card, module = exported.card, exported.module
+        module = exported.module
         if module is None:
             raise HarnessError(
                 "device 'torch' runs the PyTorch network, and there is none",
@@ -49,6 +50,9 @@ class TorchDevice(RunnerDevice):
         dtypes = {parameter.dtype for parameter in module.parameters()}
         if dtypes != {torch.float32}:
             raise HarnessError(f"the weights are {', '.join(map(str, dtypes))}, and {precision} was asked for")
+        if isinstance(exported.card, TwoStageCard):
+            return self._two_stage(module, precision)
+        card = exported.one_stage
         network: nn.Module = CardNetwork(module, card)
         executed = "fp32"
         if precision == "bf16":
@@ -63,13 +67,29 @@ class TorchDevice(RunnerDevice):
             (TensorSpec(card.input.name, (None, *image), card.input.dtype),),
             outputs,
             None,
-            {
-                "provider": "PyTorch eager, CPU",
-                "precision": executed,
-                "threads": str(torch.get_num_threads()),
-                "torch": torch.__version__,
-            },
+            _executed(executed),
         )
+
+    def _two_stage(self, module: nn.Module, precision: str) -> Artifact:
+        if precision != "fp32" or not isinstance(module, CenterNet2):
+            raise HarnessError(
+                f"device '{self.card.name}' runs a two-stage detector in fp32 only: there is no tolerance of its "
+                f"detections at {precision}",
+                field="--precision",
+                remedy="give --precision fp32",
+            )
+        network = inference.InSlots(module)
+        link = self.open(runner, {"module": network, "outputs": list(inference.OUTPUTS)})
+        return Artifact(link, (inference.input_spec(None),), inference.output_specs(None), None, _executed(precision))
+
+
+def _executed(precision: str) -> dict[str, str]:
+    return {
+        "provider": "PyTorch eager, CPU",
+        "precision": precision,
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+    }
 
 
 class Bfloat16(nn.Module):

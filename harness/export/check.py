@@ -29,7 +29,7 @@ def check_export(exported: Exported, batch_size: int) -> None:
     Raises:
         HarnessError: An output of the file differs from the network's.
     """
-    card, path = exported.card, exported.path
+    card, path = exported.one_stage, exported.path
     assert exported.module is not None
     assert path is not None
     example = example_input(card, batch_size)
@@ -56,7 +56,7 @@ def _run_onnx(exported: Exported, images: torch.Tensor) -> list[np.ndarray[tuple
     assert exported.path is not None
     model = runnable_on_host(load_onnx(exported.path), exported.path)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run(list(exported.card.output.names), {exported.card.input.name: images.numpy()})
+    found = session.run(list(exported.one_stage.output.names), {exported.one_stage.input.name: images.numpy()})
     return list(found)
 
 

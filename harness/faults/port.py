@@ -139,7 +139,7 @@ class PortDevice:
         """Prepare to run the network by this port's specification."""
         del batch_size, precision
         assert isinstance(exported.module, HeadedNetwork)
-        card = exported.card
+        card = exported.one_stage
         runner = TorchRunner(card, exported.module, half=self.half)
         inputs = (TensorSpec(card.input.name, (None, None, None, None), card.input.dtype),)
         return Artifact((runner, card), inputs, output_specs(card, None), None)

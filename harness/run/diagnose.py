@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from harness.cards import require_one_stage
 from harness.centernet.heads import split_outputs
 from harness.checks.outcome import StageResult
 from harness.devices.base import ByImage, run_batch
@@ -40,10 +41,11 @@ def diagnose_device(session: Session, name: str, batch_size: int) -> list[record
     if not heads or not session.tolerance.derivable:
         return []
     images = [session.dataset.read_image(image_id) for image_id in session.sample_ids]
-    chain = Chain(session.card, runner_of(session.reference), images, session.sample_ids, batch_size)
+    card = require_one_stage(session.card)
+    chain = Chain(card, runner_of(session.reference), images, session.sample_ids, batch_size)
     chain.repeated = not isinstance(session.device(name), ByImage)  # outputs of files come from a run of their own
     evidence = HeadsEvidence(heads, session.allowed)
-    setting = Setting.of(session.card, session.subject.module, session.options.precision, batch_size)
+    setting = Setting.of(card, session.subject.module, session.options.precision, batch_size)
     earlier = session.explained.get(name)
     # What was sought for in vain at one batch size is hardly found at another, unless it is about batches.
     budget = TABLE.cost.budget if earlier is None else TABLE.cost.budget_again
@@ -75,7 +77,7 @@ def _as_given(session: Session, name: str, batch_size: int) -> list[Arrays]:
 
     The last batch is run first and not looked at: what is stale in the first batch is then known.
     """
-    card, device, artifact = session.card, session.device(name), session.artifact(name, batch_size)
+    card, device, artifact = require_one_stage(session.card), session.device(name), session.artifact(name, batch_size)
     found: list[Arrays] = []
     every = list(batches(card, session.dataset, batch_size, session.sample_ids))
     run_batch(device, artifact, every[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
+from harness.cards import require_one_stage
 from harness.centernet.decode import NonFiniteHeadError
 from harness.centernet.heads import DeviceOutputError
 from harness.checks.comparison import Comparison
@@ -32,7 +33,7 @@ def judge_every_image(session: Session, name: str, batch_size: int) -> Iterator[
 
 
 def _judge(session: Session, results: Results, label: str) -> Comparison:
-    card, family, golden = session.card, family_of(session.card), session.reference_results
+    card, family, golden = require_one_stage(session.card), family_of(session.card), session.reference_results
     most = {head: max(allowed[head] for allowed in session.allowed) for head in session.allowed[0]}
 
     def is_beyond(image_id: int) -> bool:
@@ -49,7 +50,7 @@ def _judge(session: Session, results: Results, label: str) -> Comparison:
 
 
 def _judge_image(session: Session, results: Results, image_id: int) -> Comparison:
-    card = session.card
+    card = require_one_stage(session.card)
     array, placement = family_of(card).preprocess(card, session.dataset.read_image(image_id))
     heads = session.reference.heads(array[None])
     allowed: Mapping[str, float] = session.reference.allowed(array[None], heads)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cards import DeviceCard, ModelCard, load_model_card
+from harness.cards import AnyCard, DeviceCard, load_card
 from harness.cards.expectations import Expectation, read_expectations, require_soon
 from harness.cards.model import LARGEST_BATCH
 from harness.cards.tolerances import load_tolerance
@@ -47,7 +47,7 @@ class CheckOptions:
     """
 
     devices: tuple[str, ...]
-    card: ModelCard
+    card: AnyCard
     weights: Path | None = None
     onnx: Path | None = None
     coco: Path | None = None
@@ -98,7 +98,7 @@ def parse_options(
     """
     if results is not None:
         check_output(Path(results), "--results")
-    card, devices = load_model_card(model or DEFAULT_MODEL), device_list(device or DEFAULT_DEVICE, device_names())
+    card, devices = load_card(model or DEFAULT_MODEL), device_list(device or DEFAULT_DEVICE, device_names())
     for field, count in (("--limit", limit), ("--calibration-images", calibration_images)):
         if count is not None and count < 1:
             raise HarnessError(f"{count} images", field=field, remedy="give 1 or more")

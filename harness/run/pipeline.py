@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from harness.cards import ModelCard
+from harness.cards import AnyCard
 from harness.data.dataset import Dataset
 from harness.data.detections import Results
 from harness.devices.artifact import Artifact
@@ -33,7 +33,7 @@ def _chunks(ids: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
         yield chunk
 
 
-def batches(card: ModelCard, dataset: Dataset, batch_size: int, image_ids: Sequence[int] = ()) -> Iterator[Batch]:
+def batches(card: AnyCard, dataset: Dataset, batch_size: int, image_ids: Sequence[int] = ()) -> Iterator[Batch]:
     """Read and preprocess the images ahead in threads; the last batch is padded with empty slots.
 
     Args:
@@ -89,7 +89,7 @@ def run_batches(
 def detect(
     device: Device,
     artifact: Artifact,
-    card: ModelCard,
+    card: AnyCard,
     dataset: Dataset,
     batch_size: int,
     progress: Progress | None = None,

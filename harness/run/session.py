@@ -11,6 +11,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from harness.cache import content_key
+from harness.cards import require_one_stage
 from harness.cards.tolerances import Tolerance
 from harness.centernet.heads import check_contract
 from harness.checks.bootstrap import Difference, paired_bootstrap
@@ -37,7 +38,8 @@ from harness.run.pipeline import batches, detect, run_batches
 from harness.run.progress import ShowProgress, in_lines
 from harness.run.reference import AT_ONCE, GOLDEN, Reference, split_samples
 from harness.run.speed import Timing
-from harness.run.subject import Subject, load_subject
+from harness.run.subject import Subject
+from harness.run.two_stage import TwoStageReference, TwoStageSubject, load_any_subject
 from harness.types import Heads
 
 Ran = tuple[str, int, str]
@@ -93,7 +95,7 @@ class Session:
         if self.options.onnx is not None:
             stated = stated_by(load_onnx_checked(self.options.onnx))
             for batch_size in self.options.batch_sizes:
-                check_contract(self.card, stated, batch_size, self.options.onnx)
+                check_contract(require_one_stage(self.card), stated, batch_size, self.options.onnx)
 
     def check_devices(self) -> None:
         """Raise HarnessError where a device is not known or cannot be made."""
@@ -101,14 +103,31 @@ class Session:
             self.device(name)
 
     @cached_property
-    def subject(self) -> Subject:
+    def subject(self) -> Subject | TwoStageSubject:
         """The model."""
-        return self._subject or load_subject(self.card, self.options.weights, self.options.onnx)
+        return self._subject or load_any_subject(self.card, self.options.weights, self.options.onnx)
 
     @cached_property
     def reference(self) -> Reference:
-        """Golden heads, and what the heads at the run's precision may differ by."""
+        """Golden heads of a one-stage model, and what the heads at the run's precision may differ by.
+
+        Raises:
+            HarnessError: The model is a two-stage detector.
+        """
+        require_one_stage(self.card)
+        assert isinstance(self.subject, Subject)
         return Reference(self.subject, self.options.precision)
+
+    @cached_property
+    def two_stage(self) -> TwoStageReference:
+        """The golden detections of a two-stage detector, and what those at the run's precision may differ by."""
+        assert isinstance(self.subject, TwoStageSubject)
+        return TwoStageReference(self.subject, self.options.precision)
+
+    @property
+    def golden(self) -> Reference | TwoStageReference:
+        """The reference of either kind of model."""
+        return self.two_stage if isinstance(self.subject, TwoStageSubject) else self.reference
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -127,7 +146,7 @@ class Session:
     @property
     def tolerance(self) -> Tolerance:
         """The tolerance of the run's precision."""
-        return self.reference.tolerance
+        return self.golden.tolerance
 
     def add_device(self, name: str, device: Device) -> None:
         """Use a device that the registry does not know."""
@@ -144,7 +163,8 @@ class Session:
     def _outputs(self, folder: Path) -> Device:
         """Outputs that were made elsewhere, in the place of the device that they are said to come from."""
         chip = None if self.options.made_by is None else create_device(self.options.made_by).card
-        return OutputsDevice(folder, chip, self.card, lambda: open_outputs(self.card, self.dataset, folder))
+        card = require_one_stage(self.card)
+        return OutputsDevice(folder, chip, card, lambda: open_outputs(card, self.dataset, folder))
 
     def artifact(self, name: str, batch_size: int, precision: str | None = None) -> Artifact:
         """The model as a device executes it, at the precision of the run or another; converted once in this process."""
@@ -160,17 +180,19 @@ class Session:
     @cached_property
     def calibration(self) -> Calibration:
         """Images for post-training quantisation: of the whole data set, whatever part of it is checked."""
-        return Calibration(self.card, load_images(self.options.coco), self.options.calibration_images)
+        return Calibration(
+            require_one_stage(self.card), load_images(self.options.coco), self.options.calibration_images
+        )
 
     @property
     def reference_name(self) -> str:
         """Name of the device that gives the golden heads."""
-        return self.reference.device.card.name
+        return self.golden.device.card.name
 
     @property
     def reference_batch_size(self) -> int:
         """Number of images that the reference is given at a time."""
-        return self.reference.batch_size
+        return self.golden.batch_size
 
     def is_reference(self, name: str, batch_size: int) -> bool:
         """Whether this run of the device is what gives the golden heads."""
@@ -277,7 +299,7 @@ class Session:
     @property
     def decided_by_ap(self) -> bool:
         """Whether AP alone decides: no tolerance of the heads, or no PyTorch network to take golden heads from."""
-        return self.reference.decided_by_ap
+        return self.golden.decided_by_ap
 
     @cached_property
     def shown_faults(self) -> ShownFaults:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from harness.cards import TwoStageCard
 from harness.centernet.decode import NonFiniteHeadError
 from harness.centernet.heads import DeviceOutputError
 from harness.checks.accuracy import Evidence, check_accuracy, impossible_scores
@@ -18,6 +19,7 @@ from harness.run.every_image import judge_every_image
 from harness.run.pairs import pairs, pairs_again, pairs_in_batch, pairs_in_run
 from harness.run.session import Session
 from harness.run.speed import Timing
+from harness.run.two_stage_stages import two_stage_contract, two_stage_decisions
 
 StageCheck = Callable[[Session, str, int], StageResult]
 """From a session, the name of a device and a batch size to the outcome of a stage."""
@@ -31,11 +33,16 @@ def contract(session: Session, name: str, batch_size: int) -> StageResult:
     """
     artifact = session.artifact(name, batch_size)
     device = session.device(name).card
+    if isinstance(session.card, TwoStageCard):
+        return two_stage_contract(artifact, batch_size)
     return check_artifact(session.card, device, artifact, batch_size, session.subject.onnx)
 
 
 def heads(session: Session, name: str, batch_size: int) -> StageResult:
     """Heads: those of the sample images equal the reference's, alone, in the run over all images, and called again."""
+    if isinstance(session.card, TwoStageCard):
+        reason = "a two-stage detector gives no heads: its detections are compared"
+        return not_applicable("heads", batch_size, reason)
 
     def check() -> StageResult:
         losses = {} if session.tolerance.derivable else session.artifact(name, batch_size).findings.losses
@@ -56,6 +63,9 @@ def batch(session: Session, name: str, batch_size: int) -> StageResult:
     """Batch: heads of a sample in a batch equal those of the sample alone."""
     if batch_size == 1:
         return not_applicable("batch", batch_size, "a batch of one is the sample alone")
+    if isinstance(session.card, TwoStageCard):
+        reason = "the detections of a batch are held to the reference's of each image"
+        return not_applicable("batch", batch_size, reason)
     if session.artifact(name, batch_size).batch_size is not None:
         reason = "the model takes no other batch size; its samples are compared as heads"
         return not_applicable("batch", batch_size, reason)
@@ -69,11 +79,14 @@ def decisions(session: Session, name: str, batch_size: int) -> StageResult:
     if not session.tolerance.derivable:
         reason = "no tolerance of the heads to derive theirs from: the verdict is by AP"
         return not_applicable("detections", batch_size, reason)
+    if isinstance(session.card, TwoStageCard):
+        return judged_outputs("detections", batch_size, lambda: two_stage_decisions(session, name, batch_size))
+    card = session.card
     return judged_outputs(
         "detections",
         batch_size,
         lambda: check_decisions(
-            session.card,
+            card,
             batch_size,
             pairs(session, name, batch_size),
             judge_every_image(session, name, batch_size),

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from harness.cards import ModelCard
+from harness.cards import AnyCard, TwoStageCard
 from harness.centernet.networks import create_model
 from harness.centernet.networks.heads import HeadedNetwork
 from harness.centernet.ops import DCNv2
@@ -41,8 +41,10 @@ def gmacs(module: HeadedNetwork, height: int, width: int) -> float:
     return total / 1e9
 
 
-def card_gmacs(card: ModelCard) -> float | None:
-    """Return `gmacs` of a card's network at its input size; None if it has no network or no fixed size."""
+def card_gmacs(card: AnyCard) -> float | None:
+    """Return `gmacs` of a card's network at its input size; None if it has no network, no fixed size, or two stages."""
+    if isinstance(card, TwoStageCard):
+        return None
     network = card.network
     if network is None or card.input.keep_res:
         return None
