@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.centernet2.port import TrainingPort
@@ -45,15 +45,17 @@ def diagnose_rung(session: TrainingSession, name: str, rung: Rung) -> list[Diagn
     """
     if session.dumps:
         return _answers(session, rung, dumped.predictions(session, rung))
-    return _answers(session, rung, lambda port: _compared(session, name, rung, port))
-
-
-def _compared(session: TrainingSession, name: str, rung: Rung, port: TrainingPort) -> Iterator[Comparison]:
-    precision = session.options.precision
     if rung in ("clipped", "parameters"):
-        yield from _of_solver(session, name, rung, port)
-        return
-    for case in _telling(session, name, rung):
+        return _answers(session, rung, lambda port: _of_solver(session, name, rung, port))
+    cases = _telling(session, name, rung)
+    return _answers(session, rung, lambda port: _compared(session, name, rung, cases, port))
+
+
+def _compared(
+    session: TrainingSession, name: str, rung: Rung, cases: Sequence[str], port: TrainingPort
+) -> Iterator[Comparison]:
+    precision = session.options.precision
+    for case in cases:
         values = session.fed(port, rung, case)
         got = session.values(name, precision, rung, case)
         yield from compare_rung(rung, session.basis(rung, case), got, values).comparisons
