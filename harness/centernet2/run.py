@@ -92,13 +92,13 @@ def run(
         )
     require_devices(device, request.processes if started is None else started.local_count)
     settings, changes = settings_of(request)
-    if started is None or started.is_first:
-        for line in changes:
-            print(printable(line), file=sys.stderr, flush=True)
     if started is None and request.processes > 1:
         launch(request.processes, arguments)
         return None
     processes = Processes() if started is None else started
+    if processes.is_first:
+        for line in changes:
+            print(printable(line), file=sys.stderr, flush=True)
     with joined(processes, device.device(processes.local_rank)):
         training = TwoStageTraining(settings, dataset, request.category_ids, device, processes, request.weights)
         checkpoint = train(training, request.output, observers=observers)

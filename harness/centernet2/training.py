@@ -193,7 +193,7 @@ class TwoStageTraining:
         if self.processes.count == 1:
             return stepping
         # Every parameter has a gradient in every step, be it 0: an empty sum of losses is a sum all the same.
-        return DistributedDataParallel(stepping, broadcast_buffers=False)
+        return DistributedDataParallel(stepping, forward_sync_buffers=False)
 
     def batches(self, start: int) -> Iterator[Numbered]:
         """Yield this process's share of the batches from an iteration on."""
