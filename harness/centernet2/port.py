@@ -31,6 +31,7 @@ class TrainingPort:
         solver: Learning rates, decay, clipping.
         device: Where it trains.
         precision: Of the layers.
+        process: Number of the process on its host, where several train.
         loss_scale: Factor on the total before the backward pass.
         unscales: Whether the gradients are divided by it afterwards, as they should be.
         make_optimizer: See `harness.training.sgd`.
@@ -46,6 +47,7 @@ class TrainingPort:
     solver: Solver
     device: TrainingDevice = field(default_factory=lambda: training_device("cpu"))
     precision: str = "fp32"
+    process: int = 0
     loss_scale: float = 1.0
     unscales: bool = True
     make_optimizer: Callable[[CenterNet2, Solver], SGD] = sgd.make_optimizer
@@ -58,7 +60,7 @@ class TrainingPort:
 
     def truth(self, case: Case) -> list[Truth]:
         """Return the objects of a batch as tensors on the device."""
-        place = self.device.device()
+        place = self.device.device(self.process)
         found = [
             Truth(torch.from_numpy(boxes).to(place).reshape(-1, 4), torch.from_numpy(classes).to(place))
             for boxes, classes in zip(case.boxes, case.classes, strict=True)
@@ -72,7 +74,7 @@ class TrainingPort:
             case: The batch.
             forced: Boxes of every stage of the cascade, where they are not to be the model's own.
         """
-        with autocast(self.device.device(), self.precision):
+        with autocast(self.device.device(self.process), self.precision):
             return self.model.step(
                 case.images, self.truth(case), all_proposals=True, average=self.average, forced=forced
             )

@@ -131,7 +131,7 @@ class PaddedCenterNet2(CenterNet2):
         return F.pad(batch, (0, width - batch.shape[3], 0, height - batch.shape[2])), sizes
 
 
-class _Stepping(nn.Module):
+class Stepping(nn.Module):
     """The losses of a batch as a forward pass, which is what `DistributedDataParallel` wraps."""
 
     def __init__(self, model: CenterNet2, average: Callable[[Tensor], Tensor]) -> None:
@@ -139,7 +139,11 @@ class _Stepping(nn.Module):
         self.model, self.average = model, average
 
     def forward(
-        self, images: list[UInt8], truth: list[Truth], generators: list[torch.Generator], all_proposals: bool = False
+        self,
+        images: list[UInt8],
+        truth: list[Truth],
+        generators: list[torch.Generator] | None,
+        all_proposals: bool = False,
     ) -> dict[str, Tensor]:
         """Return the nine losses by name."""
         step = self.model.step(images, truth, all_proposals=all_proposals, generators=generators, average=self.average)
@@ -189,7 +193,7 @@ class TwoStageTraining:
         self.stepping = self._stepping()
 
     def _stepping(self) -> nn.Module:
-        stepping = _Stepping(self.model, self.processes.average)
+        stepping = Stepping(self.model, self.processes.average)
         if self.processes.count == 1:
             return stepping
         # Every parameter has a gradient in every step, be it 0: an empty sum of losses is a sum all the same.

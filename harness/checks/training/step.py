@@ -109,3 +109,33 @@ def _decisions(got: Step, expected: Step) -> tuple[int, int]:
             differing += int((labels - wanted).abs().sum()) // 2 + abs(len(mine.labels) - len(theirs.labels))
             count += len(theirs.labels)
     return differing, count
+
+
+def compare_processes(got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Comparison]:
+    """Compare several processes with one: losses by step, gradients of the first, change of each parameter.
+
+    Args:
+        got: Of several processes, by ``step N LOSS``, ``gradient of NAME`` and ``change of NAME``.
+        expected: Of one.
+    """
+    table = load_training_tolerances()
+    if got.keys() != expected.keys():
+        odd = ", ".join(sorted(got.keys() ^ expected.keys())[:4])
+        return [Comparison("several processes", float("inf"), 0, 0, f"only one side has: {odd}")]
+    found = []
+    for name, value in expected.items():
+        if name.startswith("step 1 "):
+            found.append(relative(name, float(got[name]), float(value), table.processes.losses))
+        elif name.startswith("gradient"):
+            found.append(_off(name, got[name], value, table.processes.gradients))
+        elif name.startswith("change"):
+            found.append(_off(name, got[name], value, table.parameters.relative))
+    return found
+
+
+def _off(what: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
+    """Compare by the norm of the difference over the norm of what is expected."""
+    size, off = float(expected.double().norm()), float((got.double() - expected.double()).norm())
+    measured = off / size if size > TINY else off
+    problem = None if measured <= allowed else f"expected a norm of {size:.6g}, off by {off:.3g}"
+    return Comparison(what, measured, allowed, expected.numel(), problem)

@@ -88,10 +88,23 @@ def _config(network: str) -> dict[str, Any]:
 
 def _write_case(case: Case, folder: Path) -> None:
     arrays: dict[str, Any] = {}
+    for number, (image, boxes, classes) in enumerate(zip(*case, strict=True)):
+        arrays |= {f"image{number}": image, f"boxes{number}": boxes, f"classes{number}": classes}
+    np.savez(folder / "batch.npz", **arrays)
+    write_coco(case, folder, folder / "truth.json")
+
+
+def write_coco(case: Case, folder: Path, annotations_file: Path) -> None:
+    """Write a batch as a data set in COCO's layout.
+
+    Args:
+        case: The batch.
+        folder: Of the images.
+        annotations_file: Of the objects, in the categories of COCO.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, (image, boxes, classes) in enumerate(zip(*case, strict=True)):
-        arrays |= {f"image{number}": image, f"boxes{number}": boxes, f"classes{number}": classes}
         name = f"{number:03}.png"
         if not cv2.imwrite(str(folder / name), np.ascontiguousarray(image.transpose(1, 2, 0))):
             raise HarnessError("it cannot be written", file=folder / name, remedy="check the disk")
@@ -108,7 +121,6 @@ def _write_case(case: Case, folder: Path) -> None:
                     "iscrowd": 0,
                 }
             )
-    np.savez(folder / "batch.npz", **arrays)
     categories = [{"id": id_, "name": str(id_)} for id_ in COCO_CATEGORY_IDS]
     truth = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    annotations_file.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
