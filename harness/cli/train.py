@@ -16,12 +16,12 @@ from harness.files import check_output, check_output_folder
 from harness.report.escape import printable
 
 if TYPE_CHECKING:
+    from harness.cards.two_stage import TwoStageCard
     from harness.training.loop import Iteration
 
 ONE_STAGE = ("crop", "learning_rate", "overlap", "bfloat16")
 TWO_STAGE = ("recipe", "device", "precision", "loss_scale", "processes", "weights", "fixed_shape")
 """Options of one family alone; an option that would change nothing is refused."""
-TWO_STAGE_MODELS = {"centernet2_r50": "r50", "centernet2_narrow": "narrow"}
 
 
 def train(
@@ -66,20 +66,21 @@ def train(
     check_output_folder(output, "--output", in_use=True)
     for name in ("last.pth", "weights.pth"):
         check_output(output / name, "--output")
+    from harness.cards.two_stage import TwoStageCard, load_card
+
     given = {name for name in context.params if _on_command_line(context, name)}
-    if model in TWO_STAGE_MODELS:
+    card = load_card(model)
+    if isinstance(card, TwoStageCard):
         _refuse(given, ONE_STAGE, model)
-        _train_two_stage(context, given)
+        _train_two_stage(context, given, card)
         return
     _refuse(given, TWO_STAGE, model)
 
-    from harness.cards import load_model_card
     from harness.centernet.training import Settings
     from harness.centernet.training import train as run_training
     from harness.training.checkpoint import save_weights
     from harness.training.weights import read_state_dict
 
-    card = load_model_card(model)
     own = Settings(iterations, batch_size, crop, learning_rate, seed, overlap, bfloat16)
     images = chosen_dataset(coco, split=split)
     with progress("training") as report:
@@ -94,16 +95,15 @@ def train(
     print(printable(output / "weights.pth"))
 
 
-def _train_two_stage(context: typer.Context, given: set[str]) -> None:
+def _train_two_stage(context: typer.Context, given: set[str], card: TwoStageCard) -> None:
     """Train a CenterNet2 by the options of the command."""
-    from harness.cards.model import COCO_CATEGORY_IDS
     from harness.centernet2.run import Request, run
 
     options = context.params
     iterations: int = options["iterations"]
     request = Request(
-        network=TWO_STAGE_MODELS[options["model"]],
-        category_ids=COCO_CATEGORY_IDS,
+        network=card.network,
+        category_ids=card.category_ids,
         batch_size=options["batch_size"] if "batch_size" in given else None,
         **{name: options[name] for name in (*TWO_STAGE, "iterations", "seed", "output")},
     )
