@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from harness.cards import RecipeCard, Solver
 from harness.cards.centernet2 import TwoStageSettings, load_two_stage_settings
@@ -26,7 +25,7 @@ from harness.training.checkpoint import not_to_go_on_from, random_states, read_o
 from harness.training.devices import TrainingDevice, autocast, full_float32, training_device
 from harness.training.log import TrainingLog
 from harness.training.order import GroupedSampleNumbers
-from harness.training.processes import Processes
+from harness.training.processes import Processes, distributed
 from harness.training.scaler import LossScale
 from harness.training.schedule import scaled_to
 from harness.types import UInt8
@@ -197,7 +196,7 @@ class TwoStageTraining:
         if self.processes.count == 1:
             return stepping
         # Every parameter has a gradient in every step, be it 0: an empty sum of losses is a sum all the same.
-        return DistributedDataParallel(stepping, forward_sync_buffers=False)
+        return distributed(stepping)
 
     def batches(self, start: int) -> Iterator[Numbered]:
         """Yield this process's share of the batches from an iteration on."""

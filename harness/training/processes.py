@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn.parallel import DistributedDataParallel
 
 from harness.errors import HarnessError
 from harness.training.devices import TrainingDevice, make_current
@@ -92,6 +95,14 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def distributed(module: nn.Module) -> DistributedDataParallel:
+    """Wrap a module so that its gradients are the mean over all processes; buffers, which no step changes, stay."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # as before PyTorch 2.15
+    options: Any = {name: False}
+    return DistributedDataParallel(module, **options)
 
 
 def launch(count: int, arguments: Sequence[str]) -> None:

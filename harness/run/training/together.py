@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from harness.centernet2.cases import load_case
 from harness.centernet2.rungs import Values
@@ -14,6 +16,7 @@ from harness.checks.outcome import StageResult, judge, not_applicable
 from harness.checks.training.step import compare_processes
 from harness.exchange.training_case.write import write_coco
 from harness.faults.training import TRAINING_FAULTS
+from harness.files import whole_folder
 from harness.report.records import Diagnosis, Latency, Perf
 from harness.run.training.options import BATCH
 from harness.run.training.session import CASES, TrainingSession
@@ -65,16 +68,9 @@ def _stepped(session: TrainingSession, name: str, count: int, fault: str | None)
 
 
 def _job(session: TrainingSession, kind: str, name: str, fault: str | None = None) -> Job:
-    folder = session.shared
-    weights, data = folder / "weights.pth", folder / "cases"
-    if not weights.exists():
-        torch.save({"model": session.subject.model.state_dict()}, weights)
-    if not data.exists():
-        (data / "annotations").mkdir(parents=True)
-        (data / SPLIT).mkdir()
-        write_coco(load_case(CASES[0]), data / SPLIT, data / "annotations" / f"instances_{SPLIT}.json")
     options = session.options
-    output = folder / f"{kind}-{name}-{fault}.npz"
+    weights, data = case_files(session)
+    output = session.shared / f"{kind}-{name}-{fault}.npz"
     return Job.model_validate(
         {
             "kind": kind,
@@ -87,6 +83,21 @@ def _job(session: TrainingSession, kind: str, name: str, fault: str | None = Non
             "fault": fault,
         }
     )
+
+
+def case_files(session: TrainingSession) -> tuple[Path, Path]:
+    """Return the file of the weights, and the folder of a data set in COCO's layout, made where they are not there."""
+    folder = session.shared
+    weights, data = folder / "weights.pth", folder / "cases"
+    with FileLock(folder / "cases.lock"):
+        if not weights.exists():
+            torch.save({"model": session.subject.model.state_dict()}, weights)
+        if not data.exists():
+            with whole_folder(data) as partial:
+                (partial / "annotations").mkdir()
+                (partial / SPLIT).mkdir()
+                write_coco(load_case(CASES[0]), partial / SPLIT, partial / "annotations" / f"instances_{SPLIT}.json")
+    return weights, data
 
 
 def _run(session: TrainingSession, job: Job, count: int) -> Values:

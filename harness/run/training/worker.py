@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from harness.cards import load_recipe
 from harness.cards.model import COCO_CATEGORY_IDS
@@ -31,7 +30,7 @@ from harness.files import whole_file
 from harness.files.temporary import TemporaryFolder
 from harness.training.devices import autocast, full_float32, training_device
 from harness.training.loop import Iteration, run
-from harness.training.processes import Processes, from_environment, joined
+from harness.training.processes import Processes, distributed, from_environment, joined
 from harness.training.schedule import scaled_to
 
 STEPS = 3
@@ -68,7 +67,7 @@ def take_steps(port: TrainingPort, case: Case, processes: Processes) -> Values:
     """
     stepping: nn.Module = Stepping(port.model, processes.average if port.shares_counts else of_one_process)
     if processes.count > 1:
-        stepping = DistributedDataParallel(stepping, broadcast_buffers=False)
+        stepping = distributed(stepping)
     images = range(processes.rank, len(case.images), processes.count)
     truth = port.truth(case)
     found: dict[str, Tensor] = {}
