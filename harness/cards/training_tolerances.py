@@ -25,6 +25,13 @@ class Share(_Reasoned):
     share: float = Field(gt=0, lt=1)
 
 
+class Pooled(_Reasoned):
+    """Of pooled features."""
+
+    neighbours: float = Field(gt=0)
+    """Difference of neighbouring features over the largest, at most."""
+
+
 class Decisions(_Reasoned):
     """Of thresholds, overlaps and ranks."""
 
@@ -68,6 +75,7 @@ class TrainingTolerances(FiniteRecord):
     """The whole table."""
 
     exact: Share
+    pooled: Pooled
     decisions: Decisions
     losses: Relative
     gradients: Relative

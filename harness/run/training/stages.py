@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.centernet2.cases import CLASSES, R50_BOXES, R50_SIZES, Case, load_case, make_case
 from harness.centernet2.port import Gradients, TrainingPort
-from harness.centernet2.rungs import Rung, Values, fed_clipped, fed_parameters, later_losses
+from harness.centernet2.rungs import Rung, Values, fed_clipped, fed_parameters, later_losses, moved
 from harness.checks.comparison import Comparison
 from harness.checks.outcome import StageResult, judge, not_applicable
 from harness.checks.training.rungs import compare_rung
@@ -121,7 +121,7 @@ def loss_scale(session: TrainingSession, name: str) -> StageResult:
     if session.dumps:
         return not_applicable("training-loss-scale", BATCH, ELSEWHERE)
     port, case = session.port(name, "fp32"), session.case(CASES[0])
-    given = [one.given for one in session.upstream(CASES[0]).stages]
+    given = moved([one.given for one in session.upstream(CASES[0]).stages], port.device.device())
 
     def gradients(scale: float) -> Gradients:
         before, port.loss_scale = port.loss_scale, scale
