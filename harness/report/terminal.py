@@ -99,7 +99,7 @@ def _expected(document: Document) -> str:
 
 def _findings(run: Run) -> Iterator[str]:
     for stage in run.stages:
-        if stage.outcome != "passed":
+        if stage.outcome != "passed" or stage.detail is not None:  # what was not judged is told of a pass, too
             first = (stage.detail or "").splitlines()[:1]
             size = f" at batch size {stage.batch_size}"
             yield f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}"

@@ -108,7 +108,7 @@ def _close_matches(odd: Tensor, truth: Tensor, limit: float) -> Tensor:
         return torch.zeros(0, dtype=torch.bool)
     sides = (odd[:, 2:] - odd[:, :2]).amin(dim=1)
     scale = float(odd.abs().max().clamp(min=1))
-    close = sides.abs() <= load_training_tolerances().decisions.margin * scale
+    close = (sides > 0) & (sides <= load_training_tolerances().decisions.margin * scale)
     if len(truth):
         overlaps = box_iou(odd, truth)
         close |= _near(overlaps, limit).any(dim=1)
