@@ -32,7 +32,7 @@ def print_scorecard(entries: list[Entry]) -> str:
     console = Console(file=text, width=110)
     if kinds["adequacy"]:
         console.print(_adequacy(kinds["adequacy"]))
-    for line in [*_alarms(kinds["right"]), *_diagnosis(kinds)]:
+    for line in [*_alarms(kinds["right"]), *_diagnosis(kinds), *_training(kinds)]:
         console.print(line, highlight=False)
     return text.getvalue()
 
@@ -73,6 +73,29 @@ def _diagnosis(kinds: dict[str, list[Entry]]) -> list[str]:
         right = sum(bool(e["true_answer"]) for e in answers)
         said = f"of {len(answers)} answers given at a confidence of 0.9 or more, {right} are right"
         lines.append(f"{said} ({right / len(answers):.1%})")
+    return lines
+
+
+def _training(kinds: dict[str, list[Entry]]) -> list[str]:
+    """Say how many mistakes of a training were caught and named, by precision or way, and which were not."""
+    lines = []
+    for how in dict.fromkeys(entry["how"] for entry in kinds["training"]):
+        some = [entry for entry in kinds["training"] if entry["how"] == how]
+        caught, first = (
+            sum(map(bool, found)) for found in zip(*((e["caught"], e["place"] == 0) for e in some), strict=True)
+        )
+        among = sum(entry["place"] is not None for entry in some)
+        lines.append(f"training, {how}: {caught} of {len(some)} caught, {first} named first, {among} named at all")
+        unseen = [entry["fault"] for entry in some if not entry["caught"]]
+        lines += [f"  not visible: {', '.join(unseen)}"] if unseen else []
+        lines += [
+            f"  {entry['fault']}: named {', '.join(entry['answers'][:4]) or 'nothing'}"
+            for entry in some
+            if entry["caught"] and entry["place"] != 0
+        ]
+    if kinds["training-right"]:
+        alarms = sum(entry["alarm"] for entry in kinds["training-right"])
+        lines.append(f"right trainings: {alarms} with a false alarm of {len(kinds['training-right'])} sets of weights")
     return lines
 
 

@@ -174,6 +174,11 @@ class TrainingSession:
             )
         return self._ports[key]
 
+    def replace(self, name: str, port: TrainingPort) -> None:
+        """Judge a training in place of that of a device, and forget what that gave."""
+        self._ports[name, self.options.precision] = port
+        self._values = {key: values for key, values in self._values.items() if key[0] != name}
+
     def upstream(self, case: str) -> Step:
         """Return what the reference's step gives on a batch, which feeds every rung."""
         if case not in self._upstream:

@@ -64,10 +64,11 @@ def _not_together(session: TrainingSession, name: str) -> str | None:
 
 
 def _stepped(session: TrainingSession, name: str, count: int, fault: str | None) -> Values:
-    return _run(session, _job(session, "steps", name, fault), count)
+    return _run(session, make_job(session, "steps", name, fault), count)
 
 
-def _job(session: TrainingSession, kind: str, name: str, fault: str | None = None) -> Job:
+def make_job(session: TrainingSession, kind: str, name: str, fault: str | None = None) -> Job:
+    """Make the job of the processes that train a device."""
     options = session.options
     weights, data = case_files(session)
     output = session.shared / f"{kind}-{name}-{fault}.npz"
@@ -122,7 +123,7 @@ def speed(session: TrainingSession, name: str) -> StageResult:
     if session.options.workers:
         return not_applicable(SPEED, BATCH, "processes of pytest that share the machine spoil each other's times")
     counts = [1] if _not_together(session, name) is not None else [1, session.options.processes]
-    found = {count: _run(session, _job(session, "speed", name), count) for count in counts}
+    found = {count: _run(session, make_job(session, "speed", name), count) for count in counts}
     perf = tuple(one for count, values in found.items() for one in _speeds(count, values))
     told = [f"{one.fps:.3g} images/s ({one.interval})" for one in perf]
     if len(counts) > 1:
