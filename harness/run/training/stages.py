@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from harness.cards.training_tolerances import load_training_tolerances
 from harness.centernet2.cases import CLASSES, R50_BOXES, R50_SIZES, Case, load_case, make_case
 from harness.centernet2.port import Gradients, TrainingPort
 from harness.centernet2.rungs import Rung, Values, fed_clipped, fed_parameters, later_losses, moved
@@ -27,6 +28,8 @@ ELSEWHERE = "the step was run elsewhere, and cannot be run again here"
 
 TrainingCheck = Callable[[TrainingSession, str], StageResult]
 """From a session and the name of a device to the outcome of a stage."""
+NOISE = 4
+"""Multiple of the difference of two equal steps that two steps of different scales may have."""
 SCALES = (128.0, 65536.0)
 """Powers of two: they change no bit of a gradient but its exponent."""
 OVERFLOW = 1e30
@@ -117,7 +120,10 @@ def own_step(session: TrainingSession, name: str) -> StageResult:
 
 
 def loss_scale(session: TrainingSession, name: str) -> StageResult:
-    """Hold the gradients of scaled losses, in float32, to those of losses that are not scaled."""
+    """Hold the gradients of scaled losses, in float32, to those of losses that are not scaled: all bits on a CPU.
+
+    A device that adds up in an order of its own differs from itself; a scale may make several times as much.
+    """
     if session.dumps:
         return not_applicable("training-loss-scale", BATCH, ELSEWHERE)
     port, case = session.port(name, "fp32"), session.case(CASES[0])
@@ -132,7 +138,11 @@ def loss_scale(session: TrainingSession, name: str) -> StageResult:
 
     with full_float32():
         plain = gradients(1.0)
-        found = [gradients_differ(f"loss scale {scale:g}", gradients(scale), plain) for scale in SCALES]
+        noise = gradients_differ("no loss scale, twice", gradients(1.0), plain, load_training_tolerances().exact.share)
+        allowed = NOISE * noise.measured
+        scaled = [gradients_differ(f"loss scale {scale:g}", gradients(scale), plain, allowed) for scale in SCALES]
+    noise = replace(noise, allowed=max(noise.allowed, noise.measured), problem=None)
+    found = [noise, *scaled]
     return judge("training-loss-scale", BATCH, found)
 
 
