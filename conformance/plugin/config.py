@@ -94,6 +94,13 @@ def options_of(config: pytest.Config) -> CheckOptions | TrainingOptions:
     )
 
 
+def model_of(config: pytest.Config) -> str:
+    """Return the name of the model, also where the options could not be read."""
+    if CONFIG in config.stash:
+        return config.stash[CONFIG].model
+    return str(config.option.model or DEFAULT_MODEL)
+
+
 def asks_for_a_device(config: pytest.Config) -> bool:
     """Tell whether anything about a device was asked for on the command line."""
     if isinstance(config.stash[CONFIG], TrainingOptions):

@@ -14,7 +14,7 @@ from typing import Any
 import pluggy
 import pytest
 
-from conformance.plugin.config import CONFIG
+from conformance.plugin.config import model_of
 from conformance.plugin.entry import PACKAGE, is_own
 from conformance.plugin.fixtures import parameters_of
 from conformance.plugin.recorder import StageFailure
@@ -87,7 +87,7 @@ def _told(config: pytest.Config, error: BaseException, name: str) -> Exception:
         return pytest.Collector.CollectError(str(found))
     results = getattr(config.option, "results", None)
     if results is not None and not config.option.collectonly:
-        model = config.stash[CONFIG].model if CONFIG in config.stash else config.option.model
+        model = model_of(config)
         found = refuse(model, found, Path(results))
     return pytest.UsageError(str(found))
 

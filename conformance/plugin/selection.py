@@ -76,6 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # An empty argument can only be the value of -m: every test is asked for.
     if not config.option.markexpr and "" not in config.invocation_params.args:
         left_out |= BY_NAME_ONLY
+    if not isinstance(config.stash[CONFIG], TrainingOptions):  # a folder that the command line names is not ignored
+        items[:] = [item for item in items if TRAINING not in item.path.parents]
     selected, deselected = list[pytest.Item](), list[pytest.Item]()
     for item in items:
         gone = is_own(item.path) and any(_leaves_out(mark, left_out) for mark in _closest(item.iter_markers()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.plugin.config import CONFIG, asks_for_a_device, options_of
+from conformance.plugin.config import CONFIG, asks_for_a_device, model_of, options_of
 from conformance.plugin.entry import is_own
 from conformance.plugin.expectations import STALE_ENTRIES
 from conformance.plugin.fixtures import make_session, parameters_of
@@ -62,7 +62,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int | None, in
 
 def _abort(config: pytest.Config, error: HarnessError) -> None:
     if not hasattr(config, "workerinput"):
-        model = config.stash[CONFIG].model if CONFIG in config.stash else config.option.model
+        model = model_of(config)
         results = config.option.results
         error = refuse(model, error, None if results is None else Path(results))
     raise pytest.UsageError(str(error))

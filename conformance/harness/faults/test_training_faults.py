@@ -47,7 +47,9 @@ def test_losses_and_gradients_equal_those_of_the_official_code_with_the_defect(f
     losses = port.step(load_case(case)).losses
     gradients = port.gradients(losses)
     assert {name: float(loss.detach()) for name, loss in losses.items()} == pytest.approx(expected["losses"], rel=5e-5)
-    assert norms(gradients, expected["gradient_norms"]) == pytest.approx(expected["gradient_norms"], rel=2e-3, abs=1e-12)
+    assert norms(gradients, expected["gradient_norms"]) == pytest.approx(
+        expected["gradient_norms"], rel=2e-3, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("fault", SOLVER)
