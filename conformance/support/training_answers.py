@@ -71,12 +71,12 @@ def write_answers(
         port, batch = answering_port(case, change, precision), batch_of(case / name)
         writer, optimizer = dump.Dump(str(answers / name), precision=precision), port.optimizer()
         for iteration in range(iterations if name == cases[0] else 1):
-            step = port.step(batch)
-            gradients = port.gradients(step.losses)
+            losses, gradients = port.losses_and_gradients(batch)
             for key, parameter in port.model.named_parameters():
                 parameter.grad = gradients.get(key)
-            writer.after_backward(port.model, step.losses)
-            if with_layers:
+            writer.after_backward(port.model, losses)
+            if with_layers and port.shares_counts:
+                step = port.step(batch)
                 writer.add("features", step.features)
                 writer.add("logits", step.heads.logits)
                 writer.add("sides", step.heads.sides)

@@ -75,6 +75,10 @@ class Case(NamedTuple):
     boxes: list[Float32]
     classes: list[NDArray[np.int64]]
 
+    def alone(self, image: int) -> Case:
+        """Return a batch of one of the images."""
+        return Case([self.images[image]], [self.boxes[image]], [self.classes[image]])
+
 
 def make_case(sizes: Sizes, boxes: tuple[Boxes, ...], classes: tuple[tuple[int, ...], ...] | None = None) -> Case:
     """Make a batch; the classes of an image are 0, 1, 2 and so on where none are given."""

@@ -91,6 +91,20 @@ class TrainingPort:
             if parameter.requires_grad
         }
 
+    def losses_and_gradients(self, case: Case) -> tuple[dict[str, Tensor], Gradients]:
+        """Return the losses of a batch and their gradients, also as processes of one image each would have them.
+
+        Where the processes do not share their counts, losses and gradients are the means over the images alone.
+        """
+        images = range(len(case.images))
+        parts = [case] if self.shares_counts else [case.alone(image) for image in images]
+        losses, gradients = list[dict[str, Tensor]](), list[Gradients]()
+        for part in parts:
+            found = self.step(part).losses
+            gradients.append(self.gradients(found))
+            losses.append({name: loss.detach() for name, loss in found.items()})
+        return _mean(losses), _mean(gradients)
+
     def clipped(self, gradients: Gradients) -> Gradients:
         """Return gradients as the solver clips them."""
         holders = [Parameter(value.clone()) for value in gradients.values()]
@@ -110,3 +124,7 @@ class TrainingPort:
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(self.solver, iteration)
         optimizer.step()
+
+
+def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}

@@ -72,7 +72,7 @@ def test_counts_of_each_process_alone_give_the_losses_of_the_official_code() -> 
     """Two processes of one image each, whose losses are averaged."""
     port, case = port_with(BY_ID["normalised_by_rank"]), load_case("equal_sizes")
     assert not port.shares_counts
-    alone = [port.step(type(case)(*([part[image]] for part in case))).losses for image in range(2)]
+    alone = [port.step(case.alone(image)).losses for image in range(2)]
     means = {name: float((alone[0][name] + alone[1][name]).detach()) / 2 for name in alone[0]}
     assert means == pytest.approx(STEP["normalised_by_rank"]["equal_sizes"]["losses"], rel=5e-5)
 

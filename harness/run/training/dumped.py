@@ -166,8 +166,9 @@ def predictions(session: TrainingSession, which: Rung) -> Callable[[TrainingPort
         if which == "proposals" and session.dumps.get(DUPLICATED):
             yield from _duplicated(session, port)
         for case in cases:
-            dump, step = session.dumps[case][0], port.step(session.case(case))
-            values = moved({**step.losses, **port.gradients(step.losses)}, torch.device("cpu"))
+            dump = session.dumps[case][0]
+            losses, gradients = port.losses_and_gradients(session.case(case))
+            values = moved({**losses, **gradients}, torch.device("cpu"))
             expected = {name: value for name, value in values.items() if name.startswith("loss") or dump.of("gradient")}
             got = _dumped("gradients", dump, expected)
             yield from compare_rung("gradients", session.basis("gradients", case), got, expected).comparisons

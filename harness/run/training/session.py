@@ -32,8 +32,8 @@ from harness.training.devices import PRECISIONS, TrainingDevice, full_float32, r
 RECIPE = "centernet2_1x"
 CASES = ("base", "other_sizes", "beyond_80", "many", "equal_sizes")
 """Batches on which every known mistake of a step shows in one of them."""
-REFERENCE, REFERENCE_DEVICE = "reference", "cpu"
-"""Name of the reference among the ports, and where it runs."""
+REFERENCE, EXACT, REFERENCE_DEVICE = "reference", "reference in float64", "cpu"
+"""Names of the reference and of its second opinion among the ports, and where they run."""
 LOSS_SCALE = 128.0
 """Of a device: small gradients of float16 underflow without, and in float32 a power of two changes no bit."""
 
@@ -163,8 +163,9 @@ class TrainingSession:
         """Return the training of a device, in the precision of the run or another."""
         key = (name, precision or self.options.precision)
         if key not in self._ports:
-            device = training_device(REFERENCE_DEVICE if name == REFERENCE else name)
+            device = training_device(REFERENCE_DEVICE if name in (REFERENCE, EXACT) else name)
             model = device.prepare(copy.deepcopy(self.subject.model))
+            model = model.double() if name == EXACT else model
             self._ports[key] = TrainingPort(
                 model,
                 load_recipe(RECIPE).solver,
@@ -215,8 +216,11 @@ class TrainingSession:
     def basis(self, rung: Rung, case: str) -> Basis:
         """Return what the comparison of a rung on a batch rests on."""
         precision = self.options.precision
-        half = precision != "fp32" and rung in (*LAYERS, "gradients")
-        error = self.values(REFERENCE, precision, rung, case) if half else None
+        error = None
+        if precision == "fp32" and rung == "gradients":
+            error = self.values(EXACT, precision, rung, case)
+        elif precision != "fp32" and rung in (*LAYERS, "gradients"):
+            error = self.values(REFERENCE, precision, rung, case)
         settings = self.subject.model.settings
         return Basis(case, self.case(case), settings, precision, self._longest_sum(rung), error)
 

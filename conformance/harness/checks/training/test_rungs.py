@@ -93,7 +93,7 @@ def test_targets_have_no_order() -> None:
     assert [one.what for one in judged("targets", once, values) if one.problem] == ["base: positives"]
 
 
-def test_gradient_is_wrong_by_its_norm_or_by_a_value() -> None:
+def test_gradient_is_wrong_by_its_norm_or_by_its_direction() -> None:
     name, value = "backbone.fpn_lateral3.weight", torch.rand(100) + 1
     assert judged("gradients", {name: value * 3}, {name: value})[0].problem is not None
     turned = value.clone()

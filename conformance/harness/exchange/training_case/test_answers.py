@@ -49,7 +49,9 @@ def opened(answers: Path, **given: str) -> TrainingSession:
 
 
 def results(session: TrainingSession) -> dict[str, StageResult]:
-    found = {rung: stages.rung(session, "outputs", rung) for rung in RUNGS if rung not in ("clipped", "parameters")}
+    found: dict[str, StageResult] = {
+        rung: stages.rung(session, "outputs", rung) for rung in RUNGS if rung not in ("clipped", "parameters")
+    }
     return {**found, "parameters": dumped.parameters(session), "later": dumped.later(session)}
 
 
