@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from harness.centernet2.port import TrainingPort
 from harness.centernet2.rungs import Rung, Values, fed_clipped, fed_parameters
@@ -20,14 +19,6 @@ EXACT = 1e-3
 """Share of what is allowed below which differences of explanations say nothing."""
 
 
-@dataclass(frozen=True)
-class _Tried:
-    """A mistake, and how near the reference with it comes: the largest measured over allowed."""
-
-    fault: TrainingFault
-    left: float
-
-
 Predict = Callable[[TrainingPort], Iterable[Comparison]]
 """From a port to the comparisons of what was found with what the port gives, the telling ones first."""
 
@@ -41,14 +32,15 @@ def diagnose_rung(session: TrainingSession, name: str, rung: Rung) -> list[Diagn
         rung: That deviates.
 
     Returns:
-        One answer a mistake; several where they look alike on these batches, none but "unknown" where none fits.
+        One answer a mistake; several where they look alike on these batches, none but "unknown" where none fits. Where
+        those that explain earlier rungs explain this one, too, they are its answer.
     """
     if session.dumps:
-        return _answers(session, rung, dumped.predictions(session, rung))
+        return _answers(session, name, rung, dumped.predictions(session, rung))
     if rung in ("clipped", "parameters"):
-        return _answers(session, rung, lambda port: _of_solver(session, name, rung, port))
+        return _answers(session, name, rung, lambda port: _of_solver(session, name, rung, port))
     cases = _telling(session, name, rung)
-    return _answers(session, rung, lambda port: _compared(session, name, rung, cases, port))
+    return _answers(session, name, rung, lambda port: _compared(session, name, rung, cases, port))
 
 
 def _compared(
@@ -84,28 +76,37 @@ def _telling(session: TrainingSession, name: str, rung: Rung) -> list[str]:
     return sorted(session.cases_of(rung), key=lambda case: not deviates(case))
 
 
-def _answers(session: TrainingSession, rung: Rung, predict: Predict) -> list[Diagnosis]:
-    stage = f"training-{rung}"
+def _answers(session: TrainingSession, name: str, rung: Rung, predict: Predict) -> list[Diagnosis]:
+    """Try each mistake, together with those that earlier rungs have been explained by."""
+    stage, known = f"training-{rung}", session.explained.setdefault(name, [])
+    if known and (carried := _left(session, known, predict)) is not None:
+        return [Diagnosis(faults=tuple(one.id for one in known), residual=carried, confidence=1.0, stage=stage)]
     # A mistake in this rung comes before one whose trace in it is only carried along, such as in the gradients.
     own = [fault for fault in TRAINING_FAULTS if fault.rung == rung]
-    others = [fault for fault in TRAINING_FAULTS if fault.rung != rung]
+    others = [fault for fault in TRAINING_FAULTS if fault.rung != rung and fault not in known]
     for candidates in (own, others):
-        tried = [one for fault in candidates if (one := _tried(session, fault, predict)) is not None]
+        tried = [
+            (left, fault) for fault in candidates if (left := _left(session, [*known, fault], predict)) is not None
+        ]
         if tried:
-            best = min(one.left for one in tried)
-            good = sorted((one for one in tried if one.left <= max(EXACT, NEAR * best)), key=lambda one: one.left)
+            limit = max(EXACT, NEAR * min(left for left, _ in tried))
+            good = sorted(((left, fault) for left, fault in tried if left <= limit), key=lambda one: one[0])
+            known += [good[0][1]] if len(good) == 1 else []
             return [
-                Diagnosis(faults=(one.fault.id,), residual=one.left, confidence=1 / len(good), stage=stage)
-                for one in good
+                Diagnosis(faults=(fault.id,), residual=left, confidence=1 / len(good), stage=stage)
+                for left, fault in good
             ]
     return [Diagnosis(faults=(), residual=None, confidence=0.0, stage=stage)]
 
 
-def _tried(session: TrainingSession, fault: TrainingFault, predict: Predict) -> _Tried | None:
-    """Put a mistake into the reference; None as soon as something found is not what it gives."""
+def _left(session: TrainingSession, faults: Sequence[TrainingFault], predict: Predict) -> float | None:
+    """Put mistakes into the reference; return how near it then comes, the largest measured over allowed.
+
+    None as soon as something that was found is not what it gives.
+    """
     left = 0.0
-    for one in predict(session.faulty(fault.change)):
+    for one in predict(session.faulty(*(fault.change for fault in faults))):
         if one.problem is not None:
             return None
         left = max(left, one.measured / one.allowed if one.allowed else one.measured)
-    return _Tried(fault, left)
+    return left

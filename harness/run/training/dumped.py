@@ -19,6 +19,7 @@ from harness.checks.training.sets import compare_proposals, with_remarks
 from harness.exchange.training_case.read import DUPLICATED, IDLE, Dumped
 from harness.run.training.options import BATCH
 from harness.run.training.session import CASES, REFERENCE, TrainingSession
+from harness.training.devices import autocast
 
 KIND_OF: dict[Rung, tuple[str, ...]] = {
     "features": ("features",),
@@ -83,20 +84,27 @@ def _dumped(which: Rung, dump: Dumped, expected: Values) -> Values:
 
 def expected_values(session: TrainingSession, which: Rung, case: str, dump: Dumped) -> Values:
     """Return what the reference gives for a rung when it is fed the dump's own upstream."""
-    model, upstream = session.reference.model, session.upstream(case)
     if which == "gradients":
         values = session.values(REFERENCE, "fp32", "gradients", case)
         return {name: value for name, value in values.items() if not name.startswith("loss") or dump.of("loss")}
     if which == "features":
-        return own_values(upstream, "features")
-    truth = session.reference.truth(session.case(case))
-    with torch.no_grad():
+        return own_values(session.upstream(case), "features")
+    return predicted_values(session, session.reference, which, case, dump)
+
+
+def predicted_values(session: TrainingSession, port: TrainingPort, which: Rung, case: str, dump: Dumped) -> Values:
+    """Return what a port gives for a rung before the gradients when it is fed the dump's own upstream."""
+    model, upstream, truth = port.model, session.upstream(case), port.truth(session.case(case))
+    with torch.no_grad(), autocast(port.device.device(), port.precision):
+        if which == "features":
+            features = model.features(model.batch(session.case(case).images)[0])
+            return own_values(upstream._replace(features=features), "features")
         features = dump.listed("features") or upstream.features
         heads = model.heads(features) if which == "heads" else _heads(dump) or model.heads(features)
         if which == "heads":
             return own_values(upstream._replace(heads=heads), "heads")
         if which == "first-losses":
-            return dict(model.first_losses(heads, upstream.targets))
+            return dict(model.first_losses(heads, model.targets(features, truth)))
         if which == "proposals":
             return _named_proposals(model.proposals(heads))
         given = model.first_boxes(_proposals(dump) or model.proposals(heads), truth, all_proposals=True)
@@ -157,7 +165,9 @@ def _parameters(session: TrainingSession, port: TrainingPort) -> list[Comparison
 
 def predictions(session: TrainingSession, which: Rung) -> Callable[[TrainingPort], Iterator[Comparison]]:
     """Return a function from a port to the comparisons of the dumps with what the port gives by itself."""
-    cases = sorted((case for case in CASES if session.dumps.get(case)), key=lambda case: not _deviates(session, case))
+    cases = [case for case in CASES if session.dumps.get(case)]
+    if which != "parameters":
+        cases.sort(key=lambda case: not _deviates(session, which, case))
 
     def compared(port: TrainingPort) -> Iterator[Comparison]:
         if which == "parameters":
@@ -167,6 +177,12 @@ def predictions(session: TrainingSession, which: Rung) -> Callable[[TrainingPort
             yield from _duplicated(session, port)
         for case in cases:
             dump = session.dumps[case][0]
+            if which != "gradients" and port.shares_counts:
+                if all(dump.of(kind) for kind in _kinds(which, session.options.precision)):
+                    expected = predicted_values(session, port, which, case, dump)
+                    got = _dumped(which, dump, expected)
+                    yield from compare_rung(which, session.basis(which, case), got, expected).comparisons
+                continue
             losses, gradients = port.losses_and_gradients(session.case(case))
             values = moved({**losses, **gradients}, torch.device("cpu"))
             expected = {name: value for name, value in values.items() if name.startswith("loss") or dump.of("gradient")}
@@ -176,11 +192,10 @@ def predictions(session: TrainingSession, which: Rung) -> Callable[[TrainingPort
     return compared
 
 
-def _deviates(session: TrainingSession, case: str) -> bool:
+def _deviates(session: TrainingSession, which: Rung, case: str) -> bool:
     dump = session.dumps[case][0]
-    expected = expected_values(session, "gradients", case, dump)
-    got = _dumped("gradients", dump, expected)
-    found = compare_rung("gradients", session.basis("gradients", case), got, expected)
+    expected = expected_values(session, which, case, dump)
+    found = compare_rung(which, session.basis(which, case), _dumped(which, dump, expected), expected)
     return any(one.problem is not None for one in found.comparisons)
 
 

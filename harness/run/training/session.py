@@ -21,6 +21,7 @@ from harness.centernet2.weights import load_weights
 from harness.checks.training.rungs import LAYERS, Basis
 from harness.exchange.training_case.fit import require_fit
 from harness.exchange.training_case.read import DUPLICATED, IDLE, Dumped, read_dumps
+from harness.faults.training import TrainingFault
 from harness.files import file_sha256
 from harness.report.environment import environment
 from harness.report.escape import printable
@@ -102,6 +103,7 @@ class TrainingSession:
     def __init__(self, options: TrainingOptions, shared: Path, say: Callable[[str], None]) -> None:
         self.options, self.shared, self.say = options, shared, say
         self.subject = TrainingSubject(options)
+        self.explained: dict[str, list[TrainingFault]] = {}
         self._ports: dict[tuple[str, str], TrainingPort] = {}
         self._upstream: dict[str, Step] = {}
         self._values: dict[tuple[str, str, Rung, str], Values] = {}
@@ -179,6 +181,7 @@ class TrainingSession:
         """Judge a training in place of that of a device, and forget what that gave."""
         self._ports[name, self.options.precision] = port
         self._values = {key: values for key, values in self._values.items() if key[0] != name}
+        self.explained.pop(name, None)
 
     def upstream(self, case: str) -> Step:
         """Return what the reference's step gives on a batch, which feeds every rung."""
@@ -205,12 +208,13 @@ class TrainingSession:
         values = self.values(REFERENCE, "fp32", "gradients", CASES[0])
         return {name: value for name, value in values.items() if not name.startswith("loss")}
 
-    def faulty(self, change: Callable[[TrainingPort], None]) -> TrainingPort:
-        """Return the reference in the precision of the run, with a change."""
+    def faulty(self, *changes: Callable[[TrainingPort], None]) -> TrainingPort:
+        """Return the reference in the precision of the run, with changes."""
         precision = self.options.precision
         port = TrainingPort(copy.deepcopy(self.subject.model), self.reference.solver, precision=precision)
         port.loss_scale = LOSS_SCALE
-        change(port)
+        for change in changes:
+            change(port)
         return port
 
     def basis(self, rung: Rung, case: str) -> Basis:
