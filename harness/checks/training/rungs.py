@@ -213,7 +213,7 @@ def _own_turn(basis: Basis, names: Sequence[str], expected: Tensor) -> float:
 
     Where few rows carry a gradient, rounding turns it by more than on the batch that the limits were published for.
     """
-    if basis.error is None or not float(expected.norm()):
+    if basis.error is None or not float(expected.norm()) or not basis.error.keys() >= set(names):
         return 0.0
     own = torch.cat([basis.error[name].double().flatten() for name in names])
     cosine = float(own @ expected) / max(float(own.norm() * expected.norm()), TINY)
