@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from pathlib import Path
 
 from harness.cards.schema import Record, parse, read_toml
@@ -50,7 +49,6 @@ class Tolerance(Record):
         return self.factor * self.unit_roundoff * math.sqrt(accumulation_length) * scale
 
 
-@cache
 def load_tolerance(precision: str) -> Tolerance:
     """Load the tolerance of a precision.
 

@@ -25,8 +25,12 @@ def ordered(found: Proposed) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("when", ["before_nms", "after_nms"])
 def test_proposals_equal_the_official(case: str, when: str) -> None:
     settings, training = FEW if case == "top_k" else SETTINGS.proposals, case != "test"
-    make = before_nms if when == "before_nms" else propose
-    found = make(settings, first_stage("proposals", 128, 160, 2), training=training)
+    heads = first_stage("proposals", 128, 160, 2)
+    if when == "after_nms":
+        found = propose(settings, heads, training=training)
+    else:
+        by_level = before_nms(settings, heads, training=training)
+        found = [Proposed(*map(torch.cat, zip(*levels, strict=True))) for levels in by_level]
     for image, one in enumerate(found):
         key = f"proposals/{'train' if case == 'test' and when == 'before_nms' else case}/{image}/{when}"
         expected = Proposed(golden("pieces.npz", f"{key}/boxes"), golden("pieces.npz", f"{key}/scores"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.cards.centernet2 import TwoStageSettings
-from harness.cards.tolerances import load_tolerance
+from harness.cards.tolerances import Tolerance, load_tolerance
 from harness.cards.training_tolerances import load_training_tolerances
 from harness.centernet2.cases import Case
 from harness.centernet2.rungs import Rung
@@ -113,6 +114,11 @@ def _compare(rung: Rung, basis: Basis, name: str, got: Tensor, expected: Tensor)
     return _of_largest(what, got, expected, share * _largest(expected))
 
 
+@cache
+def _float32() -> Tolerance:
+    return load_tolerance("fp32")
+
+
 def _roundoff() -> float:
     return float(torch.finfo(torch.float32).eps) / 2
 
@@ -125,7 +131,7 @@ def _widest(basis: Basis) -> int:
 
 def _layer_limit(basis: Basis, name: str, expected: Tensor) -> float:
     """Return the largest difference of what a layer gives: derived in float32, measured below it."""
-    derived = load_tolerance("fp32").allowed(basis.length, _largest(expected))
+    derived = _float32().allowed(basis.length, _largest(expected))
     if basis.error is None or basis.precision == "fp32":
         return derived
     own = float((basis.error[name].double() - expected.double()).abs().max())
