@@ -71,6 +71,15 @@ class TrainingData(FiniteRecord):
     source: str
 
 
+class StaticShapes(FiniteRecord):
+    """Fixed numbers of what differs from image to image, for chips and compilers that need static shapes."""
+
+    truth: int = Field(gt=0, le=10**4)
+    """Objects of an image. More of them are an error."""
+    proposals: int = Field(gt=0, le=10**5)
+    """Proposals of an image; more of them are dropped, and reported."""
+
+
 class PublishedTraining(FiniteRecord):
     """AP that is published for the recipe, as a fraction."""
 
@@ -87,6 +96,7 @@ class RecipeCard(FiniteRecord):
     solver: Solver
     augmentation: Augmentation
     data: TrainingData
+    static_shapes: StaticShapes | None = None
     published: PublishedTraining | None = None
 
 
