@@ -29,11 +29,14 @@ STAGE, SPEED = "training-processes", "training-speed"
 
 
 def processes(session: TrainingSession, name: str) -> StageResult:
-    """Hold two processes of one image each to one process of two images: losses, gradients, parameters."""
+    """Hold two processes of one image each to one process of two images: losses, gradients, parameters.
+
+    In float32, whatever the precision of the run: what processes share are counts and gradients, and no layers.
+    """
     reason = _not_together(session, name)
     if reason is not None:
         return not_applicable(STAGE, BATCH, reason)
-    got, expected = _stepped(session, name, 2, None), take_steps(session.port(name), load_case(CASE), Processes())
+    got, expected = _stepped(session, name, 2, None), take_steps(session.port(name, "fp32"), load_case(CASE), Processes())
     return judge(STAGE, BATCH, compare_processes(got, expected))
 
 
@@ -77,7 +80,7 @@ def make_job(session: TrainingSession, kind: str, name: str, fault: str | None =
             "kind": kind,
             "device": name,
             "network": options.network,
-            "precision": options.precision,
+            "precision": "fp32" if kind == "steps" else options.precision,
             "weights": weights,
             "output": output,
             "data": data,
