@@ -36,7 +36,8 @@ def processes(session: TrainingSession, name: str) -> StageResult:
     reason = _not_together(session, name)
     if reason is not None:
         return not_applicable(STAGE, BATCH, reason)
-    got, expected = _stepped(session, name, 2, None), take_steps(session.port(name, "fp32"), load_case(CASE), Processes())
+    got = _stepped(session, name, 2, None)
+    expected = take_steps(session.port(name, "fp32"), load_case(CASE), Processes())
     return judge(STAGE, BATCH, compare_processes(got, expected))
 
 
