@@ -28,7 +28,11 @@ def read_npz(path: Path, most: int, *, remedy: str) -> dict[str, NDArray[Any]]:
         with open_regular(path, None, most) as file, np.load(file, allow_pickle=False) as saved:
             if sum(member.file_size for member in saved.zip.infolist()) > most:
                 raise ValueError(f"its arrays have more than {most} bytes")
-            return {name: saved[name] for name in saved.files}
+            found = {name: saved[name] for name in saved.files}
+        for name, array in found.items():
+            if not isinstance(array, np.ndarray):  # a member of another kind comes as bytes
+                raise ValueError(f"'{name}' is no array")
+        return found
     except HarnessError:
         raise
     except Exception as error:  # what a damaged archive raises is not documented

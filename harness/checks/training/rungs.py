@@ -179,7 +179,7 @@ def _norm(what: str, got: Tensor, expected: Tensor, allowed: float) -> Compariso
 def _gradient(basis: Basis, name: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
     """Compare by the norm of the difference over that of the reference's gradient.
 
-    A value next to the kink of a ReLU falls on either side of it, by rounding: what float64 makes of that is allowed.
+    A value next to the kink of a ReLU falls on either side of it, by rounding: what that can make is allowed.
     """
     what, size = f"{basis.label}: {name}", float(expected.double().norm())
     if _largest(expected) <= TINY:
