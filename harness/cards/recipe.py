@@ -78,6 +78,10 @@ class StaticShapes(FiniteRecord):
     """Objects of an image. More of them are an error."""
     proposals: int = Field(gt=0, le=10**5)
     """Proposals of an image; more of them are dropped, and reported."""
+    proposals_test: int = Field(gt=0, le=10**5)
+    """Likewise of an image in which something is to be detected."""
+    in_training: bool = False
+    """Whether `train` computes its steps with them."""
 
 
 class PublishedTraining(FiniteRecord):

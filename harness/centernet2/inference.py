@@ -21,6 +21,7 @@ from harness.centernet.decode import NonFiniteHeadError
 from harness.centernet.heads import DeviceOutputError
 from harness.centernet2.model import CenterNet2, create_centernet2, rescaled
 from harness.centernet2.samples import make_sample, resized_size
+from harness.centernet2.slots import EMPTY
 from harness.devices.artifact import Artifact, TensorSpec, require_batch_size
 from harness.errors import HarnessError
 from harness.types import Batch, Detections, Heads, Outputs, Placement, UInt8
@@ -28,7 +29,6 @@ from harness.types import Batch, Detections, Heads, Outputs, Placement, UInt8
 INPUT = "images"
 OUTPUTS = ("boxes", "scores", "classes")
 """(N, slots, 4) float32 x1, y1, x2, y2 in pixels of the input; (N, slots) float32, not increasing; (N, slots) int64."""
-EMPTY = -1
 
 
 class InSlots(nn.Module):

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import batched_nms, nms
 
 
 @torch.library.custom_op("centernet_conformance::nms_slots", mutates_args=())
 def _nms_slots(
-    boxes: Tensor, scores: Tensor, valid: Tensor, limit: float, most: int, slots: int
+    boxes: Tensor, scores: Tensor, valid: Tensor, limit: float, most: int, slots: int, groups: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     there = valid.nonzero()[:, 0]
-    kept = there[nms(boxes[there], scores[there], limit)]
+    given = boxes[there], scores[there]
+    kept = there[nms(*given, limit) if groups is None else batched_nms(*given, groups[there], limit)]
     if len(kept) > most:  # of equal scores at the limit, all are kept
         kept = kept[scores[kept] >= scores[kept[most - 1]]]
     index = torch.zeros(slots, dtype=torch.int64, device=boxes.device)
@@ -27,9 +28,9 @@ def _nms_slots(
 
 @_nms_slots.register_fake
 def _(
-    boxes: Tensor, scores: Tensor, valid: Tensor, limit: float, most: int, slots: int
+    boxes: Tensor, scores: Tensor, valid: Tensor, limit: float, most: int, slots: int, groups: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    del scores, valid, limit, most
+    del scores, valid, limit, most, groups
     return (
         boxes.new_empty(slots, dtype=torch.int64),
         boxes.new_empty(slots, dtype=torch.bool),
@@ -38,7 +39,13 @@ def _(
 
 
 def nms_slots(
-    boxes: Tensor, scores: Tensor, valid: Tensor, limit: float, most: int, slots: int
+    boxes: Tensor,
+    scores: Tensor,
+    valid: Tensor,
+    limit: float,
+    most: int,
+    slots: int,
+    groups: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Suppress boxes that overlap a better one, and put those that are kept into slots.
 
@@ -49,9 +56,10 @@ def nms_slots(
         limit: IoU beyond which a box is suppressed.
         most: Boxes that are kept; of equal scores at that place, all.
         slots: Of the result.
+        groups: (n,) int64, where boxes suppress those of their own group alone.
 
     Returns:
         (slots,) int64 rows of `boxes`, the best first; (slots,) whether a slot is used; () boxes that found no slot.
     """
-    found: tuple[Tensor, Tensor, Tensor] = _nms_slots(boxes, scores, valid, limit, most, slots)
+    found: tuple[Tensor, Tensor, Tensor] = _nms_slots(boxes, scores, valid, limit, most, slots, groups)
     return found

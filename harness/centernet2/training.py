@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from harness.cards import RecipeCard, Solver
 from harness.cards.centernet2 import TwoStageSettings, load_two_stage_settings
+from harness.cards.recipe import StaticShapes
 from harness.centernet2.labels import Size, Truth
 from harness.centernet2.model import CenterNet2
 from harness.centernet2.samples import Sample, Samples, resized_size
+from harness.centernet2.slots import too_many_objects
+from harness.centernet2.stepping import PaddedCenterNet2, StaticStepping, Stepping
 from harness.centernet2.weights import load_start, load_weights
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError
@@ -28,7 +30,6 @@ from harness.training.order import GroupedSampleNumbers
 from harness.training.processes import Processes, distributed
 from harness.training.scaler import LossScale
 from harness.training.schedule import scaled_to
-from harness.types import UInt8
 
 Numbered = list[tuple[int, Sample]]
 """Samples of a batch with their numbers."""
@@ -61,12 +62,19 @@ class Settings:
         """Return the solver of the recipe."""
         return self.recipe.solver
 
+    @property
+    def static_shapes(self) -> StaticShapes | None:
+        """Return the numbers of slots that steps are computed with; None for shapes that hang on the data."""
+        caps = self.recipe.static_shapes
+        return caps if caps is not None and caps.in_training else None
+
     def of_checkpoint(self) -> dict[str, object]:
         """Return what a run that goes on must have in common with the one before, as plain data.
 
         The number of iterations and of processes are not among it: they change no step but for its rounding.
         """
         shape = None if self.fixed_shape is None else list(self.fixed_shape)
+        caps = None if self.static_shapes is None else self.static_shapes.model_dump(mode="json")
         return {
             "network": self.network,
             "solver": self.solver.model_dump(mode="json"),
@@ -75,6 +83,7 @@ class Settings:
             "precision": self.precision,
             "loss scale": self.loss_scale,
             "fixed shape": shape,
+            "static shapes": caps,
         }
 
 
@@ -111,42 +120,6 @@ def for_batches_of(recipe: RecipeCard, batch_size: int | None) -> tuple[RecipeCa
     changed = [(name, getattr(before, name), getattr(after, name)) for name in names]
     lines = [f"{recipe.name}: {name} {old} -> {new}" for name, old, new in changed if old != new]
     return recipe.model_copy(update={"solver": after}), lines
-
-
-class PaddedCenterNet2(CenterNet2):
-    """A CenterNet2 whose batches are all padded to one shape.
-
-    Group norm sees the padding, which is why a recipe has to ask for it.
-    """
-
-    def __init__(self, settings: TwoStageSettings, name: str, shape: Size) -> None:
-        super().__init__(settings, name)
-        self.shape = shape
-
-    def batch(self, images: Sequence[UInt8]) -> tuple[Tensor, list[Size]]:
-        """Normalise images and pad them to the shape; return their own sizes too."""
-        batch, sizes = super().batch(images)
-        height, width = self.shape
-        return F.pad(batch, (0, width - batch.shape[3], 0, height - batch.shape[2])), sizes
-
-
-class Stepping(nn.Module):
-    """The losses of a batch as a forward pass, which is what `DistributedDataParallel` wraps."""
-
-    def __init__(self, model: CenterNet2, average: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.model, self.average = model, average
-
-    def forward(
-        self,
-        images: list[UInt8],
-        truth: list[Truth],
-        generators: list[torch.Generator] | None,
-        all_proposals: bool = False,
-    ) -> dict[str, Tensor]:
-        """Return the nine losses by name."""
-        step = self.model.step(images, truth, all_proposals=all_proposals, generators=generators, average=self.average)
-        return step.losses
 
 
 class TwoStageTraining:
@@ -188,11 +161,13 @@ class TwoStageTraining:
             load_start(self.model, weights)
         own.prepare(self.model, self.processes.local_rank)
         self.optimizer = sgd.make_optimizer(self.model, settings.solver)
-        self.loss_scale = LossScale(self.device, settings.loss_scale)
+        self.loss_scale = LossScale(own, settings.loss_scale)
+        caps = settings.static_shapes
+        self.static = None if caps is None else StaticStepping(self.model, self.processes.average, caps)
         self.stepping = self._stepping()
 
     def _stepping(self) -> nn.Module:
-        stepping = Stepping(self.model, self.processes.average)
+        stepping: nn.Module = self.static or Stepping(self.model, self.processes.average)
         if self.processes.count == 1:
             return stepping
         # Every parameter has a gradient in every step, be it 0: an empty sum of losses is a sum all the same.
@@ -228,6 +203,9 @@ class TwoStageTraining:
         named["total"] = sum(named.values())
         if not math.isfinite(named["total"]):  # before weights and momentum are touched
             raise loop.diverged("loss is", "lower base_lr on the recipe card, or lengthen its warm-up")
+        if self.static is not None:
+            dropped = self.processes.average(self.static.dropped.float()) * self.processes.count
+            named["dropped_proposals"] = float(dropped)
         self.loss_scale.unscale(self.optimizer)
         rate = sgd.ready(self.optimizer, self.settings.solver, iteration)
         self.loss_scale.step(self.optimizer)
@@ -277,6 +255,8 @@ def _check(settings: Settings, numbers: TwoStageSettings, processes: Processes, 
             field="category_ids",
             remedy=f"give a model card with {numbers.roi.classes} category_ids",
         )
+    if settings.static_shapes is not None:
+        _require_slots(settings.static_shapes, samples)
     if shape is None:
         return
     if any(side % multiple or side < multiple for side in shape):
@@ -297,3 +277,11 @@ def _check(settings: Settings, numbers: TwoStageSettings, processes: Processes, 
                     field="--fixed-shape",
                     remedy="give a larger shape, or a recipe with shorter edges",
                 )
+
+
+def _require_slots(caps: StaticShapes, samples: Samples) -> None:
+    """Refuse images with more objects than slots."""
+    for image_id in samples.image_ids:
+        number = len(samples.annotations[image_id])
+        if number > caps.truth:
+            raise too_many_objects("the image", number, caps, samples.dataset.path(image_id))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from harness.errors import HarnessError
+from harness.training.devices import TrainingDevice
 
 FIRST, ADAPTING = 2.0**16, 2000
 """Scale that an adapting one begins with, and steps without overflow before it grows: PyTorch's defaults."""
@@ -22,14 +23,15 @@ class LossScale:
     """A factor on the loss, by which the gradients are divided again; a step whose gradients overflow is left out.
 
     Args:
-        device: Of the training.
+        device: That trains; it knows how an overflow shows.
         scale: The factor; 1 scales nothing, None adapts it to what overflows.
     """
 
-    def __init__(self, device: torch.device, scale: float | None) -> None:
+    def __init__(self, device: TrainingDevice, scale: float | None) -> None:
         self.fixed = scale
         first, steady = (FIRST, ADAPTING) if scale is None else (scale, STEADY)
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=first, growth_interval=steady, enabled=scale != 1)
+        self.scaler = torch.amp.GradScaler(enabled=False) if scale == 1 else device.make_scaler(first)
+        self.scaler.set_growth_interval(steady)
 
     def backward(self, total: Tensor) -> None:
         """Compute the scaled gradients of a loss."""

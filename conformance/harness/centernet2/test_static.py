@@ -12,14 +12,15 @@ from harness.centernet2 import CenterNet2
 from harness.centernet2.cases import BATCHES, Case, case_model, load_case
 from harness.centernet2.labels import Truth
 from harness.centernet2.port import TrainingPort
-from harness.centernet2.static import StaticTruth, dropped_text, in_slots, static_step
+from harness.centernet2.slots import StaticTruth, dropped_text, in_slots
+from harness.centernet2.static import static_step
 from harness.errors import HarnessError
 from harness.training.static_check import find_dynamic
 
 Given = tuple[torch.Tensor, torch.Tensor, StaticTruth]
-CAPS = StaticShapes(truth=25, proposals=1000)
-"""No batch but the one of 25 objects has as many proposals."""
-MORE = StaticShapes(truth=25, proposals=2000)
+CAPS = StaticShapes(truth=25, proposals=600, proposals_test=272)
+"""No batch but two of larger images has as many proposals."""
+MORE = StaticShapes(truth=25, proposals=2000, proposals_test=272)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,9 +30,16 @@ def narrow() -> CenterNet2:
     return case_model("narrow")
 
 
+def objects(case: Case) -> list[Truth]:
+    return [
+        Truth(torch.from_numpy(own), torch.from_numpy(which))
+        for own, which in zip(case.boxes, case.classes, strict=True)
+    ]
+
+
 def given(model: CenterNet2, case: Case, caps: StaticShapes = CAPS) -> Given:
     batch, sizes = model.batch(case.images)
-    return batch, torch.tensor(sizes, dtype=torch.float32), in_slots(case.boxes, case.classes, caps, batch.device)
+    return batch, torch.tensor(sizes, dtype=torch.float32), in_slots(objects(case), caps, batch.device)
 
 
 @pytest.mark.parametrize("name", BATCHES)
@@ -52,11 +60,11 @@ def test_losses_and_gradients_equal_those_of_the_dynamic_step(narrow: CenterNet2
 
 def test_more_objects_than_slots_are_an_error(narrow: CenterNet2) -> None:
     with pytest.raises(HarnessError, match="image 0 of the batch has 25 objects, and there are 24 slots"):
-        given(narrow, load_case("many"), StaticShapes(truth=24, proposals=1000))
+        given(narrow, load_case("many"), CAPS.model_copy(update={"truth": 24}))
 
 
 def test_more_proposals_than_slots_are_told(narrow: CenterNet2) -> None:
-    few = StaticShapes(truth=25, proposals=100)
+    few = CAPS.model_copy(update={"proposals": 100})
     found = static_step(narrow, *given(narrow, load_case("base")), few)
     whole = TrainingPort(narrow, load_recipe("centernet2_1x").solver).step(load_case("base"))
     assert found.dropped.tolist() == [len(one.boxes) - 100 for one in whole.proposals]
@@ -68,6 +76,7 @@ def test_card_of_the_recipe_has_slots_for_what_it_keeps() -> None:
     recipe = load_recipe("centernet2_1x")
     assert recipe.static_shapes is not None
     assert recipe.static_shapes.proposals >= 2000
+    assert recipe.static_shapes.proposals_test >= 256
 
 
 def static(model: CenterNet2, inputs: Given) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from conformance.support.small_training import six_images
 from harness.cards import load_recipe
 from harness.cards.model import COCO_CATEGORY_IDS
+from harness.cards.recipe import StaticShapes
 from harness.centernet2.run import Request, run
 from harness.centernet2.training import Settings, TwoStageTraining, for_batches_of, train
 from harness.data.dataset import Dataset
@@ -64,6 +65,61 @@ def test_checkpoint_of_other_settings_is_refused(
     train(made(generated, replace(SIX, iterations=1)), tmp_path)
     with pytest.raises(HarnessError, match="other"):
         train(made(generated, replace(SIX, **changed)), tmp_path)  # type: ignore[arg-type]
+
+
+CAPS = StaticShapes(truth=16, proposals=500, proposals_test=272, in_training=True)
+
+
+def with_slots(caps: StaticShapes, iterations: int = 6) -> Settings:
+    return replace(SIX, recipe=SMALL.model_copy(update={"static_shapes": caps}), iterations=iterations)
+
+
+def test_training_with_static_shapes_goes_on_bitwise_and_counts_what_it_drops(
+    generated: Dataset, tmp_path: Path
+) -> None:
+    whole = train(made(generated, with_slots(CAPS, 4)), tmp_path / "whole")
+    parts = tmp_path / "parts"
+    train(made(generated, with_slots(CAPS, 2)), parts)
+    assert equal(weights(train(made(generated, with_slots(CAPS, 4)), parts)), weights(whole))
+    assert "dropped_proposals: 0  " in (parts / "log.txt").read_text()
+    few = with_slots(CAPS.model_copy(update={"proposals": 5}), 1)
+    train(made(generated, few), tmp_path / "few")
+    record = json.loads((tmp_path / "few" / "metrics.json").read_text())
+    assert record["dropped_proposals"] > 0
+    with pytest.raises(HarnessError, match="other"):
+        train(made(generated, SIX), parts)
+
+
+def test_image_with_more_objects_than_slots_is_refused_before_any_work(generated: Dataset) -> None:
+    with pytest.raises(HarnessError, match="objects, and there are 1 slots"):
+        made(generated, with_slots(CAPS.model_copy(update={"truth": 1})))
+
+
+def test_loss_scale_of_a_power_of_two_changes_no_bit(generated: Dataset, tmp_path: Path) -> None:
+    plain = weights(train(made(generated, replace(SIX, iterations=2)), tmp_path / "plain"))
+    scaled = train(made(generated, replace(SIX, iterations=2, loss_scale=65536.0)), tmp_path / "scaled")
+    assert equal(weights(scaled), plain)
+
+
+def test_half_precision_trains_with_a_scale_that_adapts_itself(generated: Dataset, tmp_path: Path) -> None:
+    settings = replace(SIX, iterations=2, precision="fp16", loss_scale=None)
+    train(made(generated, settings), tmp_path)
+    saved = torch.load(tmp_path / "last.pth", weights_only=True)
+    assert all(value.isfinite().all() for value in saved["model"].values())
+    assert saved["loss_scale"]
+
+
+def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(
+    generated: Dataset, tmp_path: Path
+) -> None:
+    good = train(made(generated, replace(SIX, iterations=1)), tmp_path).read_bytes()
+    training = made(generated, SIX)
+    with torch.no_grad():
+        next(iter(training.model.roi_heads.parameters())).fill_(torch.nan)
+    training.restore = lambda _: 1  # type: ignore[method-assign] - it goes on, with weights that have gone wrong
+    with pytest.raises(HarnessError, match="the loss is not finite: training has diverged"):
+        train(training, tmp_path)
+    assert (tmp_path / "last.pth").read_bytes() == good
 
 
 @pytest.mark.parametrize(("shape", "said"), [((100, 192), "100 x 192"), ((96, 96), "does not fit into 96 x 96")])

@@ -22,7 +22,8 @@ from harness.centernet2.losses import of_one_process
 from harness.centernet2.model import create_centernet2
 from harness.centernet2.port import TrainingPort
 from harness.centernet2.rungs import Values, short_schedule
-from harness.centernet2.training import Settings, Stepping, TwoStageTraining
+from harness.centernet2.stepping import Stepping
+from harness.centernet2.training import Settings, TwoStageTraining
 from harness.centernet2.weights import load_weights
 from harness.data.dataset import load_coco
 from harness.faults.training import TRAINING_FAULTS
