@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "test_run.py::test_two_processes_compute_what_one_does": "training-processes",
         "test_run.py::test_resumed_training_equals_an_undisturbed_one": "training-resume",
         "test_run.py::test_images_per_second": "training-speed",
+        "test_static.py::test_static_shapes_compute_what_shapes_of_the_data_do": "training-static-shapes",
         "test_step.py::test_reference_equals_the_official_step": "training-reference",
         "test_step.py::test_own_step_equals_reference": "training-step",
         "test_step.py::test_loss_scale_changes_no_gradient": "training-loss-scale",

@@ -119,6 +119,11 @@ class TorchDevice:
         return torch.amp.GradScaler(self.device().type, init_scale=scale)
 
 
+IMAGINED = torch.device("cuda")
+"""Device that is not the CPU, on which tensors without values can be said to be wherever PyTorch runs.
+
+Without its package, PyTorch cannot index tensors that are said to be on an NPU.
+"""
 OWN = {"cpu": TorchDevice("cpu"), "cuda": TorchDevice("cuda"), "npu": TorchDevice("npu", "torch_npu")}
 
 

@@ -14,6 +14,8 @@ from harness.training.loop import Iteration
 
 PERIOD = 20
 """Iterations between two records; a record has the medians since the last one."""
+SUMMED = "dropped_"
+"""Start of the names of counts, whose sum since the last record counts: a median would hide what is rare."""
 LINES, RECORDS = "log.txt", "metrics.json"
 IN_LINE, IN_RECORD = re.compile(r"^iter: (\d+) "), re.compile(r'^\{"iteration": (\d+),')
 LOG_BYTES = 2**28
@@ -71,7 +73,8 @@ def _record(since: Sequence[Iteration]) -> dict[str, float]:
     last = since[-1]
     named = {"total_loss" if name == "total" else name: [one.losses[name] for one in since] for name in last.losses}
     named |= {"time": [one.seconds for one in since], "data_time": [one.data_seconds for one in since]}
-    figures = {name: median(values) for name, values in named.items()} | {"lr": last.learning_rate}
+    figures = {name: (sum if name.startswith(SUMMED) else median)(values) for name, values in named.items()}
+    figures["lr"] = last.learning_rate
     return {"iteration": last.done - 1} | {name: float(f"{value:.6g}") for name, value in figures.items()}
 
 

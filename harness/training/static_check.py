@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 def find_dynamic(
-    model: ModelT, step: Callable[[ModelT, InputsT], object], inputs: InputsT, device: str = "cpu"
+    model: ModelT, step: Callable[[ModelT, InputsT], object], inputs: InputsT, device: str | torch.device = "cpu"
 ) -> Finding | None:
     """Run a step without values; return the first line whose shapes hang on them, or whose tensors are elsewhere.
 
@@ -66,7 +66,7 @@ def find_dynamic(
     return None
 
 
-def _fake(mode: FakeTensorMode, model: ModelT, device: str) -> ModelT:
+def _fake(mode: FakeTensorMode, model: ModelT, device: str | torch.device) -> ModelT:
     """Return a copy of a model whose parameters and buffers have no values."""
     memo: dict[int, object] = {}
     for parameter in model.parameters():
@@ -76,12 +76,12 @@ def _fake(mode: FakeTensorMode, model: ModelT, device: str) -> ModelT:
     return copy.deepcopy(model, memo)
 
 
-def _without_values(mode: FakeTensorMode, tensor: Tensor, device: str) -> Tensor:
+def _without_values(mode: FakeTensorMode, tensor: Tensor, device: str | torch.device) -> Tensor:
     """Return a tensor of the same shape that says it is on a device, whether that is there or not."""
     return FakeTensor(mode, tensor.detach().to("meta"), torch.device(device))
 
 
-def _moved(mode: FakeTensorMode, inputs: Any, device: str) -> Any:  # noqa: ANN401 - tensors in tuples
+def _moved(mode: FakeTensorMode, inputs: Any, device: str | torch.device) -> Any:  # noqa: ANN401 - tensors in tuples
     if isinstance(inputs, Tensor):
         return _without_values(mode, inputs, device)
     if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):

@@ -93,6 +93,11 @@ def stray(model: CenterNet2, inputs: Given) -> object:
     return features[0] * torch.ones(features[0].shape)
 
 
+def strayed_to_cuda(model: CenterNet2, inputs: Given) -> object:
+    features = model.features(inputs[0])
+    return features[0] * torch.ones(features[0].shape).cuda()
+
+
 def counted(model: CenterNet2, inputs: Given) -> object:
     return model.features(inputs[0])[0].nonzero()
 
@@ -113,6 +118,7 @@ def test_static_step_has_no_shape_that_hangs_on_values(narrow: CenterNet2) -> No
         (dynamic, "cpu", "targets.py", "repeat_interleave"),
         (counted, "cpu", "test_static.py", "nonzero"),
         (stray, "cuda", "test_static.py", "same device"),
+        (strayed_to_cuda, "cpu", "test_static.py", "same device"),
     ],
 )
 def test_line_that_is_not_static_is_named(narrow: CenterNet2, step: Any, device: str, file: str, said: str) -> None:  # noqa: ANN401

@@ -67,7 +67,7 @@ def test_checkpoint_of_other_settings_is_refused(
         train(made(generated, replace(SIX, **changed)), tmp_path)  # type: ignore[arg-type]
 
 
-CAPS = StaticShapes(truth=16, proposals=500, proposals_test=272, in_training=True)
+CAPS = StaticShapes(truth=16, proposals=700, proposals_test=272, in_training=True)
 
 
 def with_slots(caps: StaticShapes, iterations: int = 6) -> Settings:
@@ -82,10 +82,11 @@ def test_training_with_static_shapes_goes_on_bitwise_and_counts_what_it_drops(
     train(made(generated, with_slots(CAPS, 2)), parts)
     assert equal(weights(train(made(generated, with_slots(CAPS, 4)), parts)), weights(whole))
     assert "dropped_proposals: 0  " in (parts / "log.txt").read_text()
-    few = with_slots(CAPS.model_copy(update={"proposals": 5}), 1)
+    few = with_slots(CAPS.model_copy(update={"proposals": 5}), 3)
     train(made(generated, few), tmp_path / "few")
-    record = json.loads((tmp_path / "few" / "metrics.json").read_text())
-    assert record["dropped_proposals"] > 0
+    first, both = (json.loads(line) for line in (tmp_path / "few" / "metrics.json").read_text().splitlines())
+    assert first["dropped_proposals"] > 0
+    assert both["dropped_proposals"] > first["dropped_proposals"]  # of two iterations: a sum
     with pytest.raises(HarnessError, match="other"):
         train(made(generated, SIX), parts)
 

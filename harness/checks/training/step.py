@@ -132,13 +132,13 @@ def compare_processes(got: Mapping[str, Tensor], expected: Mapping[str, Tensor])
         if name.startswith("step 1 "):
             found.append(relative(name, float(got[name]), float(value), table.processes.losses))
         elif name.startswith("gradient"):
-            found.append(_off(name, got[name], value, table.processes.gradients))
+            found.append(difference(name, got[name], value, table.processes.gradients))
         elif name.startswith("change"):
-            found.append(_off(name, got[name], value, table.parameters.relative))
+            found.append(difference(name, got[name], value, table.parameters.relative))
     return found
 
 
-def _off(what: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
+def difference(what: str, got: Tensor, expected: Tensor, allowed: float) -> Comparison:
     """Compare by the norm of the difference over the norm of what is expected."""
     size, off = float(expected.double().norm()), float((got.double() - expected.double()).norm())
     measured = off / size if size > TINY else off

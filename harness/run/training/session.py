@@ -168,17 +168,16 @@ class TrainingSession:
         """Return the training of a device, in the precision of the run or another."""
         key = (name, precision or self.options.precision)
         if key not in self._ports:
-            device = training_device(REFERENCE_DEVICE if name in (REFERENCE, EXACT) else name)
-            model = device.prepare(copy.deepcopy(self.subject.model))
-            model = model.double() if name == EXACT else model
-            self._ports[key] = TrainingPort(
-                model,
-                load_recipe(RECIPE).solver,
-                device,
-                key[1],
-                loss_scale=1.0 if key == (REFERENCE, "fp32") else LOSS_SCALE,
-            )
+            self._ports[key] = self.make_port(*key)
         return self._ports[key]
+
+    def make_port(self, name: str, precision: str) -> TrainingPort:
+        """Make the training of a device as this suite has it."""
+        device = training_device(REFERENCE_DEVICE if name in (REFERENCE, EXACT) else name)
+        model = device.prepare(copy.deepcopy(self.subject.model))
+        scale = 1.0 if (name, precision) == (REFERENCE, "fp32") else LOSS_SCALE
+        solver = load_recipe(RECIPE).solver
+        return TrainingPort(model.double() if name == EXACT else model, solver, device, precision, loss_scale=scale)
 
     def replace(self, name: str, port: TrainingPort) -> None:
         """Judge a training in place of that of a device, and forget what that gave."""
