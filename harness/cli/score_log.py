@@ -9,6 +9,7 @@ import typer
 
 from harness.cards.model import LARGEST_BATCH
 from harness.checks.training.speed import WARM_UP
+from harness.errors import HarnessError
 from harness.report.escape import printable
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.checks.training.log import LogScore
     from harness.exchange.training_record import TrainingLog
+    from harness.faults.training.log import Figure, ReadFigure
 
 
 def score_log(
@@ -30,17 +32,29 @@ def score_log(
     warm_up: Annotated[
         int, typer.Option(min=0, max=10**9, help="Iterations at the start that do not count for the speed.")
     ] = WARM_UP,
+    ap: Annotated[
+        str | None, typer.Option("--ap", metavar="X", help="AP that somebody read from the log: is it what it says?")
+    ] = None,
+    fps: Annotated[str | None, typer.Option("--fps", metavar="X", help="Images a second, likewise.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="*_acc.log that the port's script made of this log, likewise.")
+    ] = None,
 ) -> None:
     """Print AP, losses, learning rate and images per second of a training log, and what the log cannot support.
 
     It may be a log of detectron2 (coloured or not), its metrics.json, or the *_acc.log of the Ascend port. Values are
     read by their keys and never by their column. AP is a fraction. What cannot be supported is said and is no error.
 
+    Figures that somebody has read from the log are held to it. For one that is not what the log says, the known mistake
+    that gives it is named, such as another column, and the status is 1.
+
     Example: python -m harness score-log output/log.txt
+    Example: python -m harness score-log output/log.txt --ap 60.1 --fps 2.86
     """
     from harness.cards import load_recipe
     from harness.checks.training.log import score_log as judge
     from harness.exchange.training_log import read_training_log
+    from harness.faults.training import explain_figure
 
     log = read_training_log(file)
     score = judge(log, load_recipe(recipe), batch_size=batch_size, warm_up=warm_up)
@@ -50,6 +64,45 @@ def score_log(
         print(f"note: {printable(remark)}")
     for reason in score.unsupported:
         print(f"cannot support {printable(reason)}")
+    found = [explain_figure(log, score, figure, text) for figure, text in _given(ap, fps, summary)]
+    for one in found:
+        for line in _read(one):
+            print(printable(line))
+    if not all(one.is_right for one in found):
+        raise typer.Exit(1)
+
+
+def _given(ap: str | None, fps: str | None, summary: Path | None) -> list[tuple[Figure, str]]:
+    """Return the figures that were read from the log by somebody else."""
+    from harness.exchange.training_log import read_training_log
+
+    found: list[tuple[Figure, str]] = [] if ap is None else [("AP", ap)]
+    found += [] if fps is None else [("images/s", fps)]
+    if summary is None:
+        return found
+    port = read_training_log(summary).summary
+    if port is None:
+        raise HarnessError(
+            "it is no summary of the port", file=summary, field="--summary", remedy="give a *_acc.log or *_eval.log"
+        )
+    figures: tuple[tuple[Figure, str, float | None], ...] = (
+        ("AP", "TrainAccuracy", port.accuracy),
+        ("images/s", "ActualFPS", port.fps),
+    )
+    return found + [(figure, port.entries[key]) for figure, key, value in figures if value]
+
+
+def _read(one: ReadFigure) -> Iterator[str]:
+    """Yield what is to be said about a figure that was read by somebody else."""
+    said = "the log supports none" if one.right is None else f"the log says {one.right:.4g}"
+    if one.is_right:
+        yield f"given {one.figure} {one.text}: right, {said}"
+        return
+    yield f"given {one.figure} {one.text}: not what the log says: {said}"
+    for mistake, place in one.explained:
+        yield f"  diagnosis: {mistake.description}: {place} ({mistake.id})"
+    if not one.explained:
+        yield "  diagnosis: unknown: no known mistake gives it"
 
 
 def _heading(log: TrainingLog, score: LogScore) -> str:
@@ -57,7 +110,7 @@ def _heading(log: TrainingLog, score: LogScore) -> str:
     if log.steps:
         parts.append(f"{len(log.steps)} records of iterations {log.steps[0].iteration} to {log.steps[-1].iteration}")
     parts += [] if score.batch_size is None else [f"batch size {score.batch_size}"]
-    parts += [] if log.processes is None else [f"{log.processes} processes"]
+    parts += [] if log.processes is None else [f"{log.processes} process{'es' if log.processes > 1 else ''}"]
     return ", ".join(parts)
 
 

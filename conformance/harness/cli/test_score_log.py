@@ -40,6 +40,30 @@ def test_figures_that_are_not_there_are_dashes(tmp_path: Path) -> None:
     ]
 
 
+def test_figures_that_were_read_wrongly_are_named_and_end_with_1(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(Run(every_20(399)).text() + EVALUATION)
+    status, out, err = run("score-log", tmp_path / "log.txt", "--ap", "60.1", "--fps", "24.6")
+    assert (status, err) == (1, "")
+    assert out.splitlines()[-3:] == [
+        "given AP 60.1: not what the log says: the log says 0.4351",
+        "  diagnosis: AP is read from another column of the table of the evaluation: AP50, line 24 "
+        "(ap_of_another_column)",
+        "given images/s 24.6: right, the log says 24.62",
+    ]
+    assert run("score-log", tmp_path / "log.txt", "--ap", "43.5")[0] == 0
+
+
+def test_summary_of_the_port_is_held_to_the_log_that_it_was_made_from(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(Run(every_20(399)).text() + EVALUATION)
+    (tmp_path / "acc.log").write_text(SUMMARY.replace("18.7", "0.0125"))
+    status, out, _ = run("score-log", tmp_path / "log.txt", "--summary", tmp_path / "acc.log")
+    assert status == 1
+    assert "given images/s 0.0125: not what the log says: the log says 24.62\n  diagnosis: the speed is read" in out
+    assert "data_time, line 23 (fps_of_another_column)" in out
+    status, _, err = run("score-log", tmp_path / "log.txt", "--summary", tmp_path / "log.txt")
+    assert (status, "it is no summary of the port" in err) == (4, True)
+
+
 def test_summary_of_an_evaluation_has_its_ap_in_percent(tmp_path: Path) -> None:
     kept = [line for line in SUMMARY.splitlines() if not line.startswith(("Actual", "TrainingTime"))]
     (tmp_path / "eval.log").write_text("\n".join([*kept, ""]).replace("Accuracy = 0.0", "Accuracy = 43.512"))

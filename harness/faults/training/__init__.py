@@ -2,6 +2,7 @@
 
 from harness.faults.training.cascade import CASCADE_FAULTS
 from harness.faults.training.fault import TrainingFault
+from harness.faults.training.log import LOG_MISTAKES, LogMistake, explain_figure
 from harness.faults.training.network import NETWORK_FAULTS
 from harness.faults.training.solver import SOLVER_FAULTS
 from harness.faults.training.targets import TARGET_FAULTS
@@ -9,4 +10,4 @@ from harness.faults.training.targets import TARGET_FAULTS
 TRAINING_FAULTS: tuple[TrainingFault, ...] = (*NETWORK_FAULTS, *TARGET_FAULTS, *CASCADE_FAULTS, *SOLVER_FAULTS)
 """In the order of a step."""
 
-__all__ = ["TRAINING_FAULTS", "TrainingFault"]
+__all__ = ["LOG_MISTAKES", "TRAINING_FAULTS", "LogMistake", "TrainingFault", "explain_figure"]
