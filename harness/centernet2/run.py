@@ -18,7 +18,7 @@ from harness.report.escape import printable
 from harness.training.checkpoint import save_weights
 from harness.training.devices import require_precision, training_device
 from harness.training.loop import Observer
-from harness.training.processes import Processes, from_environment, joined, launch, require_devices
+from harness.training.processes import Processes, from_environment, joined, launch, require_devices, require_shares
 from harness.training.weights import read_state_dict
 
 DYNAMIC = "dynamic"
@@ -92,6 +92,7 @@ def run(
         )
     require_devices(device, request.processes if started is None else started.local_count)
     settings, changes = settings_of(request)
+    require_shares(settings.solver.batch_size, request.processes if started is None else started.count)
     if started is None and request.processes > 1:
         launch(request.processes, arguments)
         return None
@@ -101,6 +102,10 @@ def run(
             print(printable(line), file=sys.stderr, flush=True)
     with joined(processes, device.device(processes.local_rank)):
         training = TwoStageTraining(settings, dataset, request.category_ids, device, processes, request.weights)
+        left_out = training.samples.without_area
+        if left_out and processes.is_first:
+            told = f"{dataset.folder}: {left_out} objects are left out: outside their image, or without area"
+            print(printable(told), file=sys.stderr, flush=True)
         checkpoint = train(training, request.output, observers=observers)
     if not processes.is_first:
         return None

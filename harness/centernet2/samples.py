@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 
 from harness.cards import Augmentation
-from harness.data.dataset import Annotation, Dataset
+from harness.data.dataset import Annotation, Dataset, first_few
 from harness.errors import HarnessError
 from harness.training.order import place_of
 from harness.types import Float32, UInt8
@@ -87,21 +87,30 @@ class Samples(TorchDataset[Sample]):
 
     Args:
         dataset: Images and annotations.
-        category_ids: Data-set category of each class; objects of others are left out.
+        category_ids: Data-set category of each class.
         augmentation: Edges and flips to draw from.
         seed: Seed of all random choices, together with the number of the sample.
 
+    Attributes:
+        without_area: Objects that lie outside their image, or have no width or height: a sample does not show them.
+
     Raises:
-        HarnessError: No image shows such an object.
+        HarnessError: No image shows an object, or one is of a category that is no class.
     """
 
     def __init__(self, dataset: Dataset, category_ids: Sequence[int], augmentation: Augmentation, seed: int) -> None:
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.class_of = {id_: class_ for class_, id_ in enumerate(category_ids)}
         self.annotations: dict[int, list[Annotation]] = defaultdict(list)
+        _require_known({annotation.category_id for annotation in dataset.instances.annotations}, self.class_of, dataset)
         for annotation in dataset.instances.annotations:
-            if annotation.category_id in self.class_of and not annotation.iscrowd:
+            if not annotation.iscrowd:
                 self.annotations[annotation.image_id].append(annotation)
+        self.without_area = sum(
+            _is_without_area(one.bbox, *dataset.size(image_id))
+            for image_id in dataset.image_ids
+            for one in self.annotations.get(image_id, ())
+        )
         self.image_ids = tuple(image_id for image_id in dataset.image_ids if image_id in self.annotations)
         if not self.image_ids:
             raise HarnessError(
@@ -131,3 +140,20 @@ class Samples(TorchDataset[Sample]):
         found = self.annotations[image_id]
         boxes, classes = [each.bbox for each in found], [self.class_of[each.category_id] for each in found]
         return make_sample(image, boxes, classes, size, flip=flip)
+
+
+def _require_known(categories: Collection[int], known: Collection[int], dataset: Dataset) -> None:
+    """Refuse a data set with objects of categories that the model has no class for."""
+    others = sorted(set(categories) - set(known))
+    if others:
+        raise HarnessError(
+            f"objects are of categories that are no class of the model: {first_few(others)}",
+            file=dataset.folder,
+            field="annotations",
+            remedy="give a model card with these category_ids, or remove these annotations",
+        )
+
+
+def _is_without_area(box: Sequence[float], image_width: int, image_height: int) -> bool:
+    x, y, width, height = box
+    return width <= 0 or height <= 0 or x >= image_width or y >= image_height or x + width <= 0 or y + height <= 0

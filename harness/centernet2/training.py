@@ -27,7 +27,7 @@ from harness.training.checkpoint import not_to_go_on_from, random_states, read_o
 from harness.training.devices import TrainingDevice, autocast, full_float32, training_device
 from harness.training.log import TrainingLog
 from harness.training.order import GroupedSampleNumbers
-from harness.training.processes import Processes, distributed
+from harness.training.processes import Processes, distributed, require_shares
 from harness.training.scaler import LossScale
 from harness.training.schedule import scaled_to
 
@@ -243,12 +243,7 @@ class TwoStageTraining:
 def _check(settings: Settings, numbers: TwoStageSettings, processes: Processes, samples: Samples, classes: int) -> None:
     """Refuse settings that cannot train, before any work."""
     batch_size, multiple, shape = settings.solver.batch_size, numbers.input.multiple, settings.fixed_shape
-    if batch_size % processes.count:
-        raise HarnessError(
-            f"a batch of {batch_size} images cannot be shared by {processes.count} processes",
-            field="--batch-size",
-            remedy=f"give a multiple of {processes.count}",
-        )
+    require_shares(batch_size, processes.count)
     if classes != numbers.roi.classes:
         raise HarnessError(
             f"{classes} categories, and the model tells {numbers.roi.classes} classes apart",

@@ -22,6 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 from harness.errors import HarnessError
 from harness.training.devices import TrainingDevice, make_current
 
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+"""What collectives say of a process that is not there any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Processes:
@@ -93,8 +96,26 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
     dist.init_process_group(dist.get_default_backend_for_device(device))
     try:
         yield
+    except RuntimeError as error:  # gloo has no class of its own for it
+        if not isinstance(error, dist.DistError) and not any(text in str(error) for text in LOST):
+            raise
+        raise HarnessError(
+            "another process of the training has ended, and this one cannot go on without it",
+            field="--processes",
+            remedy="see what the others said; the same command goes on from the last checkpoint",
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def require_shares(batch_size: int, processes: int) -> None:
+    """Raise HarnessError where the processes cannot have the same number of images of a batch."""
+    if batch_size % processes:
+        raise HarnessError(
+            f"a batch of {batch_size} images cannot be shared by {processes} processes",
+            field="--batch-size",
+            remedy=f"give a multiple of {processes}",
+        )
 
 
 def distributed(module: nn.Module) -> DistributedDataParallel:
