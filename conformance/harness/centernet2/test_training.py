@@ -1,6 +1,7 @@
 """Training of CenterNet2: a run that goes on is the same run, and two processes are one training."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,47 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint
     with pytest.raises(HarnessError, match="the loss is not finite: training has diverged"):
         train(training, tmp_path)
     assert (tmp_path / "last.pth").read_bytes() == good
+
+
+class Evil:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('run')",)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def executable(path: Path) -> None:
+    torch.save({"model": Evil()}, path)
+
+
+def of_another_network(path: Path) -> None:
+    saved = torch.load(path, weights_only=True)
+    saved["model"] = {name: value.repeat_interleave(2, dim=0) for name, value in saved["model"].items()}
+    torch.save(saved, path)
+
+
+def without_optimizer(path: Path) -> None:
+    saved = torch.load(path, weights_only=True)
+    del saved["optimizer"]
+    torch.save(saved, path)
+
+
+@pytest.mark.parametrize("change", [truncated, executable, of_another_network, without_optimizer])
+def test_checkpoint_that_cannot_be_gone_on_from_is_refused_and_stays(
+    generated: Dataset, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    training = made(generated, replace(SIX, iterations=1))
+    path = tmp_path / "last.pth"
+    torch.save(training.content(0), path)
+    change(path)
+    before = path.read_bytes()
+    with pytest.raises(HarnessError, match=str(path)):
+        train(training, tmp_path)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("shape", "said"), [((100, 192), "100 x 192"), ((96, 96), "does not fit into 96 x 96")])
