@@ -83,7 +83,7 @@ def static_step(
 
 
 def boxes_to_draw_from(model: CenterNet2, caps: StaticShapes) -> int:
-    """Return the number of boxes of an image among which the cascade's are drawn, empty slots included."""
+    """Return the most boxes of an image among which the cascade's are drawn, empty slots included."""
     return caps.proposals + (caps.truth if model.roi_heads.settings.append_truth else 0)
 
 

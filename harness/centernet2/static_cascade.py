@@ -35,7 +35,7 @@ def static_stage_losses(
         truth: Of each image.
         sizes: (N, 2) float32, height and width of each image without its padding.
         average: Applied to the number of boxes, by which the sums are divided.
-        keys: (N, boxes) random numbers from 0 to 1 by which some boxes are drawn, see `draw`; None for all boxes.
+        keys: (N, boxes or more) random numbers from 0 to 1 by which some boxes are drawn, see `draw`; None for all.
     """
     settings = heads.settings
     boxes, valid = proposals.boxes, proposals.valid
@@ -43,7 +43,7 @@ def static_stage_losses(
         boxes, valid = torch.cat((boxes, truth.boxes), dim=1), torch.cat((valid, truth.valid), dim=1)
     if keys is not None:
         labels, _ = _label(settings, 0, boxes, truth)
-        rows, valid = draw(settings, labels, valid, keys)
+        rows, valid = draw(settings, labels, valid, keys[:, : valid.shape[1]])
         boxes = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
     found: dict[str, Tensor] = {}
     for stage, weights in enumerate(settings.weights):

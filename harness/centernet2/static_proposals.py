@@ -19,15 +19,15 @@ def static_propose(settings: Proposals, heads: FirstStage, slots: int, *, traini
     Args:
         settings: Thresholds and numbers of boxes.
         heads: Of the batch.
-        slots: Of an image.
+        slots: Of an image, at most.
         training: Whether the greater numbers of the training apply.
     """
     before = settings.before_nms if training else settings.before_nms_test
     after = settings.after_nms if training else settings.after_nms_test
     joined = _before_nms(settings, heads, before)
+    most = min(slots, joined.boxes.shape[1])  # small images have fewer cells than slots, whatever is in them
     found = [
-        nms_slots(boxes, scores, valid, settings.nms, after, slots)
-        for boxes, scores, valid in zip(*joined, strict=True)
+        nms_slots(boxes, scores, valid, settings.nms, after, most) for boxes, scores, valid in zip(*joined, strict=True)
     ]
     kept, is_kept, dropped = (torch.stack(parts) for parts in zip(*found, strict=True))
     boxes = joined.boxes.gather(1, kept[..., None].expand(-1, -1, 4))

@@ -17,6 +17,8 @@ from harness.centernet2.static import boxes_to_draw_from, static_step
 from harness.centernet2.static_cascade import draw
 
 ROI = load_two_stage_settings().roi
+CELLS = 16 * 20 + 8 * 10 + 4 * 5 + 2 * 3 + 1 * 2
+"""Of all levels of 128 x 160 pixels: there are no more slots for proposals."""
 
 
 def cascade(batch: int, foreground: float = 0.25) -> Cascade:
@@ -83,9 +85,9 @@ def test_losses_of_drawn_boxes_equal_those_of_the_dynamic_step_on_the_same_boxes
     whole = port.step(case)
     boxes = []
     for image, (own, objects) in enumerate(zip(whole.proposals, port.truth(case), strict=True)):
-        slots = torch.zeros(CAPS.proposals + CAPS.truth, 4)
+        slots = torch.zeros(CELLS + CAPS.truth, 4)
         slots[: len(own.boxes)] = own.boxes
-        slots[CAPS.proposals : CAPS.proposals + len(objects.boxes)] = objects.boxes
+        slots[CELLS : CELLS + len(objects.boxes)] = objects.boxes
         assert len(chosen[image]) == 64
         boxes.append(label(few, 0, slots[chosen[image]], objects))
     monkeypatch.setattr(model, "first_boxes", lambda *_, **__: [Labelled(*one) for one in boxes])
