@@ -11,12 +11,15 @@ from harness.centernet2.cases import case_model, duplicated_heads, load_case
 from harness.centernet2.port import TrainingPort
 from harness.centernet2.rungs import SHORT
 from harness.faults.training import TRAINING_FAULTS, TrainingFault
+from harness.faults.training.truth import GIVEN_FAULTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BY_ID = {fault.id: fault for fault in TRAINING_FAULTS}
 STEP, SOLVER = golden_figures("faults.json"), golden_figures("faults_solver.json")
-OWN = {"unscaled_lr", "schedule_from_1", "loss_scale_kept", "frozen_layers_decayed"}
+OWN = {"unscaled_lr", "schedule_from_1", "loss_scale_kept", "frozen_layers_decayed"} | {
+    fault.id for fault in GIVEN_FAULTS
+}
 """Mistakes of which the official code has no figures."""
 ALONE = [(fault, case) for fault in STEP for case in STEP[fault] if fault != "normalised_by_rank"]
 
@@ -37,7 +40,7 @@ def norms(gradients: Mapping[str, torch.Tensor], groups: Mapping[str, float]) ->
 
 def test_every_mistake_is_known_by_its_name_and_source() -> None:
     assert BY_ID.keys() == {*STEP, *SOLVER} | OWN
-    assert len(TRAINING_FAULTS) == len(BY_ID) == 45
+    assert len(TRAINING_FAULTS) == len(BY_ID) == 54
     assert all(fault.seen_in and fault.description and fault.shown_on for fault in TRAINING_FAULTS)
 
 

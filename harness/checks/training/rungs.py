@@ -42,8 +42,10 @@ class Basis:
         settings: Of the model.
         precision: Of the run.
         length: Terms of the longest sum in a layer.
-        error: What the reference gives in the precision of the run in place of float32, or in float64 where that is
-            float32; None where it is not needed.
+        error: What the reference gives in the precision of the run in place of float32, or in float32 where rounding
+            decides otherwise; None where it is not needed.
+        right: What the reference gives in float32, from which `error` differs by what is allowed for. What a device
+            gave may be compared with something else, such as the reference with a mistake.
     """
 
     label: str
@@ -52,6 +54,7 @@ class Basis:
     precision: str
     length: int
     error: Values | None = None
+    right: Values | None = None
 
 
 def compare_rung(rung: Rung, basis: Basis, got: Values, expected: Values) -> Judged:
@@ -134,7 +137,8 @@ def _layer_limit(basis: Basis, name: str, expected: Tensor) -> float:
     derived = _float32().allowed(basis.length, _largest(expected))
     if basis.error is None or basis.precision == "fp32":
         return derived
-    own = float((basis.error[name].double() - expected.double()).abs().max())
+    assert basis.right is not None
+    own = float((basis.error[name].double() - basis.right[name].double()).abs().max())
     return max(derived, load_training_tolerances().layers.measured * own)
 
 
@@ -184,8 +188,9 @@ def _gradient(basis: Basis, name: str, got: Tensor, expected: Tensor, allowed: f
     what, size = f"{basis.label}: {name}", float(expected.double().norm())
     if _largest(expected) <= TINY:
         return _of_largest(what, got, expected, TINY)
-    if basis.error is not None and name in basis.error:
-        own = float((basis.error[name].double() - expected.double()).norm()) / size
+    if basis.error is not None and basis.right is not None and name in basis.error:
+        right = basis.right[name].double()
+        own = float((basis.error[name].double() - right).norm()) / max(float(right.norm()), TINY)
         allowed = max(allowed, load_training_tolerances().layers.measured * own)
     measured = float((got.double() - expected.double()).norm()) / size
     problem = None
@@ -207,22 +212,24 @@ def _half_step(basis: Basis, got: Values, expected: Values) -> list[Comparison]:
         names = [name for name in expected if name.startswith(group)]
         one, other = (torch.cat([side[name].double().flatten() for name in names]) for side in (got, expected))
         what = f"{basis.label}: gradients of {group}*, 1 - cosine"
-        found.append(_direction(what, one, other, max(1 - limits.cosine, _own_turn(basis, names, other))))
+        found.append(_direction(what, one, other, max(1 - limits.cosine, _own_turn(basis, names))))
     for name, value in expected.items():
         if not name.startswith("loss") and _largest(value) == 0:
             found.append(_of_largest(f"{basis.label}: {name}", got[name], value, 0.0))
     return found
 
 
-def _own_turn(basis: Basis, names: Sequence[str], expected: Tensor) -> float:
+def _own_turn(basis: Basis, names: Sequence[str]) -> float:
     """Return how far the reference's own gradients of this precision may turn: a multiple of how far they do.
 
     Where few rows carry a gradient, rounding turns it by more than on the batch that the limits were published for.
     """
-    if basis.error is None or not float(expected.norm()) or not basis.error.keys() >= set(names):
+    if basis.error is None or basis.right is None or not basis.error.keys() >= set(names):
         return 0.0
-    own = torch.cat([basis.error[name].double().flatten() for name in names])
-    cosine = float(own @ expected) / max(float(own.norm() * expected.norm()), TINY)
+    own, right = (torch.cat([side[name].double().flatten() for name in names]) for side in (basis.error, basis.right))
+    if not float(right.norm()):
+        return 0.0
+    cosine = float(own @ right) / max(float(own.norm() * right.norm()), TINY)
     return load_training_tolerances().layers.measured * (1 - cosine)
 
 

@@ -227,8 +227,10 @@ class TrainingSession:
             error = self._undecided(case)
         elif precision != "fp32" and rung in (*LAYERS, "gradients"):
             error = self.values(REFERENCE, precision, rung, case)
-        settings = self.subject.model.settings
-        return Basis(case, self.case(case), settings, precision, self._longest_sum(rung), error)
+        settings, right = self.subject.model.settings, None
+        if error is not None:
+            right = self.values(REFERENCE, "fp32", rung, case)
+        return Basis(case, self.case(case), settings, precision, self._longest_sum(rung), error, right)
 
     def _undecided(self, case: str) -> Values:
         """Return the gradients of a batch, off by as much as ReLUs that rounding decides can make.

@@ -11,7 +11,7 @@ from harness.cards.centernet2 import load_two_stage_settings
 from harness.centernet2.cases import load_case
 from harness.centernet2.rungs import Rung
 from harness.checks.comparison import Comparison
-from harness.checks.training.rungs import Basis, compare_rung
+from harness.checks.training.rungs import GROUPS, Basis, compare_rung
 from harness.checks.training.step import compare_processes, gradients_differ, relative
 
 CASE = load_case("base")
@@ -25,8 +25,10 @@ VALUES: dict[Rung, tuple[str, float, float]] = {
 """A value of some rungs, and shares of the largest by which it may, and may not, be off."""
 
 
-def basis(precision: str = "fp32", error: dict[str, Tensor] | None = None) -> Basis:
-    return Basis("base", CASE, load_two_stage_settings(), precision, 64, error)
+def basis(
+    precision: str = "fp32", error: dict[str, Tensor] | None = None, right: dict[str, Tensor] | None = None
+) -> Basis:
+    return Basis("base", CASE, load_two_stage_settings(), precision, 64, error, right)
 
 
 def judged(rung: Rung, got: dict[str, Tensor], expected: dict[str, Tensor], **options: object) -> list[Comparison]:
@@ -117,7 +119,9 @@ def test_below_float32_gradients_count_by_their_direction_and_losses_by_their_su
     failed = [one.what for one in judged("gradients", turned, expected, precision="bf16") if one.problem]
     assert failed == ["base: gradients of proposal_generator.*, 1 - cosine"]
     # As far as the reference turns in that precision itself, four times, is not held against a device.
-    assert not any(one.problem for one in judged("gradients", turned, expected, precision="bf16", error=turned))
+    assert not any(
+        one.problem for one in judged("gradients", turned, expected, precision="bf16", error=turned, right=expected)
+    )
     silent = {**expected, names[0] + "2": torch.zeros(3)}
     loud = {**near, names[0] + "2": torch.full((3,), 1e-9)}
     assert [one.what for one in judged("gradients", loud, silent, precision="fp16") if one.problem][-1].endswith("x2")
@@ -127,8 +131,21 @@ def test_layers_below_float32_are_held_to_what_the_reference_loses_itself() -> N
     name, value = "features p3", torch.randn(50)
     error = {name: value + 0.01}
     for off, fails in ((0.039, False), (0.041, True)):
-        (found,) = judged("features", {name: value + off}, {name: value}, precision="bf16", error=error)
+        (found,) = judged(
+            "features", {name: value + off}, {name: value}, precision="bf16", error=error, right={name: value}
+        )
         assert (found.problem is not None) == fails
+
+
+@pytest.mark.parametrize(("precision", "rung"), [("fp32", "gradients"), ("bf16", "gradients"), ("bf16", "features")])
+def test_what_is_allowed_does_not_hang_on_what_a_mistake_would_give(precision: str, rung: Rung) -> None:
+    """Twice the reference is not explained by a mistake that gives it 128 times, however far that is from it."""
+    name = "features p3" if rung == "features" else "backbone.bottom_up.x"
+    right = {name: torch.randn(50)} | {f"{group}x": torch.randn(50) for group in GROUPS if rung == "gradients"}
+    error = {key: value * (1 + 1e-4) for key, value in right.items()}
+    wrong, explained = ({key: value * factor for key, value in right.items()} for factor in (2, 128))
+    found = judged(rung, wrong, explained, precision=precision, error=error, right=right)
+    assert any(one.problem for one in found)
 
 
 def test_figures_of_processes_and_of_scaled_losses() -> None:
