@@ -43,7 +43,11 @@ def test_cards_that_ship_have_the_official_test_size(name: str, network: str, pu
 
 def test_every_card_that_ships_is_of_the_kind_that_its_family_says() -> None:
     kinds = {name: type(load_card(name)) for name in model_card_names()}
-    assert {name for name, kind in kinds.items() if kind is TwoStageCard} == {"centernet2_narrow", "centernet2_r50"}
+    assert {name for name, kind in kinds.items() if kind is TwoStageCard} == {
+        "centernet2_embedded",
+        "centernet2_narrow",
+        "centernet2_r50",
+    }
     assert set(kinds.values()) == {ModelCard, TwoStageCard}
 
 
