@@ -109,13 +109,15 @@ def test_the_device_of_the_how_to_keeps_the_contract() -> None:
     assert all(callable(getattr(names["MyChip"], method)) for method in METHODS)
 
 
-def test_the_training_step_of_the_how_to_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_training_steps_of_the_how_to_print_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "harness/centernet2/README.md").read_text(encoding="utf-8")
-    [code], [said] = blocks(text, "python"), blocks(text, "text")
-    exec(compile(code, "harness/centernet2/README.md", "exec"), {})
-    printed = capsys.readouterr().out
     number = re.compile(r"\d+\.\d+")
-    assert number.sub("#", printed.strip()) == number.sub("#", said.strip().replace("\n ", " "))
+    pairs = list(zip(blocks(text, "python"), blocks(text, "text"), strict=True))
+    assert len(pairs) == 2
+    for code, said in pairs:
+        exec(compile(code, "harness/centernet2/README.md", "exec"), {})
+        printed = capsys.readouterr().out
+        assert number.sub("#", printed.strip()) == number.sub("#", said.strip().replace("\n ", " "))
 
 
 def test_the_page_of_measured_figures_is_up_to_date() -> None:

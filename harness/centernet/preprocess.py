@@ -177,9 +177,9 @@ def _resample(spec: Input, image: UInt8, placement: Placement) -> MatLike:
 
 def _resize(image: UInt8, size: tuple[int, int], placement: Placement) -> MatLike:
     """Scale `image` by the factor of the placement, cut to `size` whole pixels."""
-    if min(size) == 1:  # may be rounded up from nothing, which a factor cannot give
-        return cv2.resize(image, size)
     factor = float(placement.forward[0, 0])
+    if round(min(image.shape[:2]) * factor) < 1:  # rounded up from nothing, which a factor cannot give
+        return cv2.resize(image, size)
     return cv2.resize(image, None, fx=factor, fy=factor)
 
 

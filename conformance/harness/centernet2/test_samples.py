@@ -66,15 +66,20 @@ def test_pixels_and_boxes_are_those_of_the_official_code(tmp_path: Path, case: i
 
 
 def written(
-    folder: Path, image: np.ndarray, objects: tuple[tuple[tuple[float, ...], int, int], ...] = OBJECTS
+    folder: Path,
+    image: np.ndarray,
+    objects: tuple[tuple[tuple[float, ...], int, int], ...] = OBJECTS,
+    *,
+    other: bool = False,
 ) -> Dataset:
-    """Write a (3, h, w) image with its objects, and an empty one, one of crowds and one of another category."""
+    """Write a (3, h, w) image with its objects, and an empty one, one of crowds, and one empty or of category 90."""
     height, width = image.shape[1:]
     entries = tuple(ImageEntry(id_, f"{id_}.png", width, height) for id_ in range(1, 5))
     for entry in entries:
         assert cv2.imwrite(str(folder / entry.file_name), image.transpose(1, 2, 0))
     shown = [(1, *each) for each in objects]
-    shown += [(3, (1.0, 1.0, 20.0, 20.0), 5, 1), (4, (1.0, 1.0, 20.0, 20.0), 90, 0)]
+    shown += [(3, (1.0, 1.0, 20.0, 20.0), 5, 1)]
+    shown += [(4, (1.0, 1.0, 20.0, 20.0), 90, 0)] if other else []
     annotations = tuple(
         Annotation(number, image_id, category, box, 1.0, crowd)  # type: ignore[arg-type]
         for number, (image_id, box, category, crowd) in enumerate(shown)
@@ -83,11 +88,28 @@ def written(
 
 
 def test_images_without_an_object_are_left_out(tmp_path: Path) -> None:
-    dataset = written(tmp_path, block_image(0, 40, 60))
-    assert Samples(dataset, range(80), AUGMENTATION, seed=0).image_ids == (1,)
+    assert Samples(written(tmp_path, block_image(0, 40, 60)), range(80), AUGMENTATION, seed=0).image_ids == (1,)
+    with pytest.raises(HarnessError, match="annotations: none of 4 images shows an object of the 80 classes"):
+        Samples(written(tmp_path, block_image(0, 40, 60), ()), range(80), AUGMENTATION, seed=0)
+
+
+def test_object_of_a_category_that_is_no_class_is_refused(tmp_path: Path) -> None:
+    dataset = written(tmp_path, block_image(0, 40, 60), other=True)
     assert Samples(dataset, (*range(80), 90), AUGMENTATION, seed=0).image_ids == (1, 4)
-    with pytest.raises(HarnessError, match="annotations: none of 4 images shows an object of the 1 classes"):
-        Samples(dataset, (8,), AUGMENTATION, seed=0)
+    with pytest.raises(HarnessError, match="categories that are no class of the model: 90"):
+        Samples(dataset, range(80), AUGMENTATION, seed=0)
+
+
+def test_objects_without_area_within_the_image_are_counted(tmp_path: Path) -> None:
+    boxes = (
+        (1.0, 1.0, 5.0, 5.0),
+        (-9.0, 1.0, 9.0, 5.0),
+        (60.0, 1.0, 5.0, 5.0),
+        (1.0, 40.0, 5.0, 5.0),
+        (1.0, 1.0, 0.0, 5.0),
+    )
+    dataset = written(tmp_path, block_image(0, 40, 60), tuple((box, 5, 0) for box in boxes))
+    assert Samples(dataset, range(80), AUGMENTATION, seed=0).without_area == 4
 
 
 def test_image_whose_boxes_are_all_empty_has_none(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ def _inclusive(own: Truth) -> Truth:
 
 
 def _as_corners(own: Truth) -> Truth:
-    return own._replace(boxes=torch.cat((own.boxes[:, :2], own.boxes[:, 2:] - own.boxes[:, :2]), dim=1))
+    boxes = torch.cat((own.boxes[:, :2], own.boxes[:, 2:] - own.boxes[:, :2]), dim=1)
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # loaders drop what has no area then
+    return Truth(boxes[kept], own.classes[kept])
 
 
 def _exchanged(own: Truth) -> Truth:
