@@ -42,8 +42,8 @@ OTHERS = (
 """Of other rungs, and of the solver."""
 BY_ID = {fault.id: fault for fault in TRAINING_FAULTS}
 ALONE = [fault for fault in TRAINING_FAULTS if fault.rung != "processes"]
-SAMPLE, SEEDS = 1, 20
-"""Numbers of seeds of the weights, of the default run and of the catalogue's."""
+SEEDS = 20
+"""Number of seeds of the weights."""
 
 
 def nothing(port: TrainingPort) -> None:
@@ -175,9 +175,8 @@ WAYS: dict[str, tuple[Callable[[], object], Callable[[TrainingPort], None]]] = {
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")  # of the switch itself
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=[] if seed < SAMPLE else pytest.mark.catalogue) for seed in range(SEEDS)]
-)
+@pytest.mark.catalogue
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_right_training_conforms_however_it_is_computed(seed: int, tmp_path: Path, record_property: Note) -> None:
     session = TrainingSession(parse_training_options(), tmp_path, lambda text: None)
     session.subject.model = case_model("narrow", salt="" if seed == 0 else str(seed))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from conformance.support.sampled import sampled
 from harness.cards import load_recipe
 from harness.cards.recipe import StaticShapes
 from harness.centernet2 import CenterNet2
@@ -21,6 +22,9 @@ Given = tuple[torch.Tensor, torch.Tensor, StaticTruth]
 CAPS = StaticShapes(truth=25, proposals=600, proposals_test=272)
 """No batch but two of larger images has as many proposals."""
 MORE = StaticShapes(truth=25, proposals=2000, proposals_test=272)
+
+DEFAULT = ("base", "all_images_empty", "tiny", "many")
+"""Batches of the default run."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,7 +46,7 @@ def given(model: CenterNet2, case: Case, caps: StaticShapes = CAPS) -> Given:
     return batch, torch.tensor(sizes, dtype=torch.float32), in_slots(objects(case), caps, batch.device)
 
 
-@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("name", sampled(BATCHES, DEFAULT))
 def test_losses_and_gradients_equal_those_of_the_dynamic_step(narrow: CenterNet2, name: str) -> None:
     port, case = TrainingPort(narrow, load_recipe("centernet2_1x").solver), load_case(name)
     losses = port.step(case).losses
@@ -147,6 +151,7 @@ class Loss(nn.Module):
         return static(self.model, (batch, sizes, StaticTruth(boxes, classes, valid)))
 
 
+@pytest.mark.catalogue  # a quarter of a minute
 def test_graph_compilers_take_the_loss_whole(narrow: CenterNet2) -> None:
     batch, sizes, truth = given(narrow, load_case("one_image"))
     wanted = float(static(narrow, (batch, sizes, truth)).detach())

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conformance.harness.centernet2.test_static import CAPS
+from conformance.harness.centernet2.test_static import CAPS, DEFAULT
+from conformance.support.sampled import sampled
 from harness.cards.recipe import StaticShapes
 from harness.centernet2 import CenterNet2
 from harness.centernet2.cases import BATCHES, case_model, load_case
@@ -25,7 +26,7 @@ def inputs(model: CenterNet2, name: str) -> tuple[Tensor, Tensor]:
     return batch, torch.tensor(sizes, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("name", sampled(BATCHES, DEFAULT))
 def test_detections_equal_those_of_the_dynamic_model(narrow: CenterNet2, name: str) -> None:
     wanted = narrow(load_case(name).images)
     found = static_detect(narrow, *inputs(narrow, name), CAPS)

@@ -75,6 +75,7 @@ def with_slots(caps: StaticShapes, iterations: int = 6) -> Settings:
     return replace(SIX, recipe=SMALL.model_copy(update={"static_shapes": caps}), iterations=iterations)
 
 
+@pytest.mark.catalogue  # a quarter of a minute
 def test_training_with_static_shapes_goes_on_bitwise_and_counts_what_it_drops(
     generated: Dataset, tmp_path: Path
 ) -> None:

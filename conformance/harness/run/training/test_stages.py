@@ -93,6 +93,7 @@ def test_scaler_that_takes_the_step_in_spite_of_an_overflow_fails(
     assert "a step with an overflow moves" in (result.stage.detail or "")
 
 
+@pytest.mark.catalogue  # half a minute
 def test_weights_of_the_user_are_checked_and_the_official_step_is_not_known_of_them(tmp_path: Path) -> None:
     weights = tmp_path / "own.pth"
     torch.save({"model": case_model("narrow", "own").state_dict()}, weights)
