@@ -71,13 +71,6 @@ class Processes(_Reasoned):
     gradients: float = Field(gt=0, lt=1)
 
 
-class FoundBoxes(_Reasoned):
-    """Of detections, which are compared as sets of one class each."""
-
-    score: float = Field(gt=0, lt=1)
-    box_pixels: float = Field(gt=0)
-
-
 class TrainingTolerances(FiniteRecord):
     """The whole table."""
 
@@ -93,7 +86,6 @@ class TrainingTolerances(FiniteRecord):
     bf16: HalfPrecision
     fp16: HalfPrecision
     processes: Processes
-    detections: FoundBoxes
 
     def half(self, precision: str) -> HalfPrecision | None:
         """Return what a step of a precision below float32 may differ by; None for float32."""

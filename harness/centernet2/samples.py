@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 
 from harness.cards import Augmentation
+from harness.centernet2.boxes import clipped, has_area
 from harness.data.dataset import Annotation, Dataset, first_few
 from harness.errors import HarnessError
 from harness.training.order import place_of
@@ -91,9 +94,6 @@ class Samples(TorchDataset[Sample]):
         augmentation: Edges and flips to draw from.
         seed: Seed of all random choices, together with the number of the sample.
 
-    Attributes:
-        without_area: Objects that lie outside their image, or have no width or height: a sample does not show them.
-
     Raises:
         HarnessError: No image shows an object, or one is of a category that is no class.
     """
@@ -102,15 +102,10 @@ class Samples(TorchDataset[Sample]):
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.class_of = {id_: class_ for class_, id_ in enumerate(category_ids)}
         self.annotations: dict[int, list[Annotation]] = defaultdict(list)
-        _require_known({annotation.category_id for annotation in dataset.instances.annotations}, self.class_of, dataset)
+        _require_known(dataset, self.class_of)
         for annotation in dataset.instances.annotations:
             if not annotation.iscrowd:
                 self.annotations[annotation.image_id].append(annotation)
-        self.without_area = sum(
-            _is_without_area(one.bbox, *dataset.size(image_id))
-            for image_id in dataset.image_ids
-            for one in self.annotations.get(image_id, ())
-        )
         self.image_ids = tuple(image_id for image_id in dataset.image_ids if image_id in self.annotations)
         if not self.image_ids:
             raise HarnessError(
@@ -119,6 +114,17 @@ class Samples(TorchDataset[Sample]):
                 field="annotations",
                 remedy="give annotations of the categories on the model card",
             )
+
+    @cached_property
+    def without_area(self) -> int:
+        """The number of objects that lie outside their image, or have no width or height: no sample shows them."""
+        count = 0
+        for image_id in self.image_ids:
+            width, height = self.dataset.size(image_id)
+            boxes = torch.tensor([one.bbox for one in self.annotations[image_id]], dtype=torch.float64)
+            boxes[:, 2:] += boxes[:, :2]
+            count += int((~has_area(clipped(boxes, height, width))).sum())
+        return count
 
     def image_id(self, number: int) -> int:
         """Return the image of a sample: every image once an epoch, in another order each epoch."""
@@ -142,9 +148,9 @@ class Samples(TorchDataset[Sample]):
         return make_sample(image, boxes, classes, size, flip=flip)
 
 
-def _require_known(categories: Collection[int], known: Collection[int], dataset: Dataset) -> None:
+def _require_known(dataset: Dataset, known: Collection[int]) -> None:
     """Refuse a data set with objects of categories that the model has no class for."""
-    others = sorted(set(categories) - set(known))
+    others = sorted({annotation.category_id for annotation in dataset.instances.annotations} - set(known))
     if others:
         raise HarnessError(
             f"objects are of categories that are no class of the model: {first_few(others)}",
@@ -152,8 +158,3 @@ def _require_known(categories: Collection[int], known: Collection[int], dataset:
             field="annotations",
             remedy="give a model card with these category_ids, or remove these annotations",
         )
-
-
-def _is_without_area(box: Sequence[float], image_width: int, image_height: int) -> bool:
-    x, y, width, height = box
-    return width <= 0 or height <= 0 or x >= image_width or y >= image_height or x + width <= 0 or y + height <= 0

@@ -6,6 +6,7 @@ and their parameters are those of `CenterNet2`. NMS is an operator of the host (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,13 +15,29 @@ from torch import Tensor
 from harness.cards.centernet2 import TwoStageLoss
 from harness.cards.recipe import StaticShapes
 from harness.centernet2.head import FirstStage, flat
+from harness.centernet2.labels import Truth
 from harness.centernet2.losses import Average, giou_terms, of_one_process
 from harness.centernet2.model import CenterNet2
-from harness.centernet2.slots import EMPTY, StaticTruth
+from harness.centernet2.slots import EMPTY, StaticTruth, in_slots
 from harness.centernet2.static_cascade import in_images, static_fused, static_stage_losses
 from harness.centernet2.static_nms import nms_slots
 from harness.centernet2.static_proposals import static_propose
 from harness.centernet2.static_targets import StaticTargets, static_targets
+from harness.types import UInt8
+
+
+class StaticInputs(NamedTuple):
+    """What a static step is given, all on one device.
+
+    Attributes:
+        batch: (N, 3, H, W), normalised and padded.
+        sizes: (N, 2) float32, height and width of each image without its padding.
+        truth: Objects of the batch.
+    """
+
+    batch: Tensor
+    sizes: Tensor
+    truth: StaticTruth
 
 
 class StaticStep(NamedTuple):
@@ -51,11 +68,22 @@ class StaticDetections(NamedTuple):
     dropped: Tensor
 
 
+def static_inputs(
+    model: CenterNet2, images: Sequence[UInt8], truth: Sequence[Truth], caps: StaticShapes
+) -> StaticInputs:
+    """Make the inputs of a static step of images (3, h, w) BGR and their objects.
+
+    Raises:
+        HarnessError: An image has more objects than slots.
+    """
+    batch, sizes = model.batch(images)
+    limits = torch.tensor(sizes, dtype=torch.float32, device=batch.device)
+    return StaticInputs(batch, limits, in_slots(truth, caps, batch.device))
+
+
 def static_step(
     model: CenterNet2,
-    batch: Tensor,
-    sizes: Tensor,
-    truth: StaticTruth,
+    inputs: StaticInputs,
     caps: StaticShapes,
     average: Average = of_one_process,
     keys: Tensor | None = None,
@@ -64,14 +92,13 @@ def static_step(
 
     Args:
         model: Whose layers are run.
-        batch: (N, 3, H, W), normalised and padded.
-        sizes: (N, 2) float32, height and width of each image without its padding.
-        truth: Of the batch.
+        inputs: Images and objects.
         caps: Numbers of slots.
         average: From a count of this process to its mean over all.
         keys: (N, `boxes_to_draw_from`) random numbers from 0 to 1, by which the boxes that the cascade is trained on
             are drawn; None for all.
     """
+    batch, sizes, truth = inputs
     features = model.features(batch)
     heads = model.heads(features)
     shapes = [(int(one.shape[2]), int(one.shape[3])) for one in features]
@@ -89,7 +116,7 @@ def boxes_to_draw_from(model: CenterNet2, caps: StaticShapes) -> int:
 
 @torch.no_grad()
 def static_detect(model: CenterNet2, batch: Tensor, sizes: Tensor, caps: StaticShapes) -> StaticDetections:
-    """Detect what is in a batch; see `static_step` for the arguments."""
+    """Detect what is in a batch; see `StaticInputs` for the arguments."""
     settings = model.settings.detections
     features = model.features(batch)
     heads = model.heads(features)

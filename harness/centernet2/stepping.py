@@ -12,8 +12,7 @@ from harness.cards.centernet2 import TwoStageSettings
 from harness.cards.recipe import StaticShapes
 from harness.centernet2.labels import Size, Truth
 from harness.centernet2.model import CenterNet2
-from harness.centernet2.slots import in_slots
-from harness.centernet2.static import boxes_to_draw_from, static_step
+from harness.centernet2.static import boxes_to_draw_from, static_inputs, static_step
 from harness.types import UInt8
 
 
@@ -53,7 +52,7 @@ class Stepping(nn.Module):
         return step.losses
 
 
-class StaticStepping(nn.Module):
+class StaticStepping(Stepping):
     """The losses of a batch, computed without any shape that hangs on its objects and proposals.
 
     Args:
@@ -66,8 +65,8 @@ class StaticStepping(nn.Module):
     """
 
     def __init__(self, model: CenterNet2, average: Callable[[Tensor], Tensor], caps: StaticShapes) -> None:
-        super().__init__()
-        self.model, self.average, self.caps = model, average, caps
+        super().__init__(model, average)
+        self.caps = caps
         self.dropped = torch.zeros(())
 
     def forward(
@@ -82,14 +81,11 @@ class StaticStepping(nn.Module):
         Raises:
             HarnessError: An image has more objects than slots.
         """
-        batch, sizes = self.model.batch(images)
-        keys = None
+        inputs, keys = static_inputs(self.model, images, truth, self.caps), None
         if not all_proposals:
             count = boxes_to_draw_from(self.model, self.caps)
             drawn_by: Sequence[torch.Generator | None] = generators or [None] * len(images)
-            keys = torch.stack([torch.rand(count, generator=one) for one in drawn_by]).to(batch.device)
-        slots = in_slots(truth, self.caps, batch.device)
-        limits = torch.tensor(sizes, dtype=torch.float32, device=batch.device)
-        found = static_step(self.model, batch, limits, slots, self.caps, self.average, keys)
+            keys = torch.stack([torch.rand(count, generator=one) for one in drawn_by]).to(inputs.batch.device)
+        found = static_step(self.model, inputs, self.caps, self.average, keys)
         self.dropped = found.dropped.sum()
         return found.losses

@@ -23,7 +23,7 @@ from harness.errors import HarnessError
 from harness.training.devices import TrainingDevice, make_current
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
-"""What collectives say of a process that is not there any more."""
+"""Words by which collectives tell that a process is not there any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,8 @@ def find_dynamic(
         inputs: Tensors, also in tuples and lists.
         device: That model and inputs are said to be on; it need not exist.
     """
-    mode = FakeTensorMode()
-    fake_model, fake_inputs = _fake(mode, model, device), _moved(mode, inputs, device)
+    mode, there = FakeTensorMode(), torch.device(device)
+    fake_model, fake_inputs = _fake(mode, model, there), _moved(mode, inputs, there)
     try:
         with mode:
             step(fake_model, fake_inputs)
@@ -66,7 +66,7 @@ def find_dynamic(
     return None
 
 
-def _fake(mode: FakeTensorMode, model: ModelT, device: str | torch.device) -> ModelT:
+def _fake(mode: FakeTensorMode, model: ModelT, device: torch.device) -> ModelT:
     """Return a copy of a model whose parameters and buffers have no values."""
     memo: dict[int, object] = {}
     for parameter in model.parameters():
@@ -76,12 +76,12 @@ def _fake(mode: FakeTensorMode, model: ModelT, device: str | torch.device) -> Mo
     return copy.deepcopy(model, memo)
 
 
-def _without_values(mode: FakeTensorMode, tensor: Tensor, device: str | torch.device) -> Tensor:
+def _without_values(mode: FakeTensorMode, tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the same shape that says it is on a device, whether that is there or not."""
-    return FakeTensor(mode, tensor.detach().to("meta"), torch.device(device))
+    return FakeTensor(mode, tensor.detach().to("meta"), device)
 
 
-def _moved(mode: FakeTensorMode, inputs: Any, device: str | torch.device) -> Any:  # noqa: ANN401 - tensors in tuples
+def _moved(mode: FakeTensorMode, inputs: Any, device: torch.device) -> Any:  # noqa: ANN401 - tensors in tuples
     if isinstance(inputs, Tensor):
         return _without_values(mode, inputs, device)
     if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):

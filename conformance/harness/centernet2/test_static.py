@@ -13,12 +13,11 @@ from harness.centernet2 import CenterNet2
 from harness.centernet2.cases import BATCHES, Case, case_model, load_case
 from harness.centernet2.labels import Truth
 from harness.centernet2.port import TrainingPort
-from harness.centernet2.slots import StaticTruth, dropped_text, in_slots
-from harness.centernet2.static import static_step
+from harness.centernet2.slots import StaticTruth, dropped_text
+from harness.centernet2.static import StaticInputs, static_inputs, static_step
 from harness.errors import HarnessError
 from harness.training.static_check import find_dynamic
 
-Given = tuple[torch.Tensor, torch.Tensor, StaticTruth]
 CAPS = StaticShapes(truth=25, proposals=600, proposals_test=272)
 """No batch but two of larger images has as many proposals."""
 MORE = StaticShapes(truth=25, proposals=2000, proposals_test=272)
@@ -41,9 +40,8 @@ def objects(case: Case) -> list[Truth]:
     ]
 
 
-def given(model: CenterNet2, case: Case, caps: StaticShapes = CAPS) -> Given:
-    batch, sizes = model.batch(case.images)
-    return batch, torch.tensor(sizes, dtype=torch.float32), in_slots(objects(case), caps, batch.device)
+def given(model: CenterNet2, case: Case, caps: StaticShapes = CAPS) -> StaticInputs:
+    return static_inputs(model, case.images, objects(case), caps)
 
 
 @pytest.mark.parametrize("name", sampled(BATCHES, DEFAULT))
@@ -52,7 +50,7 @@ def test_losses_and_gradients_equal_those_of_the_dynamic_step(narrow: CenterNet2
     losses = port.step(case).losses
     gradients = port.gradients(losses)
     caps = MORE if name in ("many", "large") else CAPS
-    found = static_step(narrow, *given(narrow, case, caps), caps)
+    found = static_step(narrow, given(narrow, case, caps), caps)
     own = port.gradients(found.losses)
     assert not found.dropped.any()
     assert {n: float(v.detach()) for n, v in found.losses.items()} == pytest.approx(
@@ -69,7 +67,7 @@ def test_more_objects_than_slots_are_an_error(narrow: CenterNet2) -> None:
 
 def test_more_proposals_than_slots_are_told(narrow: CenterNet2) -> None:
     few = CAPS.model_copy(update={"proposals": 100})
-    found = static_step(narrow, *given(narrow, load_case("base")), few)
+    found = static_step(narrow, given(narrow, load_case("base")), few)
     whole = TrainingPort(narrow, load_recipe("centernet2_1x").solver).step(load_case("base"))
     assert found.dropped.tolist() == [len(one.boxes) - 100 for one in whole.proposals]
     assert "proposals were dropped" in (dropped_text(found.dropped, few) or "")
@@ -83,33 +81,33 @@ def test_card_of_the_recipe_has_slots_for_what_it_keeps() -> None:
     assert recipe.static_shapes.proposals_test >= 256
 
 
-def static(model: CenterNet2, inputs: Given) -> torch.Tensor:
-    return torch.stack(list(static_step(model, *inputs, CAPS).losses.values())).sum()
+def static(model: CenterNet2, inputs: StaticInputs) -> torch.Tensor:
+    return torch.stack(list(static_step(model, inputs, CAPS).losses.values())).sum()
 
 
-def dynamic(model: CenterNet2, inputs: Given) -> object:
-    features = model.features(inputs[0])
-    return model.targets(features, [Truth(*own) for own in zip(*inputs[2][:2], strict=True)])
+def dynamic(model: CenterNet2, inputs: StaticInputs) -> object:
+    features = model.features(inputs.batch)
+    return model.targets(features, [Truth(*own) for own in zip(*inputs.truth[:2], strict=True)])
 
 
-def stray(model: CenterNet2, inputs: Given) -> object:
-    features = model.features(inputs[0])
+def stray(model: CenterNet2, inputs: StaticInputs) -> object:
+    features = model.features(inputs.batch)
     return features[0] * torch.ones(features[0].shape)
 
 
-def strayed_to_cuda(model: CenterNet2, inputs: Given) -> object:
-    features = model.features(inputs[0])
+def strayed_to_cuda(model: CenterNet2, inputs: StaticInputs) -> object:
+    features = model.features(inputs.batch)
     return features[0] * torch.ones(features[0].shape).cuda()
 
 
-def counted(model: CenterNet2, inputs: Given) -> object:
-    return model.features(inputs[0])[0].nonzero()
+def counted(model: CenterNet2, inputs: StaticInputs) -> object:
+    return model.features(inputs.batch)[0].nonzero()
 
 
 def test_static_step_has_no_shape_that_hangs_on_values(narrow: CenterNet2) -> None:
     inputs = given(narrow, load_case("base"))
 
-    def step(model: CenterNet2, some: Given) -> None:
+    def step(model: CenterNet2, some: StaticInputs) -> None:
         static(model, some).backward()  # type: ignore[no-untyped-call]
 
     assert find_dynamic(narrow, step, inputs) is None
@@ -148,13 +146,14 @@ class Loss(nn.Module):
         classes: torch.Tensor,
         valid: torch.Tensor,
     ) -> torch.Tensor:
-        return static(self.model, (batch, sizes, StaticTruth(boxes, classes, valid)))
+        return static(self.model, StaticInputs(batch, sizes, StaticTruth(boxes, classes, valid)))
 
 
 @pytest.mark.catalogue  # a quarter of a minute
 def test_graph_compilers_take_the_loss_whole(narrow: CenterNet2) -> None:
-    batch, sizes, truth = given(narrow, load_case("one_image"))
-    wanted = float(static(narrow, (batch, sizes, truth)).detach())
+    inputs = given(narrow, load_case("one_image"))
+    batch, sizes, truth = inputs
+    wanted = float(static(narrow, inputs).detach())
     exported = torch.export.export(Loss(narrow), (batch, sizes, *truth))
     assert float(exported.module()(batch, sizes, *truth).detach()) == wanted
     compiled: Any = torch.compile(Loss(narrow), fullgraph=True, backend="eager")

@@ -69,7 +69,7 @@ def test_losses_of_drawn_boxes_equal_those_of_the_dynamic_step_on_the_same_boxes
     model, case = case_model("narrow"), load_case("base")
     few = model.settings.roi.model_copy(update={"batch": 64})
     model.roi_heads.settings = few
-    batch, sizes, truth = given_of(model, case)
+    inputs = given_of(model, case)
     keys = torch.rand(2, boxes_to_draw_from(model, CAPS), generator=torch.Generator().manual_seed(0))
     chosen: list[Tensor] = []
 
@@ -79,7 +79,7 @@ def test_losses_of_drawn_boxes_equal_those_of_the_dynamic_step_on_the_same_boxes
         return rows, used
 
     monkeypatch.setattr("harness.centernet2.static_cascade.draw", noted)
-    found = static_step(model, batch, sizes, truth, CAPS, keys=keys)
+    found = static_step(model, inputs, CAPS, keys=keys)
 
     port = TrainingPort(model, load_recipe("centernet2_1x").solver)
     whole = port.step(case)

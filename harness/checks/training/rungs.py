@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,20 @@ TINY = 1e-12
 """Below it, a reference is 0 but for rounding, and is compared in absolute terms."""
 
 
+class Rounded(NamedTuple):
+    """What rounding makes of the reference.
+
+    Attributes:
+        values: What the reference gives in the precision of the run in place of float32, or in float32 where rounding
+            decides otherwise.
+        right: What the reference gives in float32, from which `values` differ by what is allowed for. What a device
+            gave may be compared with something else, such as the reference with a mistake.
+    """
+
+    values: Values
+    right: Values
+
+
 @dataclass(frozen=True)
 class Basis:
     """What the comparison of a rung on one batch rests on.
@@ -42,10 +56,7 @@ class Basis:
         settings: Of the model.
         precision: Of the run.
         length: Terms of the longest sum in a layer.
-        error: What the reference gives in the precision of the run in place of float32, or in float32 where rounding
-            decides otherwise; None where it is not needed.
-        right: What the reference gives in float32, from which `error` differs by what is allowed for. What a device
-            gave may be compared with something else, such as the reference with a mistake.
+        rounded: The reference, rounded; None where it is not needed.
     """
 
     label: str
@@ -53,8 +64,7 @@ class Basis:
     settings: TwoStageSettings
     precision: str
     length: int
-    error: Values | None = None
-    right: Values | None = None
+    rounded: Rounded | None = None
 
 
 def compare_rung(rung: Rung, basis: Basis, got: Values, expected: Values) -> Judged:
@@ -135,10 +145,9 @@ def _widest(basis: Basis) -> int:
 def _layer_limit(basis: Basis, name: str, expected: Tensor) -> float:
     """Return the largest difference of what a layer gives: derived in float32, measured below it."""
     derived = _float32().allowed(basis.length, _largest(expected))
-    if basis.error is None or basis.precision == "fp32":
+    if basis.rounded is None or basis.precision == "fp32":
         return derived
-    assert basis.right is not None
-    own = float((basis.error[name].double() - basis.right[name].double()).abs().max())
+    own = float((basis.rounded.values[name].double() - basis.rounded.right[name].double()).abs().max())
     return max(derived, load_training_tolerances().layers.measured * own)
 
 
@@ -188,9 +197,9 @@ def _gradient(basis: Basis, name: str, got: Tensor, expected: Tensor, allowed: f
     what, size = f"{basis.label}: {name}", float(expected.double().norm())
     if _largest(expected) <= TINY:
         return _of_largest(what, got, expected, TINY)
-    if basis.error is not None and basis.right is not None and name in basis.error:
-        right = basis.right[name].double()
-        own = float((basis.error[name].double() - right).norm()) / max(float(right.norm()), TINY)
+    if basis.rounded is not None and name in basis.rounded.values:
+        right = basis.rounded.right[name].double()
+        own = float((basis.rounded.values[name].double() - right).norm()) / max(float(right.norm()), TINY)
         allowed = max(allowed, load_training_tolerances().layers.measured * own)
     measured = float((got.double() - expected.double()).norm()) / size
     problem = None
@@ -224,9 +233,9 @@ def _own_turn(basis: Basis, names: Sequence[str]) -> float:
 
     Where few rows carry a gradient, rounding turns it by more than on the batch that the limits were published for.
     """
-    if basis.error is None or basis.right is None or not basis.error.keys() >= set(names):
+    if basis.rounded is None or not basis.rounded.values.keys() >= set(names):
         return 0.0
-    own, right = (torch.cat([side[name].double().flatten() for name in names]) for side in (basis.error, basis.right))
+    own, right = (torch.cat([side[name].double().flatten() for name in names]) for side in basis.rounded)
     if not float(right.norm()):
         return 0.0
     cosine = float(own @ right) / max(float(own.norm() * right.norm()), TINY)

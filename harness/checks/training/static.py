@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.cards.tolerances import load_tolerance
 from harness.cards.training_tolerances import load_training_tolerances
 from harness.centernet2.slots import EMPTY
 from harness.centernet2.static import StaticDetections
@@ -42,7 +43,8 @@ def compare_static_detections(label: str, got: StaticDetections, expected: list[
 
     Detections of equal classes are compared in the order of their scores.
     """
-    table = load_training_tolerances().detections
+    allowed = load_tolerance("fp32").detections
+    assert allowed is not None
     found = []
     for image, wanted in enumerate(expected):
         what, count = f"{label}: detections of image {image}", len(wanted.scores)
@@ -59,8 +61,8 @@ def compare_static_detections(label: str, got: StaticDetections, expected: list[
         score_off = float(np.abs(scores[own] - wanted.scores[other]).max(initial=0))
         box_off = float(np.abs(boxes[own] - wanted.boxes[other]).max(initial=0))
         found += [
-            _within(f"{what}: scores", score_off, table.score, count),
-            _within(f"{what}: boxes in pixels", box_off, table.box_pixels, count),
+            _within(f"{what}: scores", score_off, allowed.score, count),
+            _within(f"{what}: boxes in pixels", box_off, allowed.corner, count),
         ]
     return found
 

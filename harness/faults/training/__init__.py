@@ -6,14 +6,15 @@ from harness.faults.training.log import LOG_MISTAKES, LogMistake, explain_figure
 from harness.faults.training.network import NETWORK_FAULTS
 from harness.faults.training.solver import SOLVER_FAULTS
 from harness.faults.training.targets import TARGET_FAULTS
-from harness.faults.training.truth import GIVEN_FAULTS
+from harness.faults.training.truth import TRUTH_FAULTS
 
 TRAINING_FAULTS: tuple[TrainingFault, ...] = (
     *NETWORK_FAULTS,
+    *TRUTH_FAULTS,
     *TARGET_FAULTS,
     *CASCADE_FAULTS,
     *SOLVER_FAULTS,
-    *GIVEN_FAULTS,
 )
+"""In the order of a step."""
 
 __all__ = ["LOG_MISTAKES", "TRAINING_FAULTS", "LogMistake", "TrainingFault", "explain_figure"]

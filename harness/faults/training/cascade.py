@@ -97,6 +97,17 @@ def _smooth_l1(port: TrainingPort) -> None:
     override(heads, "stage_losses", stage_losses)
 
 
+def _detached(port: TrainingPort) -> None:
+    def pooled(
+        right: Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, Tensor]],
+        features: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        return right([feature.detach() for feature in features], boxes)
+
+    override(port.model.roi_heads, "pooled", pooled)
+
+
 def _fault(**values: Any) -> TrainingFault:  # noqa: ANN401 - the fields of a fault
     return TrainingFault(**{"seen_in": OFFICIAL, **values})
 
@@ -165,5 +176,12 @@ CASCADE_FAULTS: tuple[TrainingFault, ...] = (
         description="the loss of the deltas is smooth L1 with beta 1 in place of L1",
         seen_in="torch.nn.SmoothL1Loss by default",
         change=_smooth_l1,
+    ),
+    _fault(
+        id="features_detached",
+        rung="gradients",
+        description="the gradients of the cascade do not reach the backbone",
+        seen_in="RoIAlign moved to another device, or without a backward pass",
+        change=_detached,
     ),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from harness.centernet2.labels import Truth
 from harness.centernet2.port import TrainingPort
 from harness.centernet2.rungs import Rung
 
@@ -56,6 +57,15 @@ def with_settings(table: str, **values: object) -> Callable[[TrainingPort], None
         model.settings = model.settings.model_copy(update={table: changed})
         if table == "roi":
             model.roi_heads.settings = changed
+
+    return change
+
+
+def with_truth(changed: Callable[[Truth], Truth]) -> Callable[[TrainingPort], None]:
+    """Return a change of the objects of each image."""
+
+    def change(port: TrainingPort) -> None:
+        port.changed_truth = lambda truth: [changed(own) for own in truth]
 
     return change
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Figure = Literal["AP", "images/s"]
 Place = tuple[str, float]
-"""Where a figure stands in a log, in words, and the figure."""
+"""A place in a log, in words, and the figure that stands there."""
 ALLOWED = {"AP": 0.0, "images/s": 0.01}
 """By how much of itself a right figure may differ beside the rounding of its text: a speed by another window."""
 

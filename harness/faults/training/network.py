@@ -12,7 +12,7 @@ from harness.centernet2.backbone import Bottleneck, Pyramid
 from harness.centernet2.head import FirstStage, Scale
 from harness.centernet2.labels import Size
 from harness.centernet2.port import TrainingPort
-from harness.faults.training.fault import OFFICIAL, PORT, TrainingFault, override
+from harness.faults.training.fault import OFFICIAL, PORT, TrainingFault, override, with_settings
 from harness.types import UInt8
 
 Batch = tuple[Tensor, list[Size]]
@@ -158,6 +158,13 @@ NETWORK_FAULTS: tuple[TrainingFault, ...] = (
         description="images are padded before they are normalised, so that the padding is minus the mean",
         change=_padded_before_normalisation,
         seen_in="data loaders that collate uint8 images, and normalise on the device",
+    ),
+    _fault(
+        id="std_of_torchvision",
+        rung="batch",
+        description="pixels are divided by the deviations of torchvision's weights, where this backbone wants 1",
+        change=with_settings("input", std=(57.375, 57.12, 58.395)),
+        seen_in="transforms.Normalize of pixels from 0 to 1, with the usual three means and deviations",
     ),
     _fault(
         id="stride_in_3x3",

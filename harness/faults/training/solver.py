@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD
 
 from harness.cards import Solver
 from harness.centernet2.model import CenterNet2
-from harness.centernet2.port import TrainingPort
-from harness.faults.training.fault import PORT, TrainingFault, with_solver
+from harness.centernet2.port import Gradients, TrainingPort
+from harness.faults.training.fault import PORT, TrainingFault, override, with_solver
 
 
 def _nesterov(port: TrainingPort) -> None:
@@ -68,6 +69,13 @@ def _counts_not_shared(port: TrainingPort) -> None:
     port.shares_counts = False
 
 
+def _summed(port: TrainingPort) -> None:
+    def gradients(right: Callable[[Mapping[str, Tensor]], Gradients], losses: Mapping[str, Tensor]) -> Gradients:
+        return {name: 2 * value for name, value in right(losses).items()}
+
+    override(port, "gradients", gradients)
+
+
 def _fault(**values: Any) -> TrainingFault:  # noqa: ANN401 - the fields of a fault
     return TrainingFault(**{"rung": "parameters", **values})
 
@@ -79,6 +87,13 @@ SOLVER_FAULTS: tuple[TrainingFault, ...] = (
         description="the loss scale is not divided out of the gradients",
         seen_in="static loss scales without unscale_ before the clipping",
         change=_scale_kept,
+    ),
+    _fault(
+        id="gradients_summed",
+        rung="gradients",
+        description="gradients are twice as large: summed over two processes or two steps, and not averaged or cleared",
+        seen_in="all_reduce without the division, and zero_grad left out",
+        change=_summed,
     ),
     _fault(
         id="clip_by_norm",

@@ -1,4 +1,4 @@
-"""Mistakes in the truth and the losses of the first stage, and in its proposals."""
+"""Mistakes in the targets and the losses of the first stage, and in its proposals."""
 
 from __future__ import annotations
 
@@ -16,32 +16,11 @@ from harness.centernet2.proposals import Proposed, after_nms, before_nms, propos
 from harness.centernet2.targets import Shape, Targets, half_diagonal, make_targets, positive_rows
 from harness.faults.training.fault import OFFICIAL, PORT, TrainingFault, override, with_settings
 
-SLOTS = 20
-"""Objects of an image in the port."""
 PORT_SIZES = ((0, 64), (64, 128), (128, 256), (256, 512), (512, 1e7))
 """Half diagonals by level in the port."""
 
 MakeTargets = Callable[[Sequence[Tensor], Sequence[Truth]], Targets]
 FirstLosses = dict[str, Tensor]
-
-
-def _truth_padded(port: TrainingPort) -> None:
-    background = port.model.settings.roi.classes
-
-    def padded(truth: list[Truth]) -> list[Truth]:
-        return [
-            Truth(
-                torch.cat((own.boxes, own.boxes.new_zeros(max(0, SLOTS - len(own.boxes)), 4))),
-                torch.cat((own.classes, own.classes.new_full((max(0, SLOTS - len(own.classes)),), background))),
-            )
-            for own in truth
-        ]
-
-    port.changed_truth = padded
-
-
-def _truth_dropped(port: TrainingPort) -> None:
-    port.changed_truth = lambda truth: [Truth(own.boxes[:SLOTS], own.classes[:SLOTS]) for own in truth]
 
 
 def _shapes(features: Sequence[Tensor]) -> list[Shape]:
@@ -132,26 +111,18 @@ def _nms_by_level(port: TrainingPort) -> None:
     override(port.model, "proposals", proposals)
 
 
+def _without_root(port: TrainingPort) -> None:
+    def proposals(right: Callable[[FirstStage], list[Proposed]], heads: FirstStage) -> list[Proposed]:
+        return [own._replace(scores=own.scores.square()) for own in right(heads)]
+
+    override(port.model, "proposals", proposals)
+
+
 def _fault(**values: Any) -> TrainingFault:  # noqa: ANN401 - the fields of a fault
     return TrainingFault(**{"seen_in": OFFICIAL, **values})
 
 
 TARGET_FAULTS: tuple[TrainingFault, ...] = (
-    _fault(
-        id="zero_gt_padding",
-        rung="targets",
-        description="the objects of an image are padded to 20 with zero boxes, which count as positives",
-        seen_in=PORT,
-        change=_truth_padded,
-    ),
-    _fault(
-        id="gt_over_20_dropped",
-        rung="targets",
-        description="of more than 20 objects of an image, 20 are kept",
-        seen_in=PORT,
-        change=_truth_dropped,
-        shown_on=("many",),
-    ),
     _fault(
         id="level_borders_of_the_port",
         rung="targets",
@@ -231,5 +202,19 @@ TARGET_FAULTS: tuple[TrainingFault, ...] = (
         description="NMS of the proposals is at 0.6 in place of 0.9",
         seen_in="NMS_TH of the one-stage CenterNet",
         change=with_settings("proposals", nms=0.6),
+    ),
+    _fault(
+        id="proposals_of_the_test",
+        rung="proposals",
+        description="the numbers of proposals are those of the test, 1,000 of a level and 256 in all",
+        seen_in="a fixed number of proposals for training and test alike",
+        change=with_settings("proposals", before_nms=1000, after_nms=256),
+    ),
+    _fault(
+        id="scores_without_root",
+        rung="proposals",
+        description="scores of proposals are probabilities, and not their roots",
+        seen_in="proposal generators of other detectors",
+        change=_without_root,
     ),
 )

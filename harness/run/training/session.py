@@ -20,7 +20,7 @@ from harness.centernet2.model import CenterNet2, Step, create_centernet2
 from harness.centernet2.port import Gradients, TrainingPort
 from harness.centernet2.rungs import Rung, Values, fed_proposals, fed_values, moved
 from harness.centernet2.weights import load_weights
-from harness.checks.training.rungs import LAYERS, Basis
+from harness.checks.training.rungs import LAYERS, Basis, Rounded
 from harness.exchange.training_case.fit import require_fit
 from harness.exchange.training_case.read import DUPLICATED, IDLE, Dumped, read_dumps
 from harness.faults.training import TrainingFault
@@ -227,10 +227,9 @@ class TrainingSession:
             error = self._undecided(case)
         elif precision != "fp32" and rung in (*LAYERS, "gradients"):
             error = self.values(REFERENCE, precision, rung, case)
-        settings, right = self.subject.model.settings, None
-        if error is not None:
-            right = self.values(REFERENCE, "fp32", rung, case)
-        return Basis(case, self.case(case), settings, precision, self._longest_sum(rung), error, right)
+        rounded = None if error is None else Rounded(error, self.values(REFERENCE, "fp32", rung, case))
+        settings = self.subject.model.settings
+        return Basis(case, self.case(case), settings, precision, self._longest_sum(rung), rounded)
 
     def _undecided(self, case: str) -> Values:
         """Return the gradients of a batch, off by as much as ReLUs that rounding decides can make.

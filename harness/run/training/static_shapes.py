@@ -13,8 +13,8 @@ from harness.cards.recipe import StaticShapes
 from harness.centernet2.cases import Case
 from harness.centernet2.model import CenterNet2
 from harness.centernet2.port import TrainingPort
-from harness.centernet2.slots import StaticTruth, in_slots
-from harness.centernet2.static import static_detect, static_step
+from harness.centernet2.slots import dropped_text
+from harness.centernet2.static import StaticInputs, StaticStep, static_detect, static_inputs, static_step
 from harness.checks.comparison import Comparison
 from harness.checks.outcome import StageResult, judge, not_applicable
 from harness.checks.training.static import (
@@ -33,9 +33,6 @@ from harness.training.static_check import find_dynamic
 STAGE = "training-static-shapes"
 MARGIN = 32
 """Pixels, a multiple of the stride, by which a batch is padded to show what that does."""
-
-Given = tuple[Tensor, Tensor, StaticTruth]
-"""Batch, sizes of its images, and objects in slots."""
 
 
 def static_shapes(session: TrainingSession, name: str, caps: StaticShapes | None = None) -> StageResult:
@@ -58,53 +55,58 @@ def static_shapes(session: TrainingSession, name: str, caps: StaticShapes | None
     with full_float32():
         found = [one for label in CASES for one in _equal(port, label, session.case(label), caps)]
         case = session.case(CASES[0])
-        found += [*_slots(port, case, caps), *_dynamic(port, case, caps)]
-        told = _padding(port, case, caps)
+        with torch.no_grad():
+            plain = static_step(port.model, _inputs(port, case, caps), caps)
+            found += _slots(port, case, caps, plain)
+            told = _padding(port, case, caps, plain)
+        found += _dynamic(port, case, caps)
     result = judge(STAGE, BATCH, found)
     return replace(result, stage=result.stage.model_copy(update={"detail": result.stage.detail or told}))
 
 
-def _given(port: TrainingPort, case: Case, caps: StaticShapes) -> Given:
-    batch, sizes = port.model.batch(case.images)
-    limits = torch.tensor(sizes, dtype=torch.float32, device=batch.device)
-    return batch, limits, in_slots(port.truth(case), caps, batch.device)
+def _inputs(port: TrainingPort, case: Case, caps: StaticShapes) -> StaticInputs:
+    return static_inputs(port.model, case.images, port.truth(case), caps)
 
 
 def _equal(port: TrainingPort, label: str, case: Case, caps: StaticShapes) -> list[Comparison]:
     """Compare a step and detections."""
     expected = port.step(case).losses
     expected_gradients = port.gradients(expected)
-    given = _given(port, case, caps)
-    found = static_step(port.model, *given, caps)
+    inputs = _inputs(port, case, caps)
+    found = static_step(port.model, inputs, caps)
     compared = compare_static_step(label, found.losses, port.gradients(found.losses), expected, expected_gradients)
-    none = torch.zeros_like(found.dropped)
-    detections = static_detect(port.model, *given[:2], caps)
+    dropped = dropped_text(found.dropped, caps)
+    detections = static_detect(port.model, inputs.batch, inputs.sizes, caps)
     return [
         *compared,
-        require_dropped(f"{label}: proposals without slot", found.dropped, none),
+        Comparison(f"{label}: proposals without slot", float(found.dropped.sum()), 0, len(case.images), dropped),
         *compare_static_detections(label, detections, port.model(case.images)),
     ]
 
 
-def _slots(port: TrainingPort, case: Case, caps: StaticShapes) -> list[Comparison]:
+def _slots(port: TrainingPort, case: Case, caps: StaticShapes, plain: StaticStep) -> list[Comparison]:
     """Require that more slots change nothing, and that too few are not silent."""
     fewest = max(len(own) for own in case.boxes)
     tight = caps.model_copy(update={"truth": fewest})
-    expected, found = (static_step(port.model, *_given(port, case, own), own).losses for own in (caps, tight))
-    compared = compare_static_step(f"{caps.truth} slots for {fewest} objects", expected, {}, found, {})
-    short = caps.model_copy(update={"truth": fewest - 1})
-    problem = "no error"
-    try:
-        _given(port, case, short)
-    except HarnessError:
-        problem = ""
-    refused = Comparison(
-        "an image with more objects than slots is refused", float(bool(problem)), 0, 1, problem or None
-    )
+    found = static_step(port.model, _inputs(port, case, tight), tight).losses
+    compared = compare_static_step(f"{caps.truth} slots for {fewest} objects", plain.losses, {}, found, {})
     number = torch.tensor([len(one.boxes) for one in port.step(case).proposals])
     few = caps.model_copy(update={"proposals": int(number.min()) // 2})
-    dropped = static_step(port.model, *_given(port, case, few), few).dropped
-    return [*compared, refused, require_dropped("proposals beyond the slots", dropped, number - few.proposals)]
+    dropped = static_step(port.model, _inputs(port, case, few), few).dropped
+    return [
+        *compared,
+        _refused(port, case, caps.model_copy(update={"truth": fewest - 1})),
+        require_dropped("proposals beyond the slots", dropped, number - few.proposals),
+    ]
+
+
+def _refused(port: TrainingPort, case: Case, short: StaticShapes) -> Comparison:
+    what = "an image with more objects than slots is refused"
+    try:
+        _inputs(port, case, short)
+    except HarnessError:
+        return Comparison(what, 0, 0, 1)
+    return Comparison(what, 1, 0, 1, "no error")
 
 
 def _dynamic(port: TrainingPort, case: Case, caps: StaticShapes) -> list[Comparison]:
@@ -113,39 +115,35 @@ def _dynamic(port: TrainingPort, case: Case, caps: StaticShapes) -> list[Compari
     For a device that is not there, forward only: PyTorch has no gradients on it.
     """
 
-    def forward(model: CenterNet2, given: Given) -> Tensor:
-        return torch.stack(list(static_step(model, *given, caps).losses.values())).sum()
+    def forward(model: CenterNet2, inputs: StaticInputs) -> Tensor:
+        return torch.stack(list(static_step(model, inputs, caps).losses.values())).sum()
 
-    def step(model: CenterNet2, given: Given) -> None:
-        forward(model, given).backward()  # type: ignore[no-untyped-call]
+    def step(model: CenterNet2, inputs: StaticInputs) -> None:
+        forward(model, inputs).backward()  # type: ignore[no-untyped-call]
 
-    def detect(model: CenterNet2, given: Given) -> None:
-        static_detect(model, *given[:2], caps)
+    def detect(model: CenterNet2, inputs: StaticInputs) -> None:
+        static_detect(model, inputs.batch, inputs.sizes, caps)
 
-    given, own = _given(port, case, caps), port.device.device()
+    inputs, own = _inputs(port, case, caps), port.device.device()
     found = [
-        require_static(f"a step on {own}", find_dynamic(port.model, step, given, own)),
-        require_static(f"a detection on {own}", find_dynamic(port.model, detect, given, own)),
+        require_static(f"a step on {own}", find_dynamic(port.model, step, inputs, own)),
+        require_static(f"a detection on {own}", find_dynamic(port.model, detect, inputs, own)),
     ]
     if own.type == "cpu":
         found += [
-            require_static(f"{what} on an imagined device", find_dynamic(port.model, run, given, IMAGINED))
+            require_static(f"{what} on an imagined device", find_dynamic(port.model, run, inputs, IMAGINED))
             for what, run in (("a step", forward), ("a detection", detect))
         ]
     return found
 
 
-def _padding(port: TrainingPort, case: Case, caps: StaticShapes) -> str:
+def _padding(port: TrainingPort, case: Case, caps: StaticShapes, plain: StaticStep) -> str:
     """Say what padding the images of a batch does to the losses."""
-    plain, padded = (sum(float(loss.detach()) for loss in losses.values()) for losses in _padded(port, case, caps))
+    inputs = _inputs(port, case, caps)
+    wider = inputs._replace(batch=F.pad(inputs.batch, (0, MARGIN, 0, MARGIN)))
+    padded = static_step(port.model, wider, caps)
+    before, after = (sum(map(float, one.losses.values())) for one in (plain, padded))
     return (
         f"padding the images by {MARGIN} pixels, which group norm sees, changes the sum of the losses by "
-        f"{padded / plain - 1:+.2%}: `train` pads where --fixed-shape says so"
+        f"{after / before - 1:+.2%}: `train` pads where --fixed-shape says so"
     )
-
-
-@torch.no_grad()
-def _padded(port: TrainingPort, case: Case, caps: StaticShapes) -> list[dict[str, Tensor]]:
-    batch, sizes, truth = _given(port, case, caps)
-    wider = F.pad(batch, (0, MARGIN, 0, MARGIN))
-    return [static_step(port.model, one, sizes, truth, caps).losses for one in (batch, wider)]

@@ -11,7 +11,7 @@ from harness.cards.centernet2 import load_two_stage_settings
 from harness.centernet2.cases import load_case
 from harness.centernet2.rungs import Rung
 from harness.checks.comparison import Comparison
-from harness.checks.training.rungs import GROUPS, Basis, compare_rung
+from harness.checks.training.rungs import GROUPS, Basis, Rounded, compare_rung
 from harness.checks.training.step import compare_processes, gradients_differ, relative
 
 CASE = load_case("base")
@@ -25,10 +25,8 @@ VALUES: dict[Rung, tuple[str, float, float]] = {
 """A value of some rungs, and shares of the largest by which it may, and may not, be off."""
 
 
-def basis(
-    precision: str = "fp32", error: dict[str, Tensor] | None = None, right: dict[str, Tensor] | None = None
-) -> Basis:
-    return Basis("base", CASE, load_two_stage_settings(), precision, 64, error, right)
+def basis(precision: str = "fp32", rounded: Rounded | None = None) -> Basis:
+    return Basis("base", CASE, load_two_stage_settings(), precision, 64, rounded)
 
 
 def judged(rung: Rung, got: dict[str, Tensor], expected: dict[str, Tensor], **options: object) -> list[Comparison]:
@@ -120,7 +118,8 @@ def test_below_float32_gradients_count_by_their_direction_and_losses_by_their_su
     assert failed == ["base: gradients of proposal_generator.*, 1 - cosine"]
     # As far as the reference turns in that precision itself, four times, is not held against a device.
     assert not any(
-        one.problem for one in judged("gradients", turned, expected, precision="bf16", error=turned, right=expected)
+        one.problem
+        for one in judged("gradients", turned, expected, precision="bf16", rounded=Rounded(turned, expected))
     )
     silent = {**expected, names[0] + "2": torch.zeros(3)}
     loud = {**near, names[0] + "2": torch.full((3,), 1e-9)}
@@ -132,7 +131,7 @@ def test_layers_below_float32_are_held_to_what_the_reference_loses_itself() -> N
     error = {name: value + 0.01}
     for off, fails in ((0.039, False), (0.041, True)):
         (found,) = judged(
-            "features", {name: value + off}, {name: value}, precision="bf16", error=error, right={name: value}
+            "features", {name: value + off}, {name: value}, precision="bf16", rounded=Rounded(error, {name: value})
         )
         assert (found.problem is not None) == fails
 
@@ -144,7 +143,7 @@ def test_what_is_allowed_does_not_hang_on_what_a_mistake_would_give(precision: s
     right = {name: torch.randn(50)} | {f"{group}x": torch.randn(50) for group in GROUPS if rung == "gradients"}
     error = {key: value * (1 + 1e-4) for key, value in right.items()}
     wrong, explained = ({key: value * factor for key, value in right.items()} for factor in (2, 128))
-    found = judged(rung, wrong, explained, precision=precision, error=error, right=right)
+    found = judged(rung, wrong, explained, precision=precision, rounded=Rounded(error, right))
     assert any(one.problem for one in found)
 
 
