@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -45,9 +46,14 @@ def commands(text: str) -> list[str]:
 def verb_options() -> dict[str, set[str]]:
     found = typer.main.get_command(app)
     return {
-        name: {option for parameter in verb.params for option in parameter.opts} | {"--help"}
+        name: {option for one in (verb, *verbs_below(verb)) for parameter in one.params for option in parameter.opts}
+        | {"--help"}
         for name, verb in found.commands.items()  # type: ignore[attr-defined]
     }
+
+
+def verbs_below(verb: Any) -> Iterable[Any]:  # noqa: ANN401 - of typer's own click
+    return getattr(verb, "commands", {}).values()
 
 
 def unknown(command: str, config: pytest.Config) -> Iterator[str]:

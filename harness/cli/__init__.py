@@ -19,6 +19,7 @@ from harness.cli import (
     diagnose,
     doctor,
     export,
+    history,
     infer,
     last_resort,
     preprocess,
@@ -61,6 +62,11 @@ VERBS: tuple[Callable[..., None], ...] = (
 
 for verb in VERBS:
     app.command()(last_resort.guarded(verb))
+
+over_time = typer.Typer(help="Figures of results documents over time, and where they fall.", no_args_is_help=True)
+for verb in (history.add, history.show):
+    over_time.command()(last_resort.guarded(verb))
+app.add_typer(over_time, name="history")
 
 
 def main() -> None:

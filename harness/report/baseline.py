@@ -25,30 +25,34 @@ GREEN: tuple[Verdict, ...] = ("conforms", "measured", "undecided")
 """Verdicts of documents that serve as a baseline. An undecided run deviates nowhere, and its AP is measured."""
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, field: str = "--baseline") -> Document:
     """Read a results document of schema 2, or of schema 1, which differs in what it does not say.
+
+    Args:
+        path: Of the document.
+        field: The option by which it was given.
 
     Raises:
         HarnessError: The file is missing, or is no such document.
     """
     remedy = "make one with --results FILE, and give that"
-    content = read_regular(path, "--baseline", DOCUMENT_BYTES, remedy=remedy)
+    content = read_regular(path, field, DOCUMENT_BYTES, remedy=remedy)
     try:
         document = Document.model_validate_json(_as_schema_2(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise _no_document(f"{place + ': ' if place else ''}{first['msg']}", path) from error
+        raise _no_document(f"{place + ': ' if place else ''}{first['msg']}", path, field) from error
     if "schema_" not in document.model_fields_set:
-        raise _no_document("schema: Field required", path)
+        raise _no_document("schema: Field required", path, field)
     if (repeated := _repeated(document)) is not None:
-        raise _no_document(f"runs: {repeated} more than once", path)
+        raise _no_document(f"runs: {repeated} more than once", path, field)
     return document
 
 
-def _no_document(why: str, path: Path) -> HarnessError:
+def _no_document(why: str, path: Path, field: str) -> HarnessError:
     cause = f"not a results document of schema 1 or 2: {why}"
-    return HarnessError(cause, file=path, field="--baseline", remedy="make one with --results FILE")
+    return HarnessError(cause, file=path, field=field, remedy="make one with --results FILE")
 
 
 def _repeated(document: Document) -> str | None:
