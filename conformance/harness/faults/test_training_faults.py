@@ -20,7 +20,11 @@ STEP, SOLVER = golden_figures("faults.json"), golden_figures("faults_solver.json
 OWN = {
     "unscaled_lr", "schedule_from_1", "loss_scale_kept", "frozen_layers_decayed", "std_of_torchvision",
     "corners_inclusive", "truth_xywh", "truth_x_y_exchanged", "classes_from_1", "proposals_of_the_test",
-    "scores_without_root", "features_detached", "gradients_summed",
+    "scores_without_root", "features_detached", "gradients_summed", "mean_in_integers", "batch_norm_folded",
+    "fpn_passes_outputs_down", "groupnorm_unbiased", "scales_without_gradient", "positive_cells_rounded",
+    "heatmap_last_object_wins", "focal_factor_detached", "nms_inclusive", "proposals_clipped", "low_quality_matches",
+    "empty_slots_are_background", "box_coding_inclusive", "gradient_scale_after_head", "losses_by_image",
+    "bias_rate_doubled",
 }  # fmt: skip
 """Mistakes of which the official code has no figures."""
 DEFAULT = [(fault, "base") for fault in ("rgb_for_bgr", "zero_gt_padding", "giou_plus_one_lost", "roialign_unaligned")]
@@ -44,7 +48,7 @@ def norms(gradients: Mapping[str, torch.Tensor], groups: Mapping[str, float]) ->
 
 def test_every_mistake_is_known_by_its_name_and_source() -> None:
     assert BY_ID.keys() == {*STEP, *SOLVER} | OWN
-    assert len(TRAINING_FAULTS) == len(BY_ID) == 54
+    assert len(TRAINING_FAULTS) == len(BY_ID) == 70
     assert all(fault.seen_in and fault.description and fault.shown_on for fault in TRAINING_FAULTS)
 
 

@@ -223,8 +223,13 @@ def _half_step(basis: Basis, got: Values, expected: Values) -> list[Comparison]:
         what = f"{basis.label}: gradients of {group}*, 1 - cosine"
         found.append(_direction(what, one, other, max(1 - limits.cosine, _own_turn(basis, names))))
     for name, value in expected.items():
-        if not name.startswith("loss") and _largest(value) == 0:
+        if name.startswith("loss"):
+            continue
+        if _largest(value) == 0:
             found.append(_of_largest(f"{basis.label}: {name}", got[name], value, 0.0))
+        elif not got[name].any() and (basis.rounded is None or basis.rounded.values[name].any()):
+            # Of a tensor of one value, the cosine of its group says nothing.
+            found.append(_none(f"{basis.label}: {name}", f"0, expected a norm of {float(value.double().norm()):.6g}"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in the cascade: matching, pooling, coding and losses of boxes."""
+"""Mistakes in the cascade: pooling, predictions and losses of boxes, and their gradients."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from torch import Tensor
 
 from harness.centernet2.boxes import encode
 from harness.centernet2.cascade import pool
-from harness.centernet2.labels import Labelled, Size, Truth, label
+from harness.centernet2.labels import Labelled
 from harness.centernet2.losses import Average, divisor, of_one_process
 from harness.centernet2.port import TrainingPort
 from harness.faults.training.fault import OFFICIAL, PORT, TrainingFault, override, with_settings
-
-NextBoxes = Callable[[int, Sequence[Tensor], Tensor, Sequence[Truth], Sequence[Size]], list[Labelled]]
 
 
 def _unaligned(port: TrainingPort) -> None:
@@ -29,41 +27,6 @@ def _unaligned(port: TrainingPort) -> None:
     override(heads, "pooled", pooled)
 
 
-def _clipped_to_the_batch(port: TrainingPort) -> None:
-    multiple = port.model.settings.input.multiple
-
-    def next_boxes(
-        right: NextBoxes,
-        stage: int,
-        boxes: Sequence[Tensor],
-        deltas: Tensor,
-        truth: Sequence[Truth],
-        sizes: Sequence[Size],
-    ) -> list[Labelled]:
-        height, width = (-(-max(sides) // multiple) * multiple for sides in zip(*sizes, strict=True))
-        return right(stage, boxes, deltas, truth, [(height, width)] * len(sizes))
-
-    override(port.model.roi_heads, "next_boxes", next_boxes)
-
-
-def _empty_kept(port: TrainingPort) -> None:
-    heads = port.model.roi_heads
-
-    def next_boxes(
-        right: NextBoxes,
-        stage: int,
-        boxes: Sequence[Tensor],
-        deltas: Tensor,
-        truth: Sequence[Truth],
-        sizes: Sequence[Size],
-    ) -> list[Labelled]:
-        del right
-        moved = heads.moved(stage, boxes, deltas.detach(), sizes)
-        return [label(heads.settings, stage + 1, own, objects) for own, objects in zip(moved, truth, strict=True)]
-
-    override(heads, "next_boxes", next_boxes)
-
-
 def _gradient_not_shared(port: TrainingPort) -> None:
     heads = port.model.roi_heads
 
@@ -74,6 +37,39 @@ def _gradient_not_shared(port: TrainingPort) -> None:
         return logits[place], deltas[place]
 
     override(heads, "predict", predict)
+
+
+def _shared_after_the_head(port: TrainingPort) -> None:
+    heads = port.model.roi_heads
+    share = 1 / len(heads.settings.overlaps)
+
+    def predict(right: object, stage: int, pooled: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        del right
+        hidden = heads.box_head[stage](pooled)
+        logits, deltas = heads.box_predictor[stage](hidden * share + hidden.detach() * (1 - share))
+        place = order.argsort()
+        return logits[place], deltas[place]
+
+    override(heads, "predict", predict)
+
+
+def _by_image(port: TrainingPort) -> None:
+    def stage_losses(
+        right: Callable[..., dict[str, Tensor]],
+        stage: int,
+        given: Sequence[Labelled],
+        logits: Tensor,
+        deltas: Tensor,
+        average: Average = of_one_process,
+    ) -> dict[str, Tensor]:
+        counts = [len(own.boxes) for own in given]
+        parts = [
+            right(stage, [own], *both, average)
+            for own, *both in zip(given, torch.split(logits, counts), torch.split(deltas, counts), strict=True)
+        ]
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+    override(port.model.roi_heads, "stage_losses", stage_losses)
 
 
 def _smooth_l1(port: TrainingPort) -> None:
@@ -114,35 +110,6 @@ def _fault(**values: Any) -> TrainingFault:  # noqa: ANN401 - the fields of a fa
 
 CASCADE_FAULTS: tuple[TrainingFault, ...] = (
     _fault(
-        id="truth_not_appended",
-        rung="matching",
-        description="the objects are not appended to the proposals",
-        seen_in="PROPOSAL_APPEND_GT False",
-        change=with_settings("roi", append_truth=False),
-    ),
-    _fault(
-        id="match_at_0.5",
-        rung="matching",
-        description="boxes match from an IoU of 0.5, 0.6 and 0.7 on in place of 0.6, 0.7 and 0.8",
-        seen_in="detectron2's ROI_BOX_CASCADE_HEAD.IOUS",
-        change=with_settings("roi", overlaps=(0.5, 0.6, 0.7)),
-    ),
-    _fault(
-        id="clip_to_padded_size",
-        rung="matching",
-        description="boxes between the stages are clipped to the padded batch, not to their image",
-        seen_in=PORT,
-        change=_clipped_to_the_batch,
-    ),
-    _fault(
-        id="empty_boxes_kept",
-        rung="matching",
-        description="boxes without area between the stages are kept, and count in the means",
-        seen_in=PORT,
-        change=_empty_kept,
-        shown_on=("other_sizes",),
-    ),
-    _fault(
         id="roialign_unaligned",
         rung="pooled",
         description="RoIAlign lacks the shift by half a pixel",
@@ -164,13 +131,6 @@ CASCADE_FAULTS: tuple[TrainingFault, ...] = (
         change=_gradient_not_shared,
     ),
     _fault(
-        id="same_delta_weights",
-        rung="matching",
-        description="the deltas of all stages are weighted by 10, 10, 5, 5",
-        seen_in="detectron2's BBOX_REG_WEIGHTS of one stage",
-        change=with_settings("roi", weights=((10.0, 10.0, 5.0, 5.0),) * 3),
-    ),
-    _fault(
         id="smooth_l1_beta_1",
         rung="stage-losses",
         description="the loss of the deltas is smooth L1 with beta 1 in place of L1",
@@ -183,5 +143,19 @@ CASCADE_FAULTS: tuple[TrainingFault, ...] = (
         description="the gradients of the cascade do not reach the backbone",
         seen_in="RoIAlign moved to another device, or without a backward pass",
         change=_detached,
+    ),
+    _fault(
+        id="gradient_scale_after_head",
+        rung="gradients",
+        description="the gradient is divided by the number of stages behind the box head, not before it",
+        seen_in="cascades whose box head is one fused operator",
+        change=_shared_after_the_head,
+    ),
+    _fault(
+        id="losses_by_image",
+        rung="stage-losses",
+        description="losses of the cascade are means over each image, and then over the images",
+        seen_in="loops over images for fixed shapes",
+        change=_by_image,
     ),
 )

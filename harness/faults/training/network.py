@@ -1,20 +1,21 @@
-"""Mistakes in the batch, the backbone, the pyramid and the head of the first stage."""
+"""Mistakes in the batch, the backbone and the pyramid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.centernet2.backbone import Bottleneck, Pyramid
-from harness.centernet2.head import FirstStage, Scale
+from harness.centernet2.backbone import Bottleneck, NormedConv, Pyramid
 from harness.centernet2.labels import Size
 from harness.centernet2.port import TrainingPort
 from harness.faults.training.fault import OFFICIAL, PORT, TrainingFault, override, with_settings
 from harness.types import UInt8
 
+Change = Callable[[TrainingPort], None]
 Batch = tuple[Tensor, list[Size]]
 MakeBatch = Callable[[Sequence[UInt8]], Batch]
 FIXED = 192
@@ -60,33 +61,55 @@ def _backbone_not_frozen(port: TrainingPort) -> None:
     port.model.backbone.bottom_up.requires_grad_()
 
 
-def _with_pyramid(merge: Callable[[Tensor, Tensor], Tensor]) -> Callable[[TrainingPort], None]:
-    """Return a change of how a level of the pyramid is merged with the one above."""
+def _folded(port: TrainingPort) -> None:
+    for module in port.model.backbone.bottom_up.modules():
+        if isinstance(module, NormedConv):
+            override(module, "forward", partial(_folded_forward, module))
+
+
+def _folded_forward(module: NormedConv, right: object, x: Tensor) -> Tensor:
+    """Convolve with weights that the norm is folded into, and pass their gradient on as that of the weights."""
+    del right
+    norm = module.norm
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight = (module.weight * factor[:, None, None, None]).detach() + module.weight - module.weight.detach()
+    return F.conv2d(x, weight, norm.bias - norm.running_mean * factor, module.stride, module.padding)
+
+
+def _with_pyramid(merge: Callable[[Tensor, Tensor], Tensor], *, passes_outputs: bool = False) -> Change:
+    """Return a change of how a level of the pyramid is merged with the one above, or with what is given out of it."""
 
     def change(port: TrainingPort) -> None:
         backbone = port.model.backbone
 
         def features(right: object, images: Tensor) -> list[Tensor]:
             del right
-            return _pyramid(backbone, images, merge)
+            return _pyramid(backbone, images, merge, passes_outputs)
 
         override(port.model, "features", features)
 
     return change
 
 
-def _pyramid(backbone: Pyramid, images: Tensor, merge: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
-    merged: Tensor | None = None
+def _pyramid(
+    backbone: Pyramid, images: Tensor, merge: Callable[[Tensor, Tensor], Tensor], passes_outputs: bool
+) -> list[Tensor]:
+    above: Tensor | None = None
     found: list[Tensor] = []
     for level, feature in zip((5, 4, 3), reversed(backbone.bottom_up(images)), strict=True):
         lateral = getattr(backbone, f"fpn_lateral{level}")(feature)
-        merged = lateral if merged is None else merge(lateral, merged)
+        merged = lateral if above is None else merge(lateral, above)
         found.insert(0, getattr(backbone, f"fpn_output{level}")(merged))
+        above = found[0] if passes_outputs else merged
     return [*found, *backbone.top_block(found[-1])]
 
 
+def _sum(lateral: Tensor, above: Tensor) -> Tensor:
+    return lateral + F.interpolate(above, scale_factor=2.0, mode="nearest")
+
+
 def _average(lateral: Tensor, above: Tensor) -> Tensor:
-    return (lateral + F.interpolate(above, scale_factor=2.0, mode="nearest")) / 2
+    return _sum(lateral, above) / 2
 
 
 def _bilinear(lateral: Tensor, above: Tensor) -> Tensor:
@@ -113,30 +136,6 @@ def _top_block(
 
 def _as_it_is(x: Tensor) -> Tensor:
     return x
-
-
-def _groupnorm(**values: object) -> Callable[[TrainingPort], None]:
-    def change(port: TrainingPort) -> None:
-        for module in port.model.modules():
-            if isinstance(module, nn.GroupNorm):
-                for name, value in values.items():
-                    setattr(module, name, value)
-
-    return change
-
-
-def _one_scale(port: TrainingPort) -> None:
-    head = port.model.proposal_generator.centernet_head
-
-    def heads(right: Callable[..., FirstStage], features: Sequence[Tensor]) -> FirstStage:
-        del right
-        first = head.scales[0]
-        assert isinstance(first, Scale)
-        towers = [head.bbox_tower(feature) for feature in features]
-        sides = [F.relu(first(head.bbox_pred(tower))) for tower in towers]
-        return FirstStage([head.agn_hm(tower) for tower in towers], sides)
-
-    override(port.model, "heads", heads)
 
 
 def _fault(**values: Any) -> TrainingFault:  # noqa: ANN401 - the fields of a fault
@@ -167,6 +166,13 @@ NETWORK_FAULTS: tuple[TrainingFault, ...] = (
         seen_in="transforms.Normalize of pixels from 0 to 1, with the usual three means and deviations",
     ),
     _fault(
+        id="mean_in_integers",
+        rung="batch",
+        description="the mean of the pixels is subtracted as integers, 104, 116, 124",
+        change=with_settings("input", mean=(104.0, 116.0, 124.0)),
+        seen_in="image preprocessing units of chips whose mean is an integer",
+    ),
+    _fault(
         id="stride_in_3x3",
         rung="features",
         description="the stride of res3 to res5 is in the 3x3 convolution, as torchvision has it",
@@ -179,6 +185,20 @@ NETWORK_FAULTS: tuple[TrainingFault, ...] = (
         description="stem and res2 are trained",
         change=_backbone_not_frozen,
         seen_in="FREEZE_AT 0 in place of 2",
+    ),
+    _fault(
+        id="batch_norm_folded",
+        rung="gradients",
+        description="batch norm is folded into the convolutions, so that the gradients are those of the folded weights",
+        change=_folded,
+        seen_in="graph optimisers that fuse convolution and batch norm in training, too",
+    ),
+    _fault(
+        id="fpn_passes_outputs_down",
+        rung="features",
+        description="the output of a level of the pyramid goes down to the next, in place of what it is made of",
+        change=_with_pyramid(_sum, passes_outputs=True),
+        seen_in="pyramids written anew",
     ),
     _fault(
         id="fpn_average",
@@ -205,26 +225,5 @@ NETWORK_FAULTS: tuple[TrainingFault, ...] = (
         rung="features",
         description="P6 itself passes the ReLU",
         change=_top_block(F.relu, _as_it_is),
-    ),
-    _fault(
-        id="groupnorm_eps",
-        rung="heads",
-        description="epsilon of group norm is 1e-3 in place of 1e-5",
-        change=_groupnorm(eps=1e-3),
-        seen_in="group norm of TensorFlow",
-    ),
-    _fault(
-        id="groupnorm_groups",
-        rung="heads",
-        description="group norm has 16 groups in place of 32",
-        change=_groupnorm(num_groups=16),
-        seen_in="group norm written anew for a chip",
-    ),
-    _fault(
-        id="one_scale_for_all_levels",
-        rung="heads",
-        description="the learnt scale of P3 is used on all levels",
-        change=_one_scale,
-        seen_in="heads exported once for all levels",
     ),
 )

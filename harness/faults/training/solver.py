@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
 from harness.cards import Solver
 from harness.centernet2.model import CenterNet2
 from harness.centernet2.port import Gradients, TrainingPort
 from harness.faults.training.fault import PORT, TrainingFault, override, with_solver
+from harness.training.sgd import NORMALISATION
 
 
 def _nesterov(port: TrainingPort) -> None:
@@ -63,6 +65,31 @@ def _frozen_decayed(port: TrainingPort) -> None:
         return optimizer
 
     port.make_optimizer = made
+
+
+def _biases_doubled(port: TrainingPort) -> None:
+    make = port.make_optimizer
+
+    def made(model: CenterNet2, solver: Solver) -> SGD:
+        optimizer = make(model, solver)
+        of_norm = {
+            one for module in model.modules() if isinstance(module, NORMALISATION) for one in module.parameters()
+        }
+        biases = [one for name, one in model.named_parameters() if name.endswith(".bias") and one not in of_norm]
+        trained = {one for one in biases if one.requires_grad}
+        for group in optimizer.param_groups:
+            group["params"] = [one for one in group["params"] if one not in trained]
+        optimizer.add_param_group({"params": [one for one in biases if one in trained], "weight_decay": 0.0})
+        # The rate of every group is set before each step.
+        optimizer.register_step_pre_hook(partial(_multiply_last_rate, 2.0))
+        optimizer.register_step_post_hook(partial(_multiply_last_rate, 0.5))
+        return optimizer
+
+    port.make_optimizer = made
+
+
+def _multiply_last_rate(factor: float, optimizer: Optimizer, *_: object) -> None:
+    optimizer.param_groups[-1]["lr"] *= factor
 
 
 def _counts_not_shared(port: TrainingPort) -> None:
@@ -150,6 +177,12 @@ SOLVER_FAULTS: tuple[TrainingFault, ...] = (
         description="stem and res2 are in the optimizer, and decay",
         seen_in="fused optimizers that take all parameters and treat a missing gradient as zero",
         change=_frozen_decayed,
+    ),
+    _fault(
+        id="bias_rate_doubled",
+        description="biases have twice the learning rate, and no decay",
+        seen_in="recipes of Caffe, and BIAS_LR_FACTOR 2 with WEIGHT_DECAY_BIAS 0",
+        change=_biases_doubled,
     ),
     _fault(
         id="normalised_by_rank",

@@ -1,4 +1,4 @@
-"""Mistakes in the targets and the losses of the first stage, and in its proposals."""
+"""Mistakes in the targets and the losses of the first stage."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.centernet2.head import FirstStage, flat
 from harness.centernet2.labels import Truth
 from harness.centernet2.losses import Average, giou_terms, of_one_process
 from harness.centernet2.port import TrainingPort
-from harness.centernet2.proposals import Proposed, after_nms, before_nms, propose
-from harness.centernet2.targets import Shape, Targets, half_diagonal, make_targets, positive_rows
+from harness.centernet2.proposals import Proposed, propose
+from harness.centernet2.targets import STRIDES, Shape, Targets, half_diagonal, make_targets, positive_rows
 from harness.faults.training.fault import OFFICIAL, PORT, TrainingFault, override, with_settings
 
 PORT_SIZES = ((0, 64), (64, 128), (128, 256), (256, 512), (512, 1e7))
@@ -43,6 +43,40 @@ def _borders_floored(port: TrainingPort) -> None:
 def _borders_of_the_port(port: TrainingPort) -> None:
     with_settings("targets", sizes=PORT_SIZES)(port)
     _borders_floored(port)
+
+
+def _cells_rounded(port: TrainingPort) -> None:
+    """Round the place of a centre in cells where it should be floored; beyond the last cell, take that."""
+    ends_of = port.model.settings.targets.sizes
+
+    def targets(right: MakeTargets, features: Sequence[Tensor], truth: Sequence[Truth]) -> Targets:
+        found, base = list[Tensor](), 0
+        for (height, width), stride, ends in zip(_shapes(features), STRIDES, ends_of, strict=True):
+            for own in truth:
+                cells = ((own.boxes[:, :2] + own.boxes[:, 2:]) / 2 / stride).round().long()
+                cells = torch.minimum(cells, cells.new_tensor((width - 1, height - 1)))
+                size = half_diagonal(own.boxes[:, 2:] - own.boxes[:, :2])
+                within = (size >= ends[0]) & (size <= ends[1])
+                found.append((base + cells[:, 1] * width + cells[:, 0])[within])
+                base += height * width
+        return right(features, truth)._replace(positives=torch.cat(found))
+
+    override(port.model, "targets", targets)
+
+
+def _last_object_wins(port: TrainingPort) -> None:
+    settings = port.model.settings.targets
+
+    def targets(right: MakeTargets, features: Sequence[Tensor], truth: Sequence[Truth]) -> Targets:
+        found = right(features, truth)
+        heatmap = torch.zeros_like(found.heatmap)
+        for place in range(max(len(own.boxes) for own in truth)):
+            boxes = [own.boxes[place : place + 1] for own in truth]
+            drawn = make_targets(settings, _shapes(features), boxes).heatmap
+            heatmap = torch.where(drawn > 0, drawn, heatmap)
+        return found._replace(heatmap=heatmap)
+
+    override(port.model, "targets", targets)
 
 
 def _corners_of_cells(shape: Shape, stride: int, device: torch.device) -> Tensor:
@@ -95,27 +129,25 @@ def _weighted_by_heatmap(sides: Tensor, targets: Targets, average: Average) -> T
     return (losses * weights).sum() / average(weights.sum()).clamp(min=1)
 
 
-def _nms_by_level(port: TrainingPort) -> None:
-    settings = port.model.settings.proposals
+def _factors_detached(port: TrainingPort) -> None:
+    settings = port.model.settings.loss
 
-    def proposals(right: object, heads: FirstStage) -> list[Proposed]:
-        del right
-        found = []
-        for levels in before_nms(settings, heads, training=True):
-            kept = [after_nms(settings, level, settings.after_nms) for level in levels]
-            joined = Proposed(*map(torch.cat, zip(*kept, strict=True)))
-            order = joined.scores.argsort(descending=True, stable=True)[: settings.after_nms]
-            found.append(Proposed(joined.boxes[order], joined.scores[order]))
-        return found
+    def first_losses(
+        right: Callable[..., FirstLosses], heads: FirstStage, targets: Targets, average: Average = of_one_process
+    ) -> FirstLosses:
+        probability = torch.sigmoid(flat(heads.logits)[:, 0].float()).clamp(settings.clamp, 1 - settings.clamp)
+        factor, own = probability.detach(), targets.positives
+        positive = torch.log(probability[own]) * (1 - factor[own]) ** settings.gamma
+        negative = torch.log(1 - probability) * factor**settings.gamma * (1 - targets.heatmap) ** settings.beta
+        negative = negative * (factor < settings.ignore_above)
+        count = average(probability.new_tensor(len(own))).clamp(min=1)
+        return {
+            **right(heads, targets, average),
+            "loss_centernet_agn_pos": settings.positive * -settings.alpha * positive.sum() / count,
+            "loss_centernet_agn_neg": settings.negative * -(1 - settings.alpha) * negative.sum() / count,
+        }
 
-    override(port.model, "proposals", proposals)
-
-
-def _without_root(port: TrainingPort) -> None:
-    def proposals(right: Callable[[FirstStage], list[Proposed]], heads: FirstStage) -> list[Proposed]:
-        return [own._replace(scores=own.scores.square()) for own in right(heads)]
-
-    override(port.model, "proposals", proposals)
+    override(port.model, "first_losses", first_losses)
 
 
 def _fault(**values: Any) -> TrainingFault:  # noqa: ANN401 - the fields of a fault
@@ -153,6 +185,27 @@ TARGET_FAULTS: tuple[TrainingFault, ...] = (
         change=_grid_without_half_stride,
     ),
     _fault(
+        id="positive_cells_rounded",
+        rung="targets",
+        description="the cell of a centre is rounded, where it should be floored",
+        seen_in="casts to integers that round to nearest",
+        change=_cells_rounded,
+    ),
+    _fault(
+        id="heatmap_last_object_wins",
+        rung="targets",
+        description="of several objects a cell of the heatmap has the value of the last, not the largest",
+        seen_in="loops over objects that assign and take no maximum",
+        change=_last_object_wins,
+    ),
+    _fault(
+        id="focal_factor_detached",
+        rung="first-losses",
+        description="the factors of the focal loss, (1 - p)^g and p^g, have no gradient",
+        seen_in="focal losses written as a weighted cross entropy",
+        change=_factors_detached,
+    ),
+    _fault(
         id="giou_plus_one_lost",
         rung="first-losses",
         description="the union of the GIoU has lost its + 1",
@@ -187,34 +240,5 @@ TARGET_FAULTS: tuple[TrainingFault, ...] = (
         seen_in="IGNORE_HIGH_FP -1",
         change=with_settings("loss", ignore_above=1.0),
         shown_on=("other_sizes",),
-    ),
-    _fault(
-        id="nms_per_level",
-        rung="proposals",
-        description="NMS of the proposals goes level by level",
-        seen_in=PORT,
-        change=_nms_by_level,
-        shown_on=("duplicated_heads",),
-    ),
-    _fault(
-        id="nms_0.6",
-        rung="proposals",
-        description="NMS of the proposals is at 0.6 in place of 0.9",
-        seen_in="NMS_TH of the one-stage CenterNet",
-        change=with_settings("proposals", nms=0.6),
-    ),
-    _fault(
-        id="proposals_of_the_test",
-        rung="proposals",
-        description="the numbers of proposals are those of the test, 1,000 of a level and 256 in all",
-        seen_in="a fixed number of proposals for training and test alike",
-        change=with_settings("proposals", before_nms=1000, after_nms=256),
-    ),
-    _fault(
-        id="scores_without_root",
-        rung="proposals",
-        description="scores of proposals are probabilities, and not their roots",
-        seen_in="proposal generators of other detectors",
-        change=_without_root,
     ),
 )

@@ -121,6 +121,10 @@ def test_below_float32_gradients_count_by_their_direction_and_losses_by_their_su
         one.problem
         for one in judged("gradients", turned, expected, precision="bf16", rounded=Rounded(turned, expected))
     )
+    missing = {**near, names[1]: torch.zeros(1000)}
+    assert "0, expected a norm of" in str(judged("gradients", missing, expected, precision="bf16")[-1])
+    own = Rounded({**expected, names[1]: torch.zeros(1000)}, expected)  # so it is in the reference of that precision
+    assert judged("gradients", missing, expected, precision="bf16", rounded=own)[-1].what.endswith("cosine")
     silent = {**expected, names[0] + "2": torch.zeros(3)}
     loud = {**near, names[0] + "2": torch.full((3,), 1e-9)}
     assert [one.what for one in judged("gradients", loud, silent, precision="fp16") if one.problem][-1].endswith("x2")
