@@ -1,6 +1,7 @@
 """Declares the options of the suite, and converts them once into `CheckOptions`."""
 
 import os
+from pathlib import Path
 
 import pytest
 from _pytest.mark.expression import Expression
@@ -10,6 +11,7 @@ from harness.data.calibration import DEFAULT_IMAGES
 from harness.devices.registry import device_names
 from harness.errors import HarnessError
 from harness.run.options import DEFAULT_DEVICE, DEFAULT_MODEL, CheckOptions, parse_options
+from harness.run.options_file import stated_options
 from harness.run.training.options import DEFAULT_MODEL as TRAINED_MODEL
 from harness.run.training.options import DEFAULT_PROCESSES, TrainingOptions, parse_training_options
 from harness.training.devices import training_device_names
@@ -22,6 +24,8 @@ INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images")
 """Options without meaning for a training."""
 
 CONFIG = pytest.StashKey[CheckOptions | TrainingOptions]()
+ASKED = pytest.StashKey[bool]()
+"""Whether anything about a device was asked for on the command line."""
 
 
 def asks_for_training(config: pytest.Config) -> bool:
@@ -53,6 +57,20 @@ def _selects(expression: Expression, mark: str) -> bool:
         return name == mark
 
     return expression.evaluate(matches)
+
+
+def take_stated(config: pytest.Config) -> None:
+    """Give the options that are not on the command line the values that a file states.
+
+    Raises:
+        HarnessError: See `stated_options`.
+    """
+    option = config.option
+    config.stash[ASKED] = any(getattr(option, name) is not None for name in ("device", "model", *OPTIONAL))
+    file = None if option.config is None else Path(option.config)
+    for name, value in stated_options(file, training=asks_for_training(config)).items():
+        if getattr(option, name) in (None, False):
+            setattr(option, name, value)
 
 
 def options_of(config: pytest.Config) -> CheckOptions | TrainingOptions:
@@ -105,7 +123,7 @@ def asks_for_a_device(config: pytest.Config) -> bool:
     """Tell whether anything about a device was asked for on the command line."""
     if isinstance(config.stash[CONFIG], TrainingOptions):
         return True
-    return any(getattr(config.option, name) is not None for name in ("device", "model", *OPTIONAL))
+    return config.stash[ASKED]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -132,3 +150,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
     add("--allow-other-weights", action="store_true", help="hold a new training to the baseline of an older one")
     add("--expectations", metavar="FILE", help="known failures (TOML): each must fail as it says, and excuses no more")
+    text = (
+        "these options, without the dashes (TOML; default: [tool.centernet-conformance] of the nearest pyproject.toml)"
+    )
+    add("--config", metavar="FILE", help=text)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 LAYER = ("config", "selection", "fixtures", "expectations", "session", "manners", "last_resort")
-TAKE_PATHS = ("--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--baseline", "--expectations")
+TAKE_PATHS = (
+    "--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--baseline", "--expectations", "--config",
+)  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent.parent
 INSTALLED = {"site-packages", "dist-packages"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.plugin.config import CONFIG, asks_for_a_device, model_of, options_of
+from conformance.plugin.config import CONFIG, asks_for_a_device, model_of, options_of, take_stated
 from conformance.plugin.entry import is_own
 from conformance.plugin.expectations import STALE_ENTRIES
 from conformance.plugin.fixtures import make_session, parameters_of
@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the options; a wrong one ends the run with exit status 4, and a document that says so."""
     try:
         check_expression(config)
+        take_stated(config)
         config.stash[CONFIG] = options_of(config)
     except HarnessError as error:
         _abort(config, error)

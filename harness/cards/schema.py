@@ -164,7 +164,7 @@ def _near_miss(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
             if nested is None:
                 break
             kind = nested
-    known = sorted(kind.model_fields)
+    known = sorted(field.alias or name for name, field in kind.model_fields.items())
     near = difflib.get_close_matches(str(loc[-1]), known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
 

@@ -20,6 +20,14 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
+def _take_stated(context: typer.Context, config: Path | None) -> Path | None:
+    """Make what a file states the defaults of the options."""
+    from harness.run.options_file import stated_options
+
+    context.default_map = stated_options(config)
+    return config
+
+
 def check(
     device: Annotated[
         str, typer.Option(metavar="NAME[,NAME]", help="Devices to check; 'doctor' lists them.")
@@ -53,6 +61,16 @@ def check(
     ] = False,
     expectations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Known failures (TOML): each must fail as it says.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            is_eager=True,
+            callback=_take_stated,
+            help="These options, without the dashes (TOML); by default [tool.centernet-conformance] of the nearest "
+            "pyproject.toml. The command line wins.",
+        ),
     ] = None,
 ) -> None:
     """Check devices against the reference: contract, heads, decisions and AP at every batch size.
