@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.errors import HarnessError
+from harness.report.escape import printable
 
 
 def report(
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RESULTS]...", help="Results documents, as --results writes.", show_default=False),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pages of these documents.")] = None,
     measured: Annotated[
         bool, typer.Option("--measured", help="Write reports/measured.md from the figures stored in reports/.")
     ] = False,
@@ -17,14 +24,38 @@ def report(
         bool, typer.Option("--check", help="Write nothing: end with status 4 where the page is out of date.")
     ] = False,
 ) -> None:
-    """Write the page of measured figures from the stored results documents, or check that it is up to date.
+    """Write a page for people of one results document or several: verdict and why, AP, speed, stages, diagnosis.
 
+    DIR then holds report.html (one file, without scripts or anything from elsewhere), report.md, the tables
+    accuracy.csv, speed.csv and stages.csv, and badge.json for shields.io. A verdict does not change the exit status.
+
+    With --measured, the page of this project's own measured figures is written, or checked.
+
+    Example: python -m harness report results.json --output report
     Example: python -m harness report --measured --check
     """
+    if measured:
+        _measured(results or [], output, check=check)
+        return
+    if not results or output is None:
+        raise HarnessError(
+            "nothing to report" if not results else "nowhere to write to",
+            field="RESULTS" if not results else "--output",
+            remedy="give results documents and --output DIR, or --measured",
+        )
+    from harness.report.baseline import read_document
+    from harness.report.page import Named, write_report
+
+    documents = [Named(path.stem, read_document(path, field="RESULTS")) for path in results]
+    for path in write_report(documents, output):
+        print(printable(path))
+
+
+def _measured(results: list[Path], output: Path | None, *, check: bool) -> None:
     from harness.paths import data_path
     from harness.report.measured import check_measured, write_measured
 
-    if not measured:
-        raise HarnessError("nothing to report", field="--measured", remedy="give --measured")
+    if results or output is not None:
+        raise HarnessError("it takes no documents, and has its own place", field="--measured", remedy="leave them out")
     page = (check_measured if check else write_measured)(data_path("reports"))
     print(f"{page} {'is up to date' if check else 'is written'}")
