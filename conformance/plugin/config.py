@@ -18,7 +18,18 @@ from harness.training.devices import training_device_names
 
 OTHERS = ("accuracy", "perf")
 """Markers of the tests of devices that infer."""
-OPTIONAL = ("weights", "onnx", "coco", "limit", "batch_sizes", "outputs", "results", "baseline", "expectations")
+OPTIONAL = (
+    "weights",
+    "onnx",
+    "coco",
+    "limit",
+    "batch_sizes",
+    "outputs",
+    "results",
+    "report",
+    "baseline",
+    "expectations",
+)
 
 INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images")
 """Options without meaning for a training."""
@@ -89,6 +100,7 @@ def options_of(config: pytest.Config) -> CheckOptions | TrainingOptions:
             weights=option.weights,
             processes=option.processes,
             results=option.results,
+            report=option.report,
             baseline=option.baseline,
             allow_other_weights=option.allow_other_weights,
             expectations=option.expectations,
@@ -147,6 +159,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--processes", type=int, metavar="N", help=text)
     add("--outputs", metavar="DIR", help="outputs of every image, made on another host; nothing is run")
     add("--results", metavar="FILE", help="write the results document (JSON), also when the run fails")
+    add("--report", metavar="DIR", help="write a page for people (HTML, Markdown), tables and a badge")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
     add("--allow-other-weights", action="store_true", help="hold a new training to the baseline of an older one")
     add("--expectations", metavar="FILE", help="known failures (TOML): each must fail as it says, and excuses no more")

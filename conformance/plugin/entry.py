@@ -11,7 +11,8 @@ import pytest
 
 LAYER = ("config", "selection", "fixtures", "expectations", "session", "manners", "last_resort")
 TAKE_PATHS = (
-    "--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--baseline", "--expectations", "--config",
+    "--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--report", "--baseline", "--expectations",
+    "--config",
 )  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent.parent
 INSTALLED = {"site-packages", "dist-packages"}

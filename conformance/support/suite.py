@@ -82,7 +82,7 @@ class Suite:
     @property
     def environment(self) -> dict[str, str]:
         """Environment of a shell, without that of the pytest that runs this test."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GITHUB_"))}
         own = {"PYTHONPATH": str(self.tiny.vendor), "OMP_NUM_THREADS": "1"}
         return {**kept, **own, "CENTERNET_CONFORMANCE_CACHE": str(self.tiny.root / "cache")}
 

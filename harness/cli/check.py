@@ -53,6 +53,9 @@ def check(
     results: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Results document (JSON), written also where the check fails.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Page for people (HTML, Markdown), tables and a badge.")
+    ] = None,
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Earlier results document: fail where this check is worse.")
     ] = None,
@@ -98,6 +101,7 @@ def check(
             calibration_images=calibration_images,
             outputs=outputs,
             results=results,
+            report=report,
             baseline=baseline,
             allow_other_weights=allow_other_weights,
             expectations=expectations,

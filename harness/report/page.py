@@ -12,14 +12,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.centernet2.rungs import RUNGS
 from harness.checks.verdict import verdict_of_document
 from harness.faults import CATALOGUE
 from harness.faults.diagnosis.text import answers
 from harness.faults.training import TRAINING_FAULTS
 from harness.files import check_output_folder, whole_file
 from harness.report.escape import printable
-from harness.report.records import Document, Outcome, Run, Stage, Verdict
+from harness.report.reasons import device_name, outcome_text, place, reasons
+from harness.report.records import Document, Run, Stage, Verdict
 
 MEANING: dict[Verdict, str] = {
     "conforms": "every stage that was owed ran, and is within what is allowed",
@@ -35,10 +35,6 @@ COLOUR: dict[Verdict, str] = {
     "incomplete": "orange", "deviates": "red", "error": "red",
 }  # fmt: skip
 """Of the badge, as shields.io names them."""
-ORDER = ("contract", "conversion", "inputs", "heads", "detections", "batch", "accuracy")
-"""Stages of a device in the order of the pipeline; those of a training follow in that of a step."""
-TOLD: tuple[Outcome, ...] = ("failed", "undecided", "expected-failure")
-"""Outcomes that are told on the first screen, the worst first."""
 SPECIAL = "\\`*_{}[]<>#+|~&"
 """Characters that Markdown, or the HTML within it, gives a meaning."""
 
@@ -69,17 +65,18 @@ class Ladder:
     rows: tuple[tuple[str, tuple[Stage | None, ...]], ...]
 
 
-def write_report(documents: Sequence[Named], folder: Path) -> list[Path]:
+def write_report(documents: Sequence[Named], folder: Path, field: str = "--output") -> list[Path]:
     """Write the page of results documents into a folder, each file whole or not at all; return the files.
 
     Args:
         documents: At least one.
         folder: Made where it is not there; files of an earlier report are replaced.
+        field: The option that names it.
 
     Raises:
         HarnessError: The folder is none, or may not be written.
     """
-    check_output_folder(folder, "--output", in_use=True)
+    check_output_folder(folder, field, in_use=True)
     texts = {
         "report.html": render(documents, "report.html.jinja"),
         "report.md": render(documents, "report.md.jinja"),
@@ -139,56 +136,17 @@ def badge(documents: Sequence[Document]) -> dict[str, object]:
     return {"schemaVersion": 1, "label": "conformance", "message": verdict, "color": COLOUR[verdict]}
 
 
-def device_name(run: Run) -> str:
-    """Name the device; anything but silicon is said beside every figure."""
-    return run.device if run.execution == "silicon" else f"{run.device} ({run.execution})"
-
-
 def scope(document: Document) -> str:
     """Say what a document is of: the model, and the images."""
     data = document.data
     return document.model if data is None else f"{document.model} on {data.name} ({data.images} images)"
 
 
-def reasons(document: Document) -> list[str]:
-    """Say why a document has its verdict: what failed first, then what is open, then what went wrong beside it."""
-    sizes: dict[tuple[str, str, str], list[int | None]] = {}
-    for outcome in TOLD:
-        for run in document.runs:
-            for stage in sorted(run.stages, key=_place):
-                if stage.outcome == outcome:
-                    of = f"{device_name(run)} {run.precision}: {stage.name}"
-                    sizes.setdefault((of, outcome_text(stage), _detail(stage)), []).append(stage.batch_size)
-    found = [f"{of}{_at(some)} {outcome}{detail}" for (of, outcome, detail), some in sizes.items()]
-    return found + list(document.problems)
-
-
-def _place(stage: Stage) -> tuple[int, str]:
-    """Return the place of a stage among the others: in the order of the pipeline, or of a step of training."""
-    names = (*ORDER, *(f"training-{rung}" for rung in RUNGS))
-    return names.index(stage.name) if stage.name in names else len(names), stage.name
-
-
-def _at(sizes: Sequence[int | None]) -> str:
-    known = [str(size) for size in sizes if size is not None]
-    return f" at batch size{'s' if len(known) > 1 else ''} {', '.join(known)}" if known else ""
-
-
-def _detail(stage: Stage) -> str:
-    first = (stage.detail or "").splitlines()[:1]
-    return f": {first[0]}" if first else ""
-
-
-def outcome_text(stage: Stage) -> str:
-    """Say how a stage came out, in words that go into a sentence."""
-    return stage.outcome.replace("-", " ")
-
-
 def ladder(run: Run) -> Ladder:
     """Sort the stages of a run into rows, in their order, and columns, by batch size."""
     sizes = tuple(sorted({stage.batch_size for stage in run.stages}, key=lambda size: size or 0))
     by_place = {(stage.name, stage.batch_size): stage for stage in run.stages}
-    names = dict.fromkeys(stage.name for stage in sorted(run.stages, key=_place))
+    names = dict.fromkeys(stage.name for stage in sorted(run.stages, key=place))
     return Ladder(sizes, tuple((name, tuple(by_place.get((name, size)) for size in sizes)) for name in names))
 
 

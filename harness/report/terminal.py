@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from harness.checks.owed import AT, by_batch_size
 from harness.checks.verdict import SPEED_STAGES
 from harness.faults.diagnosis.text import answers
 from harness.report.escape import printable, printable_lines
+from harness.report.reasons import workflow_commands
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 TITLE = "conformance"
@@ -22,6 +24,8 @@ NO_FLOOR = "floor not applicable"
 WITHOUT_IMAGES = ("contract", "conversion")
 """Stages that judge a file and no image."""
 WIDTH = 140
+SUMMARY = "GITHUB_STEP_SUMMARY"
+"""Variable by which GitHub Actions names the file of a step's summary, and tells that it is there."""
 COLOUR: dict[Verdict, str] = {
     "conforms": "green", "measured": "green", "part": "green",
     "undecided": "yellow", "incomplete": "yellow", "deviates": "red", "error": "red",
@@ -48,7 +52,7 @@ class Line:
 
 
 def summary(document: Document) -> Iterator[Line]:
-    """Table, stages that did not pass, intervals, margins, diagnosis, problems, verdicts and counts."""
+    """Table, stages that did not pass, intervals, margins, diagnosis, problems, verdicts, counts; for GitHub, why."""
     table = _table(document)
     if table.row_count:
         text = io.StringIO()
@@ -64,6 +68,8 @@ def summary(document: Document) -> Iterator[Line]:
         yield Line(f"{_name(run)} {run.precision}: {_verdict(run)}")
     yield Line(f"verdict: {document.verdict}{_expected(document)}", COLOUR[document.verdict], bold=True)
     yield Line(_counts(document))
+    if os.environ.get(SUMMARY):
+        yield from map(Line, workflow_commands(document))
 
 
 def not_run_text(run: Run) -> str:

@@ -34,6 +34,10 @@ class RunOptions(Protocol):
         """Place of the results document."""
 
     @property
+    def report(self) -> Path | None:
+        """Folder of the page for people."""
+
+    @property
     def baseline(self) -> Path | None:
         """An earlier document, to be no worse than."""
 

@@ -18,6 +18,7 @@ from harness.report.records import Data, Document, Message, Run, Trouble
 from harness.report.terminal import not_run_text
 from harness.run.checked import Checked
 from harness.run.gate import check_gate, describe_gate, held_to, identified
+from harness.run.publish import publish
 from harness.run.session import Session
 
 INTERRUPTED = "the run was interrupted: not every test was run"
@@ -93,7 +94,8 @@ class RunDocument:
         beside += ["deviates"] if worse else []
         beside += ["error"] if unheld else []
         made = make_document(options.model, self.session.data, environment(), runs, problems, beside)
-        return write(identified(made, self.session), options.results)
+        found = publish(identified(made, self.session), options.model, options.report)
+        return write(found, options.results)
 
 
 def refuse(model: str, error: HarnessError, results: Path | None) -> HarnessError:

@@ -17,7 +17,7 @@ from harness.devices.memory import require_batch_memory
 from harness.devices.outputs import NAME
 from harness.devices.registry import create_device, device_names
 from harness.errors import HarnessError
-from harness.files import check_output
+from harness.files import check_output, check_output_folder
 
 DEFAULT_DEVICE = "onnxruntime"
 DEFAULT_MODEL = "embedded"
@@ -40,6 +40,7 @@ class CheckOptions:
         outputs: Folder of outputs that were made elsewhere; None where a device is run.
         made_by: Device that the outputs are said to come from; None where it is not said.
         results: Place of the results document.
+        report: Folder of the page for people.
         baseline: An earlier results document, to be no worse than.
         allow_other_weights: Whether that may be of another training.
         expectations: Known failures that the user gives.
@@ -58,6 +59,7 @@ class CheckOptions:
     outputs: Path | None = None
     made_by: str | None = None
     results: Path | None = None
+    report: Path | None = None
     baseline: Path | None = None
     allow_other_weights: bool = False
     expectations: tuple[Expectation, ...] = ()
@@ -86,6 +88,7 @@ def parse_options(
     calibration_images: int | None = None,
     outputs: str | Path | None = None,
     results: str | Path | None = None,
+    report: str | Path | None = None,
     baseline: str | Path | None = None,
     allow_other_weights: bool = False,
     expectations: str | Path | None = None,
@@ -98,6 +101,8 @@ def parse_options(
     """
     if results is not None:
         check_output(Path(results), "--results")
+    if report is not None:
+        check_output_folder(Path(report), "--report", in_use=True)
     card, devices = load_card(model or DEFAULT_MODEL), device_list(device or DEFAULT_DEVICE, device_names())
     for field, count in (("--limit", limit), ("--calibration-images", calibration_images)):
         if count is not None and count < 1:
@@ -123,6 +128,7 @@ def parse_options(
         outputs=_path(outputs),
         made_by=made_by,
         results=_path(results),
+        report=_path(report),
         baseline=_path(baseline),
         allow_other_weights=allow_other_weights,
         expectations=given_expectations(_path(expectations)),

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 TABLE = "centernet-conformance"
 """Of ``[tool]`` in a pyproject.toml."""
 PROJECT = "pyproject.toml"
-PATHS = ("weights", "onnx", "coco", "outputs", "results", "baseline", "expectations")
+PATHS = ("weights", "onnx", "coco", "outputs", "results", "report", "baseline", "expectations")
 """Options that are paths: from the folder of the file."""
 
 
@@ -30,6 +30,7 @@ class _Stated(Record):
     outputs: str | None = None
     precision: str | None = None
     results: str | None = None
+    report: str | None = None
     baseline: str | None = None
     allow_other_weights: bool | None = None
     expectations: str | None = None

@@ -12,7 +12,7 @@ from harness.cards.expectations import Expectation
 from harness.cards.schema import is_plain_name
 from harness.devices.outputs import NAME as OUTPUTS
 from harness.errors import HarnessError
-from harness.files import check_output
+from harness.files import check_output, check_output_folder
 from harness.run.options import device_list, given_expectations
 from harness.training.devices import PRECISIONS, require_precision, training_device, training_device_names
 
@@ -35,6 +35,7 @@ class TrainingOptions:
         weights: A checkpoint of the model; None for the weights of the golden numbers.
         processes: Most that train together.
         results: Place of the results document.
+        report: Folder of the page for people.
         baseline: An earlier results document, to be no worse than.
         allow_other_weights: Whether that may be of other weights.
         expectations: Known failures that the user gives.
@@ -48,6 +49,7 @@ class TrainingOptions:
     weights: Path | None = None
     processes: int = DEFAULT_PROCESSES
     results: Path | None = None
+    report: Path | None = None
     baseline: Path | None = None
     allow_other_weights: bool = False
     expectations: tuple[Expectation, ...] = ()
@@ -77,6 +79,7 @@ def parse_training_options(
     weights: str | Path | None = None,
     processes: int | None = None,
     results: str | Path | None = None,
+    report: str | Path | None = None,
     baseline: str | Path | None = None,
     allow_other_weights: bool = False,
     expectations: str | Path | None = None,
@@ -93,6 +96,7 @@ def parse_training_options(
         weights: A checkpoint.
         processes: Most that train together.
         results: Place of the results document.
+        report: Folder of the page for people.
         baseline: An earlier results document.
         allow_other_weights: Whether that may be of other weights.
         expectations: File of known failures.
@@ -105,6 +109,8 @@ def parse_training_options(
     """
     if results is not None:
         check_output(Path(results), "--results")
+    if report is not None:
+        check_output_folder(Path(report), "--report", in_use=True)
     for name, value in (without_meaning or {}).items():
         if value is not None:
             option = f"--{name.replace('_', '-')}"
@@ -125,6 +131,7 @@ def parse_training_options(
         weights=None if weights is None else Path(weights),
         processes=processes,
         results=None if results is None else Path(results),
+        report=None if report is None else Path(report),
         baseline=None if baseline is None else Path(baseline),
         allow_other_weights=allow_other_weights,
         expectations=given_expectations(None if expectations is None else Path(expectations)),

@@ -1,0 +1,62 @@
+"""Why a run has its verdict, in sentences, and the order in which its stages are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.centernet2.rungs import RUNGS
+from harness.report.escape import printable
+from harness.report.records import Document, Outcome, Run, Stage
+
+ORDER = ("contract", "conversion", "inputs", "heads", "detections", "batch", "accuracy")
+"""Stages of a device in the order of the pipeline; those of a training follow in that of a step."""
+TOLD: tuple[Outcome, ...] = ("failed", "undecided", "expected-failure")
+"""Outcomes that are told on the first screen, the worst first."""
+MOST_ANNOTATIONS = 10
+"""Errors of a step that GitHub shows."""
+
+
+def device_name(run: Run) -> str:
+    """Name the device; anything but silicon is said beside every figure."""
+    return run.device if run.execution == "silicon" else f"{run.device} ({run.execution})"
+
+
+def reasons(document: Document) -> list[str]:
+    """Say why a document has its verdict: what failed first, then what is open, then what went wrong beside it."""
+    sizes: dict[tuple[str, str, str], list[int | None]] = {}
+    for outcome in TOLD:
+        for run in document.runs:
+            for stage in sorted(run.stages, key=place):
+                if stage.outcome == outcome:
+                    of = f"{device_name(run)} {run.precision}: {stage.name}"
+                    sizes.setdefault((of, outcome_text(stage), _detail(stage)), []).append(stage.batch_size)
+    found = [f"{of}{_at(some)} {outcome}{detail}" for (of, outcome, detail), some in sizes.items()]
+    return found + list(document.problems)
+
+
+def place(stage: Stage) -> tuple[int, str]:
+    """Return the place of a stage among the others, to sort by: that of the pipeline, or of a step of training."""
+    names = (*ORDER, *(f"training-{rung}" for rung in RUNGS))
+    return names.index(stage.name) if stage.name in names else len(names), stage.name
+
+
+def _at(sizes: Sequence[int | None]) -> str:
+    known = [str(size) for size in sizes if size is not None]
+    return f" at batch size{'s' if len(known) > 1 else ''} {', '.join(known)}" if known else ""
+
+
+def _detail(stage: Stage) -> str:
+    first = (stage.detail or "").splitlines()[:1]
+    return f": {first[0]}" if first else ""
+
+
+def outcome_text(stage: Stage) -> str:
+    """Say how a stage came out, in words that go into a sentence."""
+    return stage.outcome.replace("-", " ")
+
+
+def workflow_commands(document: Document) -> Iterator[str]:
+    """Yield the commands by which GitHub Actions shows why a run is not green, one line each."""
+    if document.verdict in ("deviates", "undecided", "incomplete", "error"):
+        for reason in reasons(document)[:MOST_ANNOTATIONS]:
+            yield f"::error title=conformance {document.verdict}::{printable(reason).replace('%', '%25')}"
