@@ -14,6 +14,7 @@ import typer
 from harness.cli import app
 from harness.devices.registry import METHODS
 from harness.report.measured import check_measured
+from harness.report.scoreboard import check_scoreboard
 
 pytestmark = pytest.mark.checkout
 
@@ -128,3 +129,4 @@ def test_the_training_steps_of_the_how_to_print_what_they_say(capsys: pytest.Cap
 
 def test_the_page_of_measured_figures_is_up_to_date() -> None:
     check_measured(ROOT / "reports")
+    check_scoreboard(ROOT / "reports")

@@ -18,7 +18,7 @@ def report(
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pages of these documents.")] = None,
     measured: Annotated[
-        bool, typer.Option("--measured", help="Write reports/measured.md from the figures stored in reports/.")
+        bool, typer.Option("--measured", help="Write measured.md and the scoreboard from what is stored in reports/.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing: end with status 4 where the page is out of date.")
@@ -29,7 +29,7 @@ def report(
     DIR then holds report.html (one file, without scripts or anything from elsewhere), report.md, the tables
     accuracy.csv, speed.csv and stages.csv, and badge.json for shields.io. A verdict does not change the exit status.
 
-    With --measured, the page of this project's own measured figures is written, or checked.
+    With --measured, the pages of this project's own figures are written, or checked: measured.md and the scoreboard.
 
     Example: python -m harness report results.json --output report
     Example: python -m harness report --measured --check
@@ -54,8 +54,12 @@ def report(
 def _measured(results: list[Path], output: Path | None, *, check: bool) -> None:
     from harness.paths import data_path
     from harness.report.measured import check_measured, write_measured
+    from harness.report.scoreboard import check_scoreboard, write_scoreboard
 
     if results or output is not None:
         raise HarnessError("it takes no documents, and has its own place", field="--measured", remedy="leave them out")
-    page = (check_measured if check else write_measured)(data_path("reports"))
-    print(f"{page} {'is up to date' if check else 'is written'}")
+    reports = data_path("reports")
+    pages = [(check_measured if check else write_measured)(reports)]
+    pages += (check_scoreboard if check else write_scoreboard)(reports)
+    for page in pages:
+        print(f"{page} {'is up to date' if check else 'is written'}")

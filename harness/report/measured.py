@@ -110,7 +110,17 @@ def check_measured(reports: Path) -> Path:
     Raises:
         HarnessError: The page is missing or differs from what `write_measured` would write.
     """
-    page, wanted = reports / PAGE, render(reports).splitlines()
+    hold_page(reports / PAGE, render(reports))
+    return reports / PAGE
+
+
+def hold_page(page: Path, text: str) -> None:
+    """Hold a page to what it should be.
+
+    Raises:
+        HarnessError: It is missing or differs; the message says where.
+    """
+    wanted = text.splitlines()
     found = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
     if found != wanted:
         pairs = enumerate(zip(found, wanted, strict=False), start=1)
@@ -120,7 +130,17 @@ def check_measured(reports: Path) -> Path:
             file=page,
             remedy="run 'python -m harness report --measured'",
         )
-    return page
+
+
+def stored_documents(reports: Path) -> list[Stored]:
+    """Return the results documents that the index names, each once.
+
+    Raises:
+        HarnessError: The index is missing, or holds something else.
+    """
+    index = reports / INDEX
+    found = (one for table in parse(Tables, read_toml(index), index).table for one in table.documents)
+    return list({one.file: one for one in found}.values())
 
 
 def render(reports: Path) -> str:

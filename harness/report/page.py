@@ -94,7 +94,17 @@ def write_report(documents: Sequence[Named], folder: Path, field: str = "--outpu
 
 
 def render(documents: Sequence[Named], template: str) -> str:
-    """Fill in a template of this package."""
+    """Make the page of documents by a template of this package."""
+    names: dict[str, Callable[..., Any]] = {
+        "reasons": reasons, "ladder": ladder, "diagnosis": diagnosis, "device": device_name, "number": number,
+        "margin": margin, "outcome": outcome_text, "scope": scope,
+    }  # fmt: skip
+    verdict = overall([one.document for one in documents])
+    return fill_in(template, documents=documents, verdict=verdict, meaning=MEANING, **names)
+
+
+def fill_in(template: str, **values: object) -> str:
+    """Fill in a template of this package; text from elsewhere is no markup in it."""
     is_html = ".html" in template
     environment = Environment(
         loader=PackageLoader("harness.report"),
@@ -104,15 +114,7 @@ def render(documents: Sequence[Named], template: str) -> str:
         lstrip_blocks=True,
         finalize=_shown if is_html else _escaped,
     )
-    names: dict[str, Callable[..., Any]] = {
-        "reasons": reasons, "ladder": ladder, "diagnosis": diagnosis, "device": device_name, "number": number,
-        "margin": margin,
-        "outcome": outcome_text, "scope": scope,
-    }  # fmt: skip
-    verdict = overall([one.document for one in documents])
-    return environment.get_template(template).render(
-        documents=documents, verdict=verdict, meaning=MEANING, colour=COLOUR, **names
-    )
+    return environment.get_template(template).render(values)
 
 
 def _shown(value: object) -> object:
