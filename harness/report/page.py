@@ -16,8 +16,9 @@ from harness.checks.verdict import verdict_of_document
 from harness.faults import CATALOGUE
 from harness.faults.diagnosis.text import answers
 from harness.faults.training import TRAINING_FAULTS
-from harness.files import check_output_folder, whole_file
+from harness.files import whole_file
 from harness.report.escape import printable
+from harness.report.folder import FILES, check_report_folder
 from harness.report.reasons import device_name, outcome_text, place, reasons
 from harness.report.records import Document, Run, Stage, Verdict
 
@@ -76,17 +77,17 @@ def write_report(documents: Sequence[Named], folder: Path, field: str = "--outpu
     Raises:
         HarnessError: The folder is none, or may not be written.
     """
-    check_output_folder(folder, field, in_use=True)
-    texts = {
-        "report.html": render(documents, "report.html.jinja"),
-        "report.md": render(documents, "report.md.jinja"),
-        "accuracy.csv": _csv(_accuracy(documents)),
-        "speed.csv": _csv(_speed(documents)),
-        "stages.csv": _csv(_stages(documents)),
-        "badge.json": json.dumps(badge([one.document for one in documents])) + "\n",
-    }
+    check_report_folder(folder, field)
+    texts = (
+        render(documents, "report.html.jinja"),
+        render(documents, "report.md.jinja"),
+        _csv(_accuracy(documents)),
+        _csv(_speed(documents)),
+        _csv(_stages(documents)),
+        json.dumps(badge([one.document for one in documents])) + "\n",
+    )
     paths = []
-    for name, text in texts.items():
+    for name, text in zip(FILES, texts, strict=True):
         with whole_file(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
         paths.append(folder / name)

@@ -17,7 +17,8 @@ from harness.devices.memory import require_batch_memory
 from harness.devices.outputs import NAME
 from harness.devices.registry import create_device, device_names
 from harness.errors import HarnessError
-from harness.files import check_output, check_output_folder
+from harness.files import check_output
+from harness.report.folder import check_report_folder
 
 DEFAULT_DEVICE = "onnxruntime"
 DEFAULT_MODEL = "embedded"
@@ -102,7 +103,7 @@ def parse_options(
     if results is not None:
         check_output(Path(results), "--results")
     if report is not None:
-        check_output_folder(Path(report), "--report", in_use=True)
+        check_report_folder(Path(report), "--report")
     card, devices = load_card(model or DEFAULT_MODEL), device_list(device or DEFAULT_DEVICE, device_names())
     for field, count in (("--limit", limit), ("--calibration-images", calibration_images)):
         if count is not None and count < 1:

@@ -141,6 +141,15 @@ def test_verb_writes_pages_tables_and_badge(tmp_path: Path) -> None:
     assert run("report", BASELINE, BASELINE, "--output", tmp_path / "r")[0] == 0  # over an earlier one
 
 
+@pytest.mark.parametrize("name", ["report.html", "speed.csv"])
+def test_file_of_the_user_is_not_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    status, _, err = run("report", BASELINE, "--output", tmp_path)
+    assert status == 4
+    assert f"{name}: --output: the file that is there is " in err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
 def test_worst_verdict_is_that_of_all() -> None:
     good = document().model_copy(update={"verdict": "conforms"})
     assert badge([good, document()])["message"] == "deviates"

@@ -12,7 +12,8 @@ from harness.cards.expectations import Expectation
 from harness.cards.schema import is_plain_name
 from harness.devices.outputs import NAME as OUTPUTS
 from harness.errors import HarnessError
-from harness.files import check_output, check_output_folder
+from harness.files import check_output
+from harness.report.folder import check_report_folder
 from harness.run.options import device_list, given_expectations
 from harness.training.devices import PRECISIONS, require_precision, training_device, training_device_names
 
@@ -110,7 +111,7 @@ def parse_training_options(
     if results is not None:
         check_output(Path(results), "--results")
     if report is not None:
-        check_output_folder(Path(report), "--report", in_use=True)
+        check_report_folder(Path(report), "--report")
     for name, value in (without_meaning or {}).items():
         if value is not None:
             option = f"--{name.replace('_', '-')}"
