@@ -115,5 +115,5 @@ def _table(series: list[Series]) -> Table:
     for one in series:
         numbers = (one.values[0], min(one.values), max(one.values), one.values[-1])
         texts = (one.model, one.device, one.precision, "" if one.batch_size is None else str(one.batch_size), one.kind)
-        table.add_row(*map(escape, texts), str(len(one.values)), *map(one.text, numbers))
+        table.add_row(*(escape(printable(text)) for text in texts), str(len(one.values)), *map(one.text, numbers))
     return table

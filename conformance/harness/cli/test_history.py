@@ -114,6 +114,16 @@ def test_broken_line_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_names_from_a_history_steer_no_terminal(tmp_path: Path) -> None:
+    added(tmp_path, "a", 0.365)
+    file = tmp_path / "h" / FILE
+    file.write_text(file.read_text().replace('"onnxruntime"', '"x\\u001b[31m\\n[/red]"'))
+    status, out, _ = run("history", "show", tmp_path / "h")
+    assert status == 0
+    assert "\x1b" not in out
+    assert r"x\x1b[31m\n[/red]" in out
+
+
 def test_what_is_no_folder_or_no_label_is_an_error(tmp_path: Path) -> None:
     added(tmp_path, "a", 0.365)
     path = tmp_path / "results.json"
