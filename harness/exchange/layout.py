@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.data.dataset import first_few
 from harness.errors import HarnessError
-from harness.files import entries, is_folder
+from harness.files import entries, is_file, is_folder
 
 FIELD = "--outputs"
 RESULT = re.compile(r"(?P<stem>.+?)(?P<msame>_output)?_(?P<index>\d+)\.(?P<kind>bin|npy|txt)")
@@ -76,7 +76,7 @@ def find_results(folder: Path, stems: Mapping[int, str], others: Sequence[str] =
     images = _Images(stems, others, folder)
     found: dict[int, dict[int, _Named]] = defaultdict(dict)
     foreign = []
-    for file in (file for place in folders for file in entries(place, FIELD) if file.is_file()):
+    for file in (file for place in folders for file in entries(place, FIELD) if is_file(file)):
         if BESIDE.fullmatch(file.name):
             continue
         named = _parse(file, images)
@@ -110,7 +110,7 @@ def result_folders(folder: Path) -> tuple[Path, ...]:
     """
     if not is_folder(folder):
         raise HarnessError("no such folder", file=folder, field=FIELD, remedy="check the path")
-    subfolders = [path for path in entries(folder, FIELD) if path.is_dir()]
+    subfolders = [path for path in entries(folder, FIELD) if is_folder(path)]
     holding = [path for path in (folder, *subfolders) if _has_results(path)]
     devices = [path for path in holding if path == folder or DEVICE.fullmatch(path.name)]
     if devices:
@@ -134,7 +134,7 @@ def result_folders(folder: Path) -> tuple[Path, ...]:
 
 
 def _devices_in(folder: Path) -> list[Path]:
-    return [path for path in entries(folder, FIELD) if path.is_dir() and DEVICE.fullmatch(path.name)]
+    return [path for path in entries(folder, FIELD) if is_folder(path) and DEVICE.fullmatch(path.name)]
 
 
 def _has_results(folder: Path) -> bool:

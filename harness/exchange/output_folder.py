@@ -31,6 +31,7 @@ from harness.exchange.tensors import (
     read_head,
     require_size,
 )
+from harness.files import is_file
 from harness.types import Detections, Heads, Progress
 
 SAMPLES = 4
@@ -129,7 +130,7 @@ def open_outputs(card: ModelCard, dataset: Dataset, folder: Path) -> OutputFolde
 
 def _all_stems(dataset: Dataset) -> list[str]:
     file = dataset.folder.parent / "annotations" / f"instances_{dataset.folder.name}.json"
-    return [PurePath(image.file_name).stem for image in read_instances(file).images] if file.is_file() else []
+    return [PurePath(image.file_name).stem for image in read_instances(file).images] if is_file(file) else []
 
 
 def detect_outputs(outputs: OutputFolder, progress: Progress | None = None) -> Results:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.data.dataset import first_few
 from harness.errors import HarnessError
-from harness.files import read_json
+from harness.files import is_file, read_json
 
 SUMMARY_BYTES = 2**28
 NAMES = ("_summary.json", "summary.json", "sumary.json")
@@ -52,7 +52,7 @@ def find_summary(folder: Path) -> Summary | None:
         HarnessError: It cannot be read.
     """
     beside = folder.resolve().parent / f"{folder.resolve().name}_summary.json"
-    paths = [path for path in (beside, *(folder / name for name in NAMES)) if path.is_file()]
+    paths = [path for path in (beside, *(folder / name for name in NAMES)) if is_file(path)]
     return read_summary(paths[0]) if paths else None
 
 

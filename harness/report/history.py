@@ -15,7 +15,7 @@ from harness.cache import locked
 from harness.cards.schema import Record
 from harness.checks.drift import Shift, find_shifts
 from harness.errors import HarnessError, not_valid
-from harness.files import check_output_folder, read_text, whole_file
+from harness.files import check_output_folder, is_file, read_text, whole_file
 from harness.report.baseline import AP_DROP_ALLOWED, read_document
 from harness.report.records import ESTIMATED, Document, Fraction, Positive, Verdict
 
@@ -125,7 +125,7 @@ def add_to_history(document: Path, folder: Path, label: str | None = None) -> En
     check_output_folder(folder, "--output", in_use=True)
     path = folder / FILE
     with locked(path):
-        earlier = read_history(folder) if path.exists() else []
+        earlier = read_history(folder) if is_file(path) else []
         if label is not None and any(_same(entry, one) for one in earlier):
             return None
         lines = [one.model_dump_json(by_alias=True) for one in (*earlier, entry)]

@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 
 from harness.cards.schema import Record, parse, read_toml
 from harness.errors import HarnessError
+from harness.files import is_file
 
 TABLE = "centernet-conformance"
 """Of ``[tool]`` in a pyproject.toml."""
@@ -86,7 +87,7 @@ def stated_options(config: Path | None, *, training: bool = False) -> dict[str, 
 
 def _nearest() -> Path | None:
     here = Path.cwd()
-    return next((folder / PROJECT for folder in (here, *here.parents) if (folder / PROJECT).is_file()), None)
+    return next((folder / PROJECT for folder in (here, *here.parents) if is_file(folder / PROJECT)), None)
 
 
 def _on_command_line(name: str, value: object, file: Path) -> object:
