@@ -27,7 +27,7 @@ from harness.types import UInt8
 
 
 class StaticInputs(NamedTuple):
-    """What a static step is given, all on one device.
+    """Inputs of a static step, all on one device.
 
     Attributes:
         batch: (N, 3, H, W), normalised and padded.

@@ -29,7 +29,7 @@ Kind = Literal["AP", "fps", "estimated fps"]
 
 
 class Figures(Record):
-    """What one run of a document measured at one batch size."""
+    """Figures of one run of a document at one batch size."""
 
     device: str
     precision: str
@@ -47,7 +47,7 @@ class Entry(Record):
     added: str
     """Time of the addition, UTC, as ISO 8601."""
     label: str | None
-    """What was checked, such as a commit."""
+    """Name of what was checked, such as a commit."""
     model: str
     data_sha256: str | None
     weights_sha256: str | None

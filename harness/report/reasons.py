@@ -8,8 +8,11 @@ from harness.centernet2.rungs import RUNGS
 from harness.report.escape import printable
 from harness.report.records import Document, Outcome, Run, Stage
 
-ORDER = ("contract", "conversion", "inputs", "heads", "detections", "batch", "accuracy")
-"""Stages of a device in the order of the pipeline; those of a training follow in that of a step."""
+ORDER = (
+    "contract", "conversion", "inputs", "heads", "detections", "batch", "accuracy",
+    *(f"training-{rung}" for rung in RUNGS),
+)  # fmt: skip
+"""Stages of a device in the order of the pipeline, and those of a training in that of a step."""
 TOLD: tuple[Outcome, ...] = ("failed", "undecided", "expected-failure")
 """Outcomes that are told on the first screen, the worst first."""
 MOST_ANNOTATIONS = 10
@@ -36,8 +39,7 @@ def reasons(document: Document) -> list[str]:
 
 def place(stage: Stage) -> tuple[int, str]:
     """Return the place of a stage among the others, to sort by: that of the pipeline, or of a step of training."""
-    names = (*ORDER, *(f"training-{rung}" for rung in RUNGS))
-    return names.index(stage.name) if stage.name in names else len(names), stage.name
+    return ORDER.index(stage.name) if stage.name in ORDER else len(ORDER), stage.name
 
 
 def _at(sizes: Sequence[int | None]) -> str:

@@ -15,7 +15,7 @@ from harness.checks.owed import AT, by_batch_size
 from harness.checks.verdict import SPEED_STAGES
 from harness.faults.diagnosis.text import answers
 from harness.report.escape import printable, printable_lines
-from harness.report.reasons import workflow_commands
+from harness.report.reasons import device_name, workflow_commands
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 TITLE = "conformance"
@@ -65,7 +65,7 @@ def summary(document: Document) -> Iterator[Line]:
         if problem not in told:
             yield Line(f"problem: {problem}", "yellow")
     for run in document.runs:
-        yield Line(f"{_name(run)} {run.precision}: {_verdict(run)}")
+        yield Line(f"{device_name(run)} {run.precision}: {_verdict(run)}")
     yield Line(f"verdict: {document.verdict}{_expected(document)}", COLOUR[document.verdict], bold=True)
     yield Line(_counts(document))
     if os.environ.get(SUMMARY):
@@ -110,12 +110,12 @@ def _findings(run: Run) -> Iterator[str]:
             size = f" at batch size {stage.batch_size}"
             yield f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}"
     for line in (*_intervals(run), *_margins(run)):
-        yield f"{_name(run)}: {line}"
+        yield f"{device_name(run)}: {line}"
     for accuracy in run.accuracy:
         if accuracy.readings:
-            yield f"{_name(run)}: {_band(accuracy)}"
+            yield f"{device_name(run)}: {_band(accuracy)}"
     for line in answers(run.diagnosis):
-        yield f"{_name(run)}: diagnosis: {line}"
+        yield f"{device_name(run)}: diagnosis: {line}"
     for floor in sorted({accuracy.floor for accuracy in run.accuracy}):
         if not _is_skipped(floor):
             yield f"{run.device}: {floor}"
@@ -138,7 +138,7 @@ def _table(document: Document) -> Table:
             if ap is not None:
                 figures = [f"{ap.AP:.4f}", f"{ap.reference_AP:.4f}", f"{ap.allowed_loss:.4f}", str(ap.images)]
             for speed in [_speed(perf) for perf in speeds.get(size, [])] or [[]]:
-                row = (_name(run), "-" if size is None else str(size), *figures, *speed)
+                row = (device_name(run), "-" if size is None else str(size), *figures, *speed)
                 table.add_row(*map(printable, row))
     return table
 
@@ -180,11 +180,6 @@ def _speed(perf: Perf) -> list[str]:
     return [f"{perf.fps:.2f}", f"{perf.latency_ms.p50:.1f}", f"{perf.latency_ms.p99:.1f}", perf.interval]
 
 
-def _name(run: Run) -> str:
-    """Name of the device; anything but silicon is labelled beside every figure."""
-    return run.device if run.execution == "silicon" else f"{run.device} ({run.execution})"
-
-
 def _data(document: Document) -> str:
     return "no data" if document.data is None else f"{document.data.name} ({document.data.images} images)"
 
@@ -192,7 +187,7 @@ def _data(document: Document) -> str:
 def _counts(document: Document) -> str:
     parts = [
         f"{sum(stage.comparisons for stage in run.stages)} comparisons over {_images(document, run)} images "
-        f"on {_name(run)}"
+        f"on {device_name(run)}"
         for run in document.runs
     ]
     return "; ".join(parts) or "0 comparisons: no device was checked"

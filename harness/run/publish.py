@@ -1,4 +1,4 @@
-"""What a run shows to people beside the terminal: a page, and a summary in GitHub Actions."""
+"""Page of a run for people, beside the terminal, and its summary in GitHub Actions."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ TINY = 1e-12
 
 
 class Rounded(NamedTuple):
-    """What rounding makes of the reference.
+    """The reference as rounding leaves it, and as it is.
 
     Attributes:
         values: What the reference gives in the precision of the run in place of float32, or in float32 where rounding
