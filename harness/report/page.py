@@ -36,6 +36,11 @@ COLOUR: dict[Verdict, str] = {
     "incomplete": "orange", "deviates": "red", "error": "red",
 }  # fmt: skip
 """Of the badge, as shields.io names them."""
+TONE = {
+    "conforms": "good", "measured": "calm", "estimated": "calm", "part": "calm", "undecided": "open",
+    "incomplete": "open", "deviates": "bad", "error": "bad",
+}  # fmt: skip
+"""Class in the style sheet of each verdict."""
 SPECIAL = "\\`*_{}[]<>#+|~&"
 """Characters that Markdown, or the HTML within it, gives a meaning."""
 
@@ -115,7 +120,7 @@ def fill_in(template: str, **values: object) -> str:
         lstrip_blocks=True,
         finalize=_shown if is_html else _escaped,
     )
-    return environment.get_template(template).render(values)
+    return environment.get_template(template).render(values, tone=TONE)
 
 
 def _shown(value: object) -> object:
