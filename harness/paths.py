@@ -7,6 +7,8 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 
+STORE = "outputs"
+"""Folder of the cache in which outputs of batches are stored, see `harness.run.store`."""
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout; of an installed wheel, the folder of all packages."""
 

@@ -31,7 +31,7 @@ OPTIONAL = (
     "expectations",
 )
 
-INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images")
+INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images", "reuse", "fresh")
 """Options without meaning for a training."""
 
 CONFIG = pytest.StashKey[CheckOptions | TrainingOptions]()
@@ -106,7 +106,7 @@ def options_of(config: pytest.Config) -> CheckOptions | TrainingOptions:
             expectations=option.expectations,
             outputs=option.outputs,
             workers=workers,
-            without_meaning={name: getattr(option, name) for name in INFERENCE_ONLY},
+            without_meaning={name: getattr(option, name) or None for name in INFERENCE_ONLY},
         )
     if option.processes is not None:
         raise HarnessError("only a training has processes", field="--processes", remedy="add -m training")
@@ -119,6 +119,8 @@ def options_of(config: pytest.Config) -> CheckOptions | TrainingOptions:
         precision=option.precision,
         calibration_images=option.calibration_images,
         allow_other_weights=option.allow_other_weights,
+        reuse=option.reuse,
+        fresh=option.fresh,
         workers=workers,
         **{name: getattr(option, name) for name in OPTIONAL},
     )
@@ -163,6 +165,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
     add("--allow-other-weights", action="store_true", help="hold a new training to the baseline of an older one")
     add("--expectations", metavar="FILE", help="known failures (TOML): each must fail as it says, and excuses no more")
+    add("--reuse", action="store_true", help="take outputs of the devices, too, that earlier runs stored")
+    add("--fresh", action="store_true", help="take nothing that earlier runs stored")
     text = (
         "these options, without the dashes (TOML; default: [tool.centernet-conformance] of the nearest pyproject.toml)"
     )

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from conformance.plugin.config import CONFIG
-from conformance.plugin.entry import is_own
+from conformance.plugin.entry import INSTALLED, PACKAGE, is_own
 from conformance.plugin.recorder import Recorder
+from harness.files import file_sha256
 from harness.files.temporary import TemporaryFolder
 from harness.run.options import CheckOptions
 from harness.run.session import Session
+from harness.run.store import Policy, Store
 from harness.run.training.options import TrainingOptions
 from harness.run.training.session import TrainingSession
 
@@ -61,9 +63,22 @@ def _new_session(
     def say(text: str) -> None:
         _say(config, text)
 
-    return (
-        TrainingSession(options, shared, say) if isinstance(options, TrainingOptions) else Session(options, shared, say)
-    )
+    if isinstance(options, TrainingOptions):
+        return TrainingSession(options, shared, say)
+    store = Store(Policy(options.reuse, options.fresh), extra=lambda: _plugins_of_the_user(config))
+    given = getattr(config, "workerinput", {}).get("run")
+    if given is not None:
+        store.run = given
+    return Session(options, shared, say, store=store)
+
+
+def _plugins_of_the_user(config: pytest.Config) -> dict[str, object]:
+    """Hashes of the plug-ins that no installed package brings: they may change whatever this process computes."""
+    named = [getattr(plugin, "__file__", None) for plugin in config.pluginmanager.get_plugins()]
+    files = [Path(name) for name in named if name is not None and INSTALLED.isdisjoint(Path(name).parts)]
+    users = sorted(file for file in files if not is_own(file) and file != PACKAGE.parent / "conftest.py")
+    hashes = {file.name: file_sha256(file) for file in users if file.is_file()}
+    return {"plugins": hashes} if hashes else {}
 
 
 def _shared(config: pytest.Config) -> Path:
@@ -79,7 +94,10 @@ def _shared(config: pytest.Config) -> Path:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
     """Tell a process of pytest-xdist, before it starts, where the shared folder is."""
-    node.workerinput["shared"] = str(make_session(node.config).shared)
+    session = make_session(node.config)
+    node.workerinput["shared"] = str(session.shared)
+    if isinstance(session, Session) and session.store is not None:
+        node.workerinput["run"] = session.store.run
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,6 +19,7 @@ from harness.errors import HarnessError
 from harness.report.records import Document, Message, Reported, Stage, Trouble, Verdict, pack, unpack
 from harness.report.terminal import TITLE, summary
 from harness.run.conclude import INTERRUPTED, RunDocument, header, refuse
+from harness.run.session import Session
 from harness.run.signals import Received, received_signals
 from harness.run.training.session import TrainingSession, training_header
 
@@ -185,12 +186,19 @@ class RunReport:
         if self.results is not None and (self.groups or asks_for_a_device(self.config)):
             stale = [unpack(text) for text in self.config.stash[STALE_ENTRIES]]
             self.document = self.results.close([*self.messages, *stale, *self._ended(exitstatus)])
+            self._finish()
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and exitstatus not in WITH_CLOSING_LINES:
             self.pytest_terminal_summary(terminal)
         yield
         if self.document is not None:
             session.exitstatus = EXIT_STATUS[self.document.verdict]
+
+    def _finish(self) -> None:
+        """Let nothing go on with a run that no signal ended."""
+        session = make_session(self.config)
+        if isinstance(session, Session) and session.store is not None and self.config.stash[RECEIVED].number is None:
+            session.store.finish()
 
     def _ended(self, exitstatus: int) -> list[Trouble]:
         """The troubles of a run that did not come to its end."""

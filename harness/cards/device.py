@@ -79,6 +79,9 @@ class DeviceCard(FiniteRecord):
     peak: Peak | None = None
     vendor: dict[str, Any] = Field(default_factory=dict)
     """Options of the toolchain. The toolchain's own record validates them, see `vendor_table`."""
+    environment: tuple[str, ...] = ()
+    """Environment variables of the runtime that may change what it computes, ``*`` for any ending: stored outputs are
+    those of other values of them no longer."""
     precisions: tuple[Name, ...] = Field(min_length=1)
     """The first is what the toolchain chooses where nothing is said."""
     cannot: tuple[Limit, ...] = ()

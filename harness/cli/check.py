@@ -65,6 +65,10 @@ def check(
     expectations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Known failures (TOML): each must fail as it says.")
     ] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Take outputs of the devices, too, that earlier runs stored.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing that earlier runs stored.")] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -105,6 +109,8 @@ def check(
             baseline=baseline,
             allow_other_weights=allow_other_weights,
             expectations=expectations,
+            reuse=reuse,
+            fresh=fresh,
         )
     except HarnessError as error:
         raise refuse(model, error, results) from error

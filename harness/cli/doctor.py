@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.errors import HarnessError
-from harness.paths import cache_path
+from harness.paths import STORE, cache_path
 from harness.report.escape import printable, printable_lines
 
 DISTRIBUTION = "centernet-conformance"
@@ -32,6 +32,15 @@ def doctor(
     install: Annotated[
         Toolchain | None, typer.Option(help="Put a vendor's toolchain into an environment of its own first.")
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Empty the store of outputs first, by --older-than and --larger-than.")
+    ] = False,
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="With --prune: outputs that nothing has touched for so long.")
+    ] = 30.0,
+    larger_than: Annotated[
+        float, typer.Option(metavar="GB", min=0, help="With --prune: the oldest, until the rest has this size.")
+    ] = 10.0,
 ) -> None:
     """Say what is installed, and which devices can run here; install a vendor's toolchain.
 
@@ -41,6 +50,7 @@ def doctor(
 
     Example: python -m harness doctor
     Example: python -m harness doctor --install tpu_mlir
+    Example: python -m harness doctor --prune --older-than 7
     """
     if install is not None:
         from harness.cli.progress import signs_of_life
@@ -52,6 +62,7 @@ def doctor(
     console = Console(soft_wrap=True)
     console.print(f"{platform.platform()}, {os.cpu_count()} cores", highlight=False, markup=False)
     console.print(f"cache folder {printable(_writable(cache_path()))}", highlight=False, markup=False)
+    console.print(_store(older_than, larger_than, prune=prune), highlight=False, markup=False)
     table, problems = Table("package", "required", "installed", "", box=None), []
     for requirement in required_packages():
         found = _installed(requirement.name)
@@ -71,6 +82,19 @@ def doctor(
             remedy="run 'pip install -e .' in the checkout, in the environment of this Python",
         )
     console.print(_devices())
+
+
+def _store(older_than: float, larger_than: float, *, prune: bool) -> str:
+    """Say where the store of outputs is and what it holds, after emptying it where that is asked for."""
+    from harness.run.pruning import prune_store, stored_size
+
+    folder = cache_path() / STORE
+    removed = ""
+    if prune:
+        count, size = prune_store(folder, older_than, larger_than)
+        removed = f"; {count} sets of outputs, {size / 1e9:.2f} GB, were removed"
+    count, size = stored_size(folder)
+    return f"store of outputs {printable(folder)}: {count} sets, {size / 1e9:.2f} GB{removed}"
 
 
 def required_packages() -> list[Requirement]:

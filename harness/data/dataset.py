@@ -136,9 +136,15 @@ class Dataset:
             del image["file_name"]
         digest = hashlib.sha256(json.dumps(truth, sort_keys=True).encode())
         for image_id in self.image_ids:
-            with open_regular(self.path(image_id), None, IMAGE_BYTES) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
+            digest.update(bytes.fromhex(self.image_sha256(image_id)))
         return digest.hexdigest()
+
+    def image_sha256(self, image_id: int) -> str:
+        """Return the SHA-256 of the file of an image; it is read once."""
+        if image_id not in self._digests:
+            with open_regular(self.path(image_id), None, IMAGE_BYTES) as file:
+                self._digests[image_id] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        return self._digests[image_id]
 
     def path(self, image_id: int) -> Path:
         """Return the file of an image; KeyError if the image is not among the chosen."""
@@ -170,6 +176,10 @@ class Dataset:
                 remedy="use the images that the annotations were made on, not resized or rotated",
             )
         return image
+
+    @cached_property
+    def _digests(self) -> dict[int, str]:
+        return {}
 
     @cached_property
     def _images(self) -> dict[int, ImageEntry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 
 from harness.cards import DeviceCard
 from harness.devices.base import Device, dialects
@@ -35,7 +35,7 @@ def create_device(name: str) -> Device:
         HarnessError: No such device; two packages offer it; it cannot be imported; or it is no `Device`.
     """
     entry = _find(name)
-    if entry.dist is None or _normal(entry.dist.name) == OWN:
+    if entry.dist is None or is_own(entry.dist):
         return make_device(name, entry.value, () if entry.dist is None else (name,))
     key = f"{name}={entry.value}"
     known = _open.get(key)
@@ -47,6 +47,20 @@ def create_device(name: str) -> Device:
         raise _refused_dialect(device.card, entry.value)
     _open[key] = device
     return device
+
+
+def distribution_of(name: str) -> Distribution | None:
+    """Return the distribution that brings a device; None where its entry point does not tell.
+
+    Raises:
+        HarnessError: No such device, or two packages offer it.
+    """
+    return _find(name).dist
+
+
+def is_own(distribution: Distribution) -> bool:
+    """Tell whether a distribution is this project's."""
+    return _normal(distribution.name) == OWN
 
 
 def make_device(name: str, value: str, arguments: tuple[str, ...] = ()) -> Device:

@@ -48,6 +48,14 @@ class Interval(Record):
     """About how many images would be; None where no number is."""
 
 
+class Stored(Record):
+    """Images whose outputs an earlier run computed, under the same conditions."""
+
+    images: int
+    since: str
+    """Date and time (ISO 8601) of the oldest."""
+
+
 class Accuracy(Record):
     """AP of one device at one batch size, as fractions, beside the reference's on the same images in the same run."""
 
@@ -69,6 +77,10 @@ class Accuracy(Record):
     """Of the loss against the reference; None where the run is the reference."""
     readings: dict[str, Fraction] = Field(default_factory=dict)
     """AP by other readings of what is not known about the device, by reading; the verdict is by `AP`."""
+    stored: Stored | None = None
+    """Images of which the device's detections were taken from the store; None where all were computed in this run."""
+    reference_stored: Stored | None = None
+    """The same of the reference's."""
 
     @property
     def band(self) -> tuple[float, float]:

@@ -43,6 +43,7 @@ from harness.run.options import CheckOptions
 from harness.run.progress import ShowProgress
 from harness.run.session import Session
 from harness.run.stages import StageCheck
+from harness.run.store import Policy, Store
 
 STAGE_CHECKS: dict[str, StageCheck] = {
     "accuracy": stages.accuracy,
@@ -71,7 +72,8 @@ class Interrupted(KeyboardInterrupt):
 def run_check(options: CheckOptions, say: Callable[[str], None], progress: ShowProgress | None) -> Document:
     """Run the check that `harness.run.check` describes."""
     with TemporaryFolder() as folder, ExitStack() as ending:
-        session = ending.enter_context(closing(Session(options, Path(folder), say, progress)))
+        store = Store(Policy(options.reuse, options.fresh))
+        session = ending.enter_context(closing(Session(options, Path(folder), say, progress, store=store)))
         try:
             document = RunDocument(session)
             document.begin()
@@ -86,6 +88,7 @@ def run_check(options: CheckOptions, say: Callable[[str], None], progress: ShowP
         except KeyboardInterrupt:
             told = Trouble(device=None, text=INTERRUPTED, verdict="incomplete")
             raise Interrupted(document.close([*check.messages, *check.stale(), told])) from None
+        store.finish()
         return document.close([*check.messages, *check.stale()])
 
 

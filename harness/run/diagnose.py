@@ -44,7 +44,7 @@ def diagnose_device(session: Session, name: str, batch_size: int) -> list[record
     card = require_one_stage(session.card)
     chain = Chain(card, runner_of(session.reference), images, session.sample_ids, batch_size)
     chain.repeated = not isinstance(session.device(name), ByImage)  # outputs of files come from a run of their own
-    evidence = HeadsEvidence(heads, session.allowed)
+    evidence = HeadsEvidence(heads, session.samples.allowed)
     setting = Setting.of(card, session.subject.module, session.options.precision, batch_size)
     earlier = session.explained.get(name)
     # What was sought for in vain at one batch size is hardly found at another, unless it is about batches.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 
 from harness.cards import require_one_stage
@@ -28,13 +28,13 @@ def judge_every_image(session: Session, name: str, batch_size: int) -> Iterator[
     if session.is_reference(name, batch_size):
         return
     with suppress(DeviceOutputError, NonFiniteHeadError):
-        results, _ = session.detections(name, batch_size)
+        results = session.detections(name, batch_size)
         yield _judge(session, results, f"detections of all {len(results)} images")
 
 
 def _judge(session: Session, results: Results, label: str) -> Comparison:
     card, family, golden = require_one_stage(session.card), family_of(session.card), session.reference_results
-    most = {head: max(allowed[head] for allowed in session.allowed) for head in session.allowed[0]}
+    most = {head: max(allowed[head] for allowed in session.samples.allowed) for head in session.samples.allowed[0]}
 
     def is_beyond(image_id: int) -> bool:
         margins = Margins.of_rows(card, most, family.place(card, session.dataset.size(image_id)))
@@ -51,8 +51,6 @@ def _judge(session: Session, results: Results, label: str) -> Comparison:
 
 def _judge_image(session: Session, results: Results, image_id: int) -> Comparison:
     card = require_one_stage(session.card)
-    array, placement = family_of(card).preprocess(card, session.dataset.read_image(image_id))
-    heads = session.reference.heads(array[None])
-    allowed: Mapping[str, float] = session.reference.allowed(array[None], heads)
+    heads, placement, allowed = session.samples.of_image(image_id)
     rows = table_of(card, results[image_id])
     return judge_detections(card, rows, heads, placement, allowed, f"image {image_id}")

@@ -45,6 +45,8 @@ class CheckOptions:
         baseline: An earlier results document, to be no worse than.
         allow_other_weights: Whether that may be of another training.
         expectations: Known failures that the user gives.
+        reuse: Whether outputs of the devices that earlier runs stored are taken.
+        fresh: Whether nothing that is stored is taken.
         workers: Number of processes that share the machine, 0 for one alone: then times are worth recording.
     """
 
@@ -64,6 +66,8 @@ class CheckOptions:
     baseline: Path | None = None
     allow_other_weights: bool = False
     expectations: tuple[Expectation, ...] = ()
+    reuse: bool = False
+    fresh: bool = False
     workers: int = 0
 
     @property
@@ -93,6 +97,8 @@ def parse_options(
     baseline: str | Path | None = None,
     allow_other_weights: bool = False,
     expectations: str | Path | None = None,
+    reuse: bool = False,
+    fresh: bool = False,
     workers: int = 0,
 ) -> CheckOptions:
     """Validate options as a user writes them: lists are comma-separated text, None stands for an option not given.
@@ -110,6 +116,9 @@ def parse_options(
             raise HarnessError(f"{count} images", field=field, remedy="give 1 or more")
     precision = _usual_precision(devices) if precision is None else precision
     load_tolerance(precision)
+    if reuse and fresh:
+        cause = "--fresh ignores what is stored, and --reuse takes it"
+        raise HarnessError(cause, field="--fresh --reuse", remedy="give one of them")
     sizes = card.batch_sizes if batch_sizes is None else _size_list(batch_sizes)
     require_batch_memory(card, max(sizes))
     made_by = None
@@ -133,6 +142,8 @@ def parse_options(
         baseline=_path(baseline),
         allow_other_weights=allow_other_weights,
         expectations=given_expectations(_path(expectations)),
+        reuse=reuse,
+        fresh=fresh,
         workers=workers,
     )
 

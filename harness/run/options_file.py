@@ -51,6 +51,8 @@ class Stated(_Stated):
     limit: int | None = None
     batch_sizes: str | tuple[int, ...] | None = None
     calibration_images: int | None = None
+    reuse: bool | None = None
+    fresh: bool | None = None
     training: TrainingStated | None = None
 
 

@@ -32,9 +32,9 @@ def pairs_in_batch(session: Session, name: str, batch_size: int) -> list[HeadPai
     Where no tolerance can be derived, a batch may add at most what the precision itself does to the sample alone.
     """
     together, alone = session.heads(name, batch_size), session.heads(name, 1)
-    allowed: Sequence[Mapping[str, float]] = session.allowed
+    allowed: Sequence[Mapping[str, float]] = session.samples.allowed
     if not session.tolerance.derivable:
-        allowed = [moved(own, golden) for own, golden in zip(alone, session.reference_heads, strict=True)]
+        allowed = [moved(own, golden) for own, golden in zip(alone, session.samples.heads, strict=True)]
     return _paired(session, batch_size, together, alone, allowed)
 
 
@@ -80,7 +80,7 @@ def _held_to_earlier(session: Session, name: str, batch_size: int, heads: list[H
 
 
 def _golden(session: Session, name: str, batch_size: int) -> list[Heads]:
-    return session.second_opinion if session.is_reference(name, batch_size) else session.reference_heads
+    return session.samples.second_opinion if session.is_reference(name, batch_size) else session.samples.heads
 
 
 def _paired(
@@ -93,6 +93,6 @@ def _paired(
     """Pairs of the first sample images, as many as there are heads."""
     count = len(heads)
     labels = [f"image {id_}, sample {place % batch_size}" for place, id_ in enumerate(session.sample_ids[:count])]
-    limits = session.allowed if allowed is None else allowed
+    limits = session.samples.allowed if allowed is None else allowed
     values = zip(labels, heads, golden[:count], limits[:count], strict=True)
     return [HeadPair(*one) for one in values]

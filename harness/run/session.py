@@ -8,19 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from harness.cache import content_key
 from harness.cards import require_one_stage
 from harness.cards.tolerances import Tolerance
 from harness.centernet.heads import check_contract
-from harness.checks.bootstrap import Difference, paired_bootstrap
-from harness.checks.evaluate import Metrics, evaluate
-from harness.checks.matching import Matches, match
-from harness.checks.shown_faults import ShownFaults, show_faults
 from harness.data.calibration import Calibration
 from harness.data.dataset import Dataset
-from harness.data.detections import Results, load_results, save_results
+from harness.data.detections import Results
 from harness.devices.artifact import Artifact
 from harness.devices.base import Device, close_devices
 from harness.devices.outputs import OutputsDevice
@@ -30,14 +25,18 @@ from harness.exchange.output_folder import open_outputs
 from harness.export.load import load_onnx_checked, stated_by
 from harness.faults.diagnosis.explanation import Explanation
 from harness.report.records import Data
+from harness.run.detected import Detected, Plan, load_detected
 from harness.run.family import family_of
+from harness.run.golden import Golden
 from harness.run.images import describe_images, load_images
-from harness.run.kept_heads import KeptHeads, load_kept_heads
 from harness.run.options import CheckOptions
-from harness.run.pipeline import batches, detect, run_batches
+from harness.run.pipeline import batches, run_batches
 from harness.run.progress import ShowProgress, in_lines
 from harness.run.reference import AT_ONCE, GOLDEN, Reference, split_samples
+from harness.run.scoring import Scoring
+from harness.run.shelves import Shelves
 from harness.run.speed import Timing
+from harness.run.store import Store
 from harness.run.subject import Subject
 from harness.run.two_stage import TwoStageReference, TwoStageSubject, load_any_subject
 from harness.types import Heads
@@ -58,6 +57,7 @@ class Session:
         say: Called with signs of life.
         progress: Shows how far long work is; by default in plain lines.
         subject: The model, where it is not to be loaded as the options say.
+        store: Outputs of earlier runs; None where nothing is stored.
     """
 
     def __init__(
@@ -67,8 +67,9 @@ class Session:
         say: Callable[[str], None],
         progress: ShowProgress | None = None,
         subject: Subject | None = None,
+        store: Store | None = None,
     ) -> None:
-        self.options = options
+        self.options, self.store = options, store
         self.card = options.card
         self.shared = shared
         self.say = say
@@ -78,7 +79,7 @@ class Session:
         self._devices: dict[str, Device] = {}
         self._artifacts: dict[Ran, Artifact] = {}
         self._heads: dict[Ran, list[Heads]] = {}
-        self._timings: dict[tuple[*Ran, str], Timing] = {}
+        self._timings: dict[tuple[*Ran, str], Timing | None] = {}
 
     def check(self) -> None:
         """Raise HarnessError where something that was asked for is missing or wrong."""
@@ -96,6 +97,13 @@ class Session:
             stated = stated_by(load_onnx_checked(self.options.onnx))
             for batch_size in self.options.batch_sizes:
                 check_contract(require_one_stage(self.card), stated, batch_size, self.options.onnx)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Go on with the same run, where it was interrupted."""
+        since = None if self.shelves is None else self.shelves.begin(self.data.sha256)
+        if since is not None:
+            self.say(f"store: this run was interrupted; it goes on where it was, begun {since} (--fresh begins anew)")
 
     def check_devices(self) -> None:
         """Raise HarnessError where a device is not known or cannot be made."""
@@ -137,6 +145,8 @@ class Session:
     def close(self) -> None:
         """Release everything that the devices hold."""
         close_devices(self._devices.values())
+        if self.store is not None:
+            self.store.close()
 
     @cached_property
     def data(self) -> Data:
@@ -173,7 +183,8 @@ class Session:
             device = self.device(name)
             calibration = self.calibration if key[2] == "int8" else None
             with FileLock(self.shared / "export.lock"):
-                exported = self.subject.exported(device.card, self.shared, batch_size, calibration)
+                makes = self.subject if self.shelves is None else self.shelves
+                exported = makes.exported(device.card, self.shared, batch_size, calibration)
             self._artifacts[key] = device.convert(exported, *key[1:])
         return self._artifacts[key]
 
@@ -205,11 +216,6 @@ class Session:
         places = np.linspace(0, len(ids) - 1, min(HEAD_SAMPLES, len(ids))).round().astype(int)
         return tuple(ids[i] for i in places)
 
-    @cached_property
-    def _sample_inputs(self) -> list[NDArray[np.generic]]:
-        preprocess = family_of(self.card).preprocess
-        return [preprocess(self.card, self.dataset.read_image(image_id))[0][None] for image_id in self.sample_ids]
-
     def heads(self, name: str, batch_size: int, precision: str | None = None) -> list[Heads]:
         """Heads of the sample images, one record an image, at the precision of the run or another."""
         key = (name, batch_size, precision or self.options.precision)
@@ -228,30 +234,27 @@ class Session:
         return AT_ONCE if name == self.reference_name and name not in self.options.devices else 1
 
     @cached_property
-    def reference_heads(self) -> list[Heads]:
-        """The golden heads of the sample images."""
-        return self.reference.each(self.reference.heads, self._sample_inputs)
+    def samples(self) -> Golden:
+        """Golden heads of the sample images, and by how much those of a device may differ."""
+        golden = self.reference
+        shelf = None
+        if self.shelves is not None:
+            shelf = self.shelves.place(golden.device, golden.artifact, golden.batch_size, GOLDEN)
+        return Golden(self.card, golden, self.dataset, self.sample_ids, shelf)
 
     @cached_property
-    def second_opinion(self) -> list[Heads]:
-        """Heads of the sample images, computed in another way than the reference does."""
-        return self.reference.each(self.reference.second_opinion, self._sample_inputs)
-
-    @cached_property
-    def allowed(self) -> tuple[dict[str, float], ...]:
-        """Largest absolute difference of each head, by sample image."""
-        samples = zip(self._sample_inputs, self.reference_heads, self.second_opinion, strict=True)
-        return tuple(self.reference.allowed(*sample) for sample in samples)
+    def shelves(self) -> Shelves | None:
+        """Places of outputs in the store; None where nothing is stored."""
+        if self.store is None:
+            return None
+        return Shelves(self.store, self.options, self.subject, lambda: load_images(self.options.coco))
 
     def kept_heads(self, name: str, batch_size: int) -> dict[int, Heads]:
         """Heads of the sample images as they came in the run over all images, whichever process has run them."""
-        self.detections(name, batch_size)
-        return load_kept_heads(_beside(self._place(name, batch_size, self.options.precision)))
+        return self.detected(name, batch_size).heads
 
-    def detections(
-        self, name: str, batch_size: int, precision: str | None = None, reading: str = ""
-    ) -> tuple[Results, Timing | None]:
-        """Detections of all images; the time only where this process has run them itself.
+    def detected(self, name: str, batch_size: int, precision: str | None = None, reading: str = "") -> Detected:
+        """Detections of all images, whichever process has run them; the time only where this one has.
 
         Args:
             name: Of the device.
@@ -261,21 +264,24 @@ class Session:
         """
         key = (name, batch_size, precision or self.options.precision, reading)
         path = self._place(*key)
-        kept = KeptHeads(self.sample_ids)
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
-                return load_results(path), self._timings.get(key)
+                return load_detected(path, self._timings.get(key))
             device, artifact = self.device(name), self.artifact(*key[:3])
             artifact = artifact.findings.readings[reading] if reading else artifact
             what = f"{name}, batch size {batch_size}{reading and f', {reading}'}"
-            at_once = self._at_once(name)
+            shelf = None if self.shelves is None else self.shelves.place(device, artifact, *key[1:])
+            images = (self.card, self.dataset, self.dataset.image_ids)
+            plan = Plan(*images, batch_size, self.sample_ids, self._at_once(name))
             with self.progress(what) as progress:
-                run = (device, artifact, self.card, self.dataset, batch_size, progress, at_once)
-                results, timing = detect(*run, kept.take)
-            kept.save(_beside(path))
-            save_results(results, path)
-            self._timings[key] = timing
-            return results, timing
+                found = plan.run(device, artifact, shelf, progress)
+            found.save(path)
+            self._timings[key] = found.timing
+            return found
+
+    def detections(self, name: str, batch_size: int) -> Results:
+        """Detections of all images at the precision of the run."""
+        return self.detected(name, batch_size).results
 
     def _place(self, name: str, batch_size: int, precision: str, reading: str = "") -> Path:
         return self.shared / f"detections-{content_key({'of': (name, batch_size, precision, reading)})}.npz"
@@ -285,16 +291,12 @@ class Session:
         if batch_size != self.options.batch_sizes[0]:
             return {}
         readings = self.artifact(name, batch_size).findings.readings
-        return {one: self.evaluate(self.detections(name, batch_size, reading=one)[0]).AP for one in readings}
-
-    def evaluate(self, results: Results) -> Metrics:
-        """AP of detections on the images of the run."""
-        return evaluate(self.dataset.instances, results, self.card.category_ids)
+        return {one: self.scoring.evaluate(self.detected(name, batch_size, reading=one).results).AP for one in readings}
 
     @cached_property
-    def reference_metrics(self) -> Metrics:
-        """AP of the reference on the images of the run."""
-        return self.evaluate(self.reference_results)
+    def scoring(self) -> Scoring:
+        """AP of detections on the images of the run."""
+        return Scoring(self.card, self.dataset, lambda: self.reference_results)
 
     @property
     def decided_by_ap(self) -> bool:
@@ -302,27 +304,11 @@ class Session:
         return self.golden.decided_by_ap
 
     @cached_property
-    def shown_faults(self) -> ShownFaults:
-        """Faults that the AP of the reference shows on the images of the run."""
-        return show_faults(self.card, self.dataset, self.reference_results)
-
-    def difference(self, results: Results) -> Difference:
-        """Loss of AP against the reference, with its interval over other images of the same kind."""
-        return paired_bootstrap(self._matched(results), self._reference_matches)
-
-    @cached_property
-    def _reference_matches(self) -> Matches:
-        return self._matched(self.reference_results)
-
-    @cached_property
     def reference_results(self) -> Results:
         """Detections of the reference in all images."""
-        return self.detections(self.reference_name, self.reference_batch_size, GOLDEN)[0]
+        return self.reference_detected.results
 
-    def _matched(self, results: Results) -> Matches:
-        return match(self.dataset.instances, results, self.card.category_ids)
-
-
-def _beside(detections: Path) -> Path:
-    """Place of the heads that are kept of the same run."""
-    return detections.with_name(detections.name.replace("detections-", "heads-", 1))
+    @cached_property
+    def reference_detected(self) -> Detected:
+        """Detections of the reference in all images, and how many of them were stored."""
+        return self.detected(self.reference_name, self.reference_batch_size, GOLDEN)

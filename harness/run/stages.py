@@ -14,7 +14,8 @@ from harness.checks.contract import check_artifact
 from harness.checks.decisions import check_decisions
 from harness.checks.heads import HeadPair, check_batch, check_heads
 from harness.checks.outcome import StageResult, judged_outputs, not_applicable
-from harness.report.records import Latency, Perf
+from harness.report.records import Accuracy, Latency, Perf
+from harness.run.detected import Detected
 from harness.run.every_image import judge_every_image
 from harness.run.pairs import pairs, pairs_again, pairs_in_batch, pairs_in_run
 from harness.run.session import Session
@@ -98,25 +99,34 @@ def accuracy(session: Session, name: str, batch_size: int) -> StageResult:
     """Accuracy: the AP of all images equals the reference's on the same images."""
 
     def check() -> StageResult:
-        results, timing = session.detections(name, batch_size)
+        detected, scoring = session.detected(name, batch_size), session.scoring
+        results, timing = detected.results, detected.timing
         scores = (score for found in results.values() for score in found.scores)
-        metrics = session.evaluate(results)
-        evidence = Evidence(session.shown_faults, session.decided_by_ap, impossible_scores(scores))
-        difference = None if session.is_reference(name, batch_size) else session.difference(results)
+        metrics = scoring.evaluate(results)
+        evidence = Evidence(scoring.shown_faults, session.decided_by_ap, impossible_scores(scores))
+        difference = None if session.is_reference(name, batch_size) else scoring.difference(results)
         result = check_accuracy(
             session.card,
             batch_size,
             metrics,
-            session.reference_metrics.AP,
+            scoring.reference_metrics.AP,
             difference,
             session.tolerance,
             session.other_readings(name, batch_size),
             evidence,
         )
+        result = replace(result, accuracy=_noted(result.accuracy, detected, session.reference_detected))
         timed = session.device(name).card.reason_against("perf") is None and not session.options.workers
         return replace(result, perf=(end_to_end(batch_size, timing),)) if timing is not None and timed else result
 
     return judged_outputs("accuracy", batch_size, check)
+
+
+def _noted(accuracy: Accuracy | None, device: Detected, reference: Detected) -> Accuracy | None:
+    """An AP with how many images of either side were stored."""
+    if accuracy is None:
+        return None
+    return accuracy.model_copy(update={"stored": device.stored, "reference_stored": reference.stored})
 
 
 def end_to_end(batch_size: int, timing: Timing) -> Perf:

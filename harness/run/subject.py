@@ -120,12 +120,20 @@ class Subject:
             )
         return replace(self._export(device.dialect, folder, batch_size), calibration=calibration)
 
+    def is_exported_to(self, dialect: str) -> bool:
+        """Tell whether a file is made for the devices of a dialect."""
+        return dialect in DIALECTS and self.onnx is None and self.module is not None
+
+    def export_name(self, dialect: str, batch_size: int) -> str:
+        """Return the name of the file that is made for the devices of a dialect."""
+        batch = "" if dialect in DYNAMIC else f"-batch{batch_size}"
+        return f"{self.card.name}-{self.sha256[:12]}-{dialect}{batch}.{DIALECTS[dialect][1]}"
+
     def _export(self, dialect: str, folder: Path, batch_size: int) -> Exported:
         assert self.module is not None
-        export, suffix = DIALECTS[dialect]
+        export, _ = DIALECTS[dialect]
         size = None if dialect in DYNAMIC else batch_size
-        batch = "" if size is None else f"-batch{size}"
-        path = folder / f"{self.card.name}-{self.sha256[:12]}-{dialect}{batch}.{suffix}"
+        path = folder / self.export_name(dialect, batch_size)
         exported = Exported(self.card, dialect, self.module, path)
         if not path.exists():
             with TemporaryDirectory(dir=folder) as scratch:

@@ -39,7 +39,7 @@ def two_stage_decisions(session: Session, name: str, batch_size: int) -> StageRe
         return not_applicable("detections", batch_size, "no tolerance of detections at this precision")
     is_reference = session.is_reference(name, batch_size)
     doubtful = session.sample_ids if is_reference else _standing_out(session, name, batch_size, allowed)
-    results, _ = session.detections(name, batch_size)
+    results = session.detections(name, batch_size)
     judged, close = [], dict[int, int]()
     for image_id in doubtful:
         comparison, count = _judge(session, name, batch_size, image_id, allowed, exact=is_reference)
@@ -60,7 +60,7 @@ def _standing_out(session: Session, name: str, batch_size: int, allowed: Detecti
     """Name the images whose detections are not those of the reference, so that close calls are looked for."""
     card = session.card
     assert isinstance(card, TwoStageCard)
-    results, _ = session.detections(name, batch_size)
+    results = session.detections(name, batch_size)
     golden = session.reference_results
     for image_id, found in results.items():
         margins = margins_of(allowed, place(card, session.dataset.size(image_id)))
@@ -78,7 +78,7 @@ def _judge(
     reference = session.two_stage
     settings = reference.subject.module.settings.detections
     calls = close_calls(settings, reference.candidates(pixels, allowed, exact=exact), allowed)
-    found = session.detections(name, batch_size)[0][image_id]
+    found = session.detections(name, batch_size)[image_id]
     margins = margins_of(allowed, placement)
     return judge_rows(card, found, calls, placement, margins, f"image {image_id}"), len(calls.may) - len(calls.must)
 

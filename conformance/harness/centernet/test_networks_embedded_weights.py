@@ -65,4 +65,4 @@ def test_ap_shows_a_gain_and_a_loss(session: Session) -> None:
     options = session.options
     if (options.card.name, options.coco, options.limit) != ("embedded", None, None) or options.weights or options.onnx:
         pytest.skip("the run is about another model, data set or number of images")
-    assert 0.30 <= session.reference_metrics.AP <= 0.65
+    assert 0.30 <= session.scoring.reference_metrics.AP <= 0.65
