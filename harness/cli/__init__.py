@@ -11,6 +11,7 @@ from collections.abc import Callable
 import typer
 
 from harness.cli import (
+    card,
     check,
     compare,
     convert,
@@ -49,6 +50,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     training_case.training_case,
     preprocess.preprocess,
     export.export,
+    card.card,
     convert.convert,
     infer.infer,
     decode.decode,
