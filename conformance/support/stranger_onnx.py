@@ -1,4 +1,4 @@
-"""CenterNets as strangers export them: other names, orders, layouts, pixels and forms of the heads, the same detections."""
+"""CenterNets as strangers export them: other names, orders, layouts, pixels and heads, the same detections."""
 
 from __future__ import annotations
 
