@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,14 @@ import typer
 from harness.cli.options import Coco, Limit, chosen_dataset
 from harness.cli.progress import progress, signs_of_life
 from harness.errors import HarnessError
-from harness.files import check_output, whole_file
+from harness.files import check_output, check_replaceable, whole_file
 from harness.report.escape import printable
 
 TRIED = 64
 """Images of ``--coco`` that are used by default."""
 LOOKED_AT = 2
+BEGINNING = re.compile(rb"# Draft of a model card")
+"""Of a file that may be replaced."""
 
 
 def card(
@@ -32,21 +35,22 @@ def card(
 
     Example: python -m harness card --onnx model.onnx --coco ROOT --output model.toml
     """
-    from harness.cards import load_model_card
+    from harness.cards import ModelCard
+    from harness.cards.schema import parse, read_toml
     from harness.run.card_draft import draft_card
 
     if output.suffix != ".toml":
         remedy = f"name it {output.name}.toml"
         raise HarnessError("the name of a card's file ends in .toml", file=output, field="--output", remedy=remedy)
     check_output(output, "--output")
-    if output.exists() and onnx.exists() and output.samefile(onnx):
-        raise HarnessError("it is the file of --onnx", file=output, field="--output", remedy="name another file")
-    images = chosen_dataset(coco, (limit or TRIED) if coco is not None else LOOKED_AT)
+    check_replaceable(output, "--output", BEGINNING, "a draft of a card")
+    tried = TRIED if limit is None else limit
+    images = chosen_dataset(coco, LOOKED_AT if coco is None else tried)
     with signs_of_life():
         draft = draft_card(onnx, images, None if coco is None else images, progress)
     with whole_file(output) as fresh:
         fresh.write_text(draft.text, encoding="utf-8")
-    load_model_card(output)
+        parse(ModelCard, read_toml(fresh), output)
     width = max(len(finding.field) for finding in draft.findings)
     for finding in draft.findings:
         print(f"{finding.field:{width}}  {printable(finding.value)}  [{finding.sure}] {printable(finding.how)}")

@@ -14,7 +14,7 @@ from harness.report.escape import printable
 from harness.run.card_draft.explain import explain
 from harness.run.card_draft.findings import Finding
 from harness.run.card_draft.port import Port, open_port
-from harness.run.card_draft.preparation import RAW, Preparation, colours_of
+from harness.run.card_draft.preparation import Preparation, colours_of
 from harness.run.card_draft.reading import Reading, card_of
 from harness.run.card_draft.roles import Evidence, Roles, possible_roles
 from harness.run.card_draft.search import Best, Trials, planned_images, search
@@ -23,7 +23,7 @@ from harness.run.progress import ShowProgress
 
 LOOKED_AT = 2
 """Images whose outputs are looked at, of every normalisation."""
-CLOSE = 0.5
+CLOSE = 0.4
 """Readings of the outputs that are less plausible than the best by no more are tried on images, too."""
 MOST_ROLES = 3
 LARGE = 0.8
@@ -66,8 +66,8 @@ def draft_card(path: Path, looked_at: Dataset, annotated: Dataset | None, show: 
     """
     with open_port(path) as port:
         evidence = Evidence(tuple(possible_roles(port.heads)))
+        ways = colours_of(port)
         with show("looking at the outputs") as progress:
-            ways = colours_of(port)
             for number, preparation in enumerate(ways, start=1):
                 _look(port, preparation, looked_at, evidence)
                 progress(number, len(ways))
@@ -78,7 +78,7 @@ def draft_card(path: Path, looked_at: Dataset, annotated: Dataset | None, show: 
         if annotated is not None and why_not is None:
             best = _searched(port, annotated, categories, reading, roles, show)
         found = best is not None and best.ap >= LEAST_AP
-        preparation = best.preparation if best is not None and found else _usual(port, roles[0])
+        preparation = best.preparation if best is not None and found else ways[0]
         reading = best.reading if best is not None and found else reading
         bare = card_of(port, preparation, reading, categories)
         findings = explain(port, evidence, reading, preparation, best if found else None, _doubt(best, why_not))
@@ -158,12 +158,6 @@ def _categories(classes: int, annotated: Dataset | None) -> tuple[tuple[int, ...
     if len(theirs) == classes:
         return theirs, None
     return coco or _numbered(classes), f"the heatmap has {classes} classes, and the data set {len(theirs)} categories"
-
-
-def _usual(port: Port, roles: Roles) -> Preparation:
-    first = colours_of(port)[0]
-    del roles
-    return Preparation("RGB", RAW, first.geometry) if first.pixels == RAW else first
 
 
 def _searched(

@@ -7,19 +7,13 @@ from collections.abc import Iterator
 from harness.checks.bootstrap import CONFIDENCE, LEAST_IMAGES
 from harness.run.card_draft.findings import Finding, Sure
 from harness.run.card_draft.port import Port
-from harness.run.card_draft.preparation import RAW, Preparation
+from harness.run.card_draft.preparation import Preparation
 from harness.run.card_draft.reading import Reading
 from harness.run.card_draft.roles import Evidence
 from harness.run.card_draft.search import Answer, Best
 
-QUESTIONS = {
-    "order": "input.channel_order",
-    "pixels": "input.scale",
-    "placement": "input.geometry",
-    "unit": "output.box_unit",
-    "axes": "port",
-    "roles": "output.heads",
-}
+CLEARLY = 0.25
+"""Of 3: a reading that is more plausible than any other by this is likely."""
 
 
 def explain(
@@ -38,8 +32,8 @@ def explain(
     return [
         *_of_input(port),
         *_of_outputs(port, evidence, reading, best),
-        *_of_images(preparation, reading, best, doubt),
-        *_open(port),
+        *_of_images(port, preparation, reading, best, doubt),
+        *_not_tried(best),
     ]
 
 
@@ -80,21 +74,19 @@ def _of_outputs(port: Port, evidence: Evidence, reading: Reading, best: Best | N
 
 def _sure_of_roles(evidence: Evidence, reading: Reading) -> Sure:
     ranked = evidence.ranked()
-    others = [plausible for roles, plausible in ranked if not _same_outputs(reading, roles)]
+    others = [plausible for roles, plausible in ranked if roles != reading.roles]
     own = next(plausible for roles, plausible in ranked if roles == reading.roles)
-    return "likely" if not others or own - max(others) > 0.25 else "guess"
+    return "likely" if not others or own - max(others) > CLEARLY else "guess"
 
 
-def _same_outputs(reading: Reading, roles: object) -> bool:
-    return roles == reading.roles
-
-
-def _of_images(preparation: Preparation, reading: Reading, best: Best | None, doubt: str) -> Iterator[Finding]:
+def _of_images(
+    port: Port, preparation: Preparation, reading: Reading, best: Best | None, doubt: str
+) -> Iterator[Finding]:
     sure: Sure = "guess" if best is None else "likely"
     usual = f"what most CenterNets have: {doubt}"
     yield _finding("input.channel_order", preparation.order, usual, sure, best, "order")
-    if preparation.pixels == RAW:
-        yield _finding("input.scale", preparation.pixels.name, usual, sure, best, "pixels")
+    if port.input.dtype == "uint8":
+        yield Finding("input.scale", preparation.pixels.name, "a uint8 input takes pixels as they are", "certain")
     else:
         yield _finding("input.scale", preparation.pixels.name, usual, sure, best, "pixels")
     yield _finding("input.geometry", preparation.placement, usual, sure, best, "placement")
@@ -109,21 +101,22 @@ def _of_images(preparation: Preparation, reading: Reading, best: Best | None, do
         yield _finding("port", "width before height", usual, sure, best, "axes")
 
 
-def _open(port: Port) -> Iterator[Finding]:
-    del port
+def _not_tried(best: Best | None) -> Iterator[Finding]:
     look = "look at the code that fed the model"
     yield Finding("input.pad_value", "0", f"grey level beside the image, not tried; {look}", "guess")
     yield Finding("decode.top_k", "100", f"what the official decoding keeps; {look}", "guess")
-    yield Finding("category_ids", "ascending", "the order of the classes is taken for that of the ids", "guess")
+    ids, how = "the data set's, ascending", "the order of the classes is taken for that of the ids"
+    if best is None:
+        yield Finding("category_ids", ids, how, "guess")
+    else:
+        yield Finding("category_ids", ids, f"{how}, and AP {best.ap:.3f} is read so", "likely")
 
 
 def _finding(field: str, value: str, how: str, sure: Sure, best: Best | None, question: str) -> Finding:
     """The finding of a field that a search may have answered."""
     answer = None if best is None else best.answers.get(question)
     if answer is None:
-        return Finding(
-            field, value, how if best is None else "nothing else is possible", sure if best is None else "certain"
-        )
+        return Finding(field, value, how, sure)
     assert best is not None
     said, told = describe(answer, best.images), answer.told_apart
     return Finding(field, value, said, "likely" if told else "not told apart")

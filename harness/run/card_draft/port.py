@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from harness.cards import ModelCard
 from harness.cards.model import LARGEST_BATCH, LARGEST_SIDE, Input, OutputHeads
 from harness.centernet.heads import FLOATS
 from harness.devices.artifact import Artifact, Exported, TensorSpec
-from harness.devices.memory import require_batch_memory
+from harness.devices.memory import require_memory
 from harness.devices.onnxruntime import OnnxRuntimeDevice
 from harness.errors import HarnessError
 from harness.export.load import load_onnx_checked, stated_by
@@ -27,6 +28,8 @@ USUAL_SIDE = 512
 SIDE_FACTOR = 32
 """The sides of a network input are multiples of it."""
 LARGEST_STRIDE = 128
+FLOAT_PIXEL = 12
+"""Bytes of three float32."""
 DTYPES = ("float32", "uint8")
 
 
@@ -86,9 +89,21 @@ def open_port(path: Path) -> Iterator[Port]:
     batch = spec.shape[0]
     require_size(batch, spec, path)
     with closing(OnnxRuntimeDevice()) as device:
+        precision = stated.executed["precision"]
+        if precision not in device.card.precisions:
+            raise HarnessError(
+                f"the model computes in {precision or 'no floating type'}, and ONNX Runtime is given models of "
+                f"{', '.join(device.card.precisions)}",
+                file=path,
+                field="--onnx",
+                remedy="export the model in float32; other precisions are made from that",
+            )
         exported = Exported(_any_card(spec, path), device.card.dialect, path=path)
-        artifact = device.convert(exported, batch or 1, stated.executed["precision"])
+        artifact = device.convert(exported, batch or 1, precision)
         layout, sides = _layout(spec, path)
+        remedy = "export the model with a smaller batch size"
+        size = (batch or 1) * math.prod(sides) * FLOAT_PIXEL
+        require_memory(size, "one batch of its input", file=path, field="--onnx", remedy=remedy)
         outputs = _run_zeros(device, artifact, spec, layout, sides, batch or 1)
         stride, heads = _on_one_grid(outputs, batch or 1, sides, path)
         others = {name: values.shape for name, values in outputs.items() if name not in heads}
@@ -214,8 +229,3 @@ def _no_centernet(found: str, expected: str, path: Path) -> HarnessError:
 
 def _shown(shape: tuple[int | None, ...]) -> str:
     return "(" + ", ".join("?" if side is None else str(side) for side in shape) + ")"
-
-
-def require_memory_for(card: ModelCard, batch: int) -> None:
-    """Refuse a batch that this machine cannot hold, see `require_batch_memory`."""
-    require_batch_memory(card, batch)

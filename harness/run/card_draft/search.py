@@ -16,7 +16,7 @@ from harness.cards import ModelCard
 from harness.centernet.decode import NonFiniteHeadError
 from harness.checks.bootstrap import LEAST_IMAGES, Difference, paired_bootstrap
 from harness.checks.evaluate import evaluate
-from harness.checks.matching import match
+from harness.checks.matching import Matches, match
 from harness.data.dataset import Dataset
 from harness.data.detections import Results
 from harness.run.card_draft.port import Port
@@ -90,6 +90,10 @@ class Trials:
         category_ids: Of the channels of the heatmap.
         progress: Told of the images that were run.
         planned: Images that will be run, for the progress.
+        ran: Images that were run.
+        results: Detections by way and image; None where they are not finite.
+        read: AP by way and number of images.
+        matches: Matched detections in all images by way.
     """
 
     port: Port
@@ -99,23 +103,28 @@ class Trials:
     planned: int
     ran: int = 0
     results: dict[Way, dict[int, Detections | None]] = field(default_factory=dict)
+    read: dict[tuple[Way, int], float] = field(default_factory=dict)
+    matches: dict[Way, Matches | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ids = list(self.dataset.image_ids)
         random.Random(SEED).shuffle(ids)
         self.order = tuple(ids)
 
-    def ap(self, preparation: Preparation, reading: Reading, count: int) -> float:
+    def ap(self, way: Way, count: int) -> float:
         """AP on the first `count` images; 0 where heads or boxes are not finite."""
-        found = self.found(preparation, reading, count)
-        if found is None:
-            return 0.0
+        if (way, count) not in self.read:
+            found = self.found(way, count)
+            self.read[way, count] = 0.0 if found is None else self._evaluate(found)
+        return self.read[way, count]
+
+    def _evaluate(self, found: Results) -> float:
         instances = self.dataset.of(found).instances
         return evaluate(instances, found, self.category_ids, evaluator="faster-coco-eval").AP
 
-    def found(self, preparation: Preparation, reading: Reading, count: int) -> Results | None:
+    def found(self, way: Way, count: int) -> Results | None:
         """Detections in the first `count` images; None where heads or boxes are not finite."""
-        kept, results = self.results.get((preparation, reading), {}), Results()
+        kept, results = self.results.get(way, {}), Results()
         for image_id in self.order[:count]:
             detections = kept[image_id]
             if detections is None:
@@ -139,12 +148,15 @@ class Trials:
 
     def difference(self, best: Way, other: Way) -> Difference | None:
         """What another way loses against the best on all images; None where either has no finite detections."""
-        count = len(self.order)
-        golden, own = self.found(*best, count), self.found(*other, count)
-        if golden is None or own is None:
-            return None
-        instances = self.dataset.instances
-        return paired_bootstrap(match(instances, own, self.category_ids), match(instances, golden, self.category_ids))
+        golden, own = self._matched(best), self._matched(other)
+        return None if golden is None or own is None else paired_bootstrap(own, golden)
+
+    def _matched(self, way: Way) -> Matches | None:
+        if way not in self.matches:
+            found = self.found(way, len(self.order))
+            matched = None if found is None else match(self.dataset.instances, found, self.category_ids)
+            self.matches[way] = matched
+        return self.matches[way]
 
 
 def _read(card: ModelCard, outputs: Outputs, batch: Batch) -> Iterator[tuple[int, Detections | None]]:
@@ -164,7 +176,8 @@ def planned_images(port: Port, images: int) -> int:
     """About how many images `search` runs."""
     colours = colours_of(port)
     few, some = min(FEW, images), min(SOME, images)
-    return len(colours) * few + len(geometries_of(port, colours[0])) * some + 4 * images
+    ways = len(geometries_of(port, colours[0]))
+    return len(colours) * few + ways * some + (ways + 3) * images
 
 
 def search(trials: Trials, reading: Reading, roles: tuple[Roles, ...]) -> Best:
@@ -186,25 +199,27 @@ def search(trials: Trials, reading: Reading, roles: tuple[Roles, ...]) -> Best:
     for one in geometries:
         trials.run(one, [reading], some)
     preparation, _ = _best([(one, reading) for one in geometries], trials, some)
+    best = (preparation, reading)
+    rivals = _rivals(trials, best, roles)
     for _ in range(ROUNDS):
-        rivals = _rivals(trials, preparation, reading, roles)
-        best = _best([(preparation, reading), *rivals.values()], trials, images)
-        if best == (preparation, reading):
+        better = _best([best, *rivals.values()], trials, images)
+        if better == best:
             break
-        preparation, reading = best
+        best, rivals = better, _rivals(trials, better, roles)
     trials.progress(trials.planned, trials.planned)
-    answers = {question: _answer(trials, question, (preparation, reading), rival) for question, rival in rivals.items()}
-    return Best(preparation, reading, trials.ap(preparation, reading, images), images, answers)
+    answers = {question: _answer(trials, question, best, rival) for question, rival in rivals.items()}
+    return Best(*best, trials.ap(best, images), images, answers)
 
 
 def _best(ways: Sequence[Way], trials: Trials, count: int) -> Way:
     """The way of the highest AP on the first images; of equals the first."""
-    return max(ways, key=lambda way: trials.ap(*way, count))
+    return max(ways, key=lambda way: trials.ap(way, count))
 
 
-def _rivals(trials: Trials, preparation: Preparation, reading: Reading, roles: tuple[Roles, ...]) -> dict[str, Way]:
+def _rivals(trials: Trials, best: Way, roles: tuple[Roles, ...]) -> dict[str, Way]:
     """The next best answer to every question, all else as it is, each run on all images."""
     images, port = len(trials.order), trials.port
+    preparation, reading = best
     others = reading.others_of(roles)
     trials.run(preparation, [reading, *(one for some in others.values() for one in some)], images)
     rivals = {
@@ -214,7 +229,8 @@ def _rivals(trials: Trials, preparation: Preparation, reading: Reading, roles: t
     asked = {
         "order": ([one for one in like if one.order != preparation.order and one.pixels == preparation.pixels], FEW),
         "pixels": ([one for one in like if one.order == preparation.order and one.pixels != preparation.pixels], FEW),
-        "placement": ([one for one in geometries_of(port, preparation) if one != preparation], SOME),
+        # They lie so close together that each is run on all images.
+        "placement": ([one for one in geometries_of(port, preparation) if one != preparation], images),
     }
     for question, (some, count) in asked.items():
         if some:
@@ -230,9 +246,9 @@ def _answer(trials: Trials, question: str, best: Way, rival: Way) -> Answer:
     images = len(trials.order)
     return Answer(
         _said(question, best),
-        trials.ap(*best, images),
+        trials.ap(best, images),
         _said(question, rival),
-        trials.ap(*rival, images),
+        trials.ap(rival, images),
         trials.difference(best, rival),
     )
 
