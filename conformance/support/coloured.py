@@ -26,6 +26,8 @@ CELLS = (5, 3)
 IMAGE = (96, 72)
 """Width and height of the images in pixels: scaled to 64 by 2/3, with a margin above and below."""
 STEEP, HIGHEST = 24.0, 6.0
+FAR, ABYSS = 0.5, 1000.0
+"""Beyond this distance of colours the logit falls so steeply that the score becomes 0."""
 
 
 def coloured_card() -> ModelCard:
@@ -52,6 +54,8 @@ def coloured_network() -> ModelProto:
         "channels": np.array([2], np.int64),
         "steep": np.float32(-STEEP),
         "highest": np.float32(HIGHEST),
+        "far": np.float32(FAR),
+        "abyss": np.float32(ABYSS),
         "nothing": np.zeros((2, 3, 1, 1), np.float32),
         "size": np.array(CELLS, np.float32),
         "half": np.array([0.5, 0.5], np.float32),
@@ -65,7 +69,11 @@ def coloured_network() -> ModelProto:
         node("Abs", ["difference"], ["distance"]),
         node("ReduceSum", ["distance", "channels"], ["distances"], keepdims=0),
         node("Mul", ["distances", "steep"], ["fall"]),
-        node("Add", ["fall", "highest"], ["hm"]),
+        node("Add", ["fall", "highest"], ["near"]),
+        node("Sub", ["distances", "far"], ["beyond"]),
+        node("Relu", ["beyond"], ["too_far"]),
+        node("Mul", ["too_far", "abyss"], ["drop"]),
+        node("Sub", ["near", "drop"], ["hm"]),
         node("Conv", ["cells", "nothing", "size"], ["wh"]),
         node("Conv", ["cells", "nothing", "half"], ["reg"]),
     ]

@@ -21,6 +21,7 @@ VERBS = {
     "train --iterations 1": ("--output",),
     "export": ("--output",),
     "decode --heads none": ("--output",),
+    "card --onnx none": ("--output",),
 }
 
 

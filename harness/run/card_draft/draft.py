@@ -30,7 +30,7 @@ LARGE = 0.8
 """Of the grid's side: larger boxes are no boxes in cells of the grid."""
 KNOWN_CLASSES = 0.25
 """Plausibility that a number of classes adds which is COCO's, or that of the given data set."""
-LEAST_PLAUSIBLE = 1.5
+LEAST_PLAUSIBLE = 1.6
 """Of 3: less is no CenterNet."""
 LEAST_AP = 0.01
 """An AP below, as a fraction, says that nothing was read."""

@@ -42,6 +42,11 @@ class Reading:
         turned[:, block.start : block.stop] = sizes[:, [1, 0, 3, 2] if sizes.shape[1] == 4 else [1, 0]]
         return {**outputs, block.tensor: turned}
 
+    def forms(self) -> list[Reading]:
+        """The reading with either unit and either order of the axes, itself first."""
+        turned = replace(self, swapped=not self.swapped)
+        return [self, *self.others_of(())["unit"], turned, *turned.others_of(())["unit"]]
+
     def others_of(self, roles: tuple[Roles, ...]) -> dict[str, list[Reading]]:
         """The readings that differ in one answer, by question."""
         unit: Unit = "input" if self.unit == "grid" else "grid"

@@ -18,6 +18,10 @@ BACKGROUND = 0.2
 """Probability below which half the cells of a channel of a heatmap lie at least."""
 OFFSETS = (-0.25, 1.25)
 """Cells that offsets of centres lie within."""
+MIDDLE = (0.2, 0.8)
+"""Cells that half of the offsets lie above, and half below; those of a heatmap that looks like offsets lie near 0."""
+LEAST_SIZE = 0.2
+"""Cells that half the boxes extend at least, to every side."""
 PEAKS = 100
 """Cells of each image that boxes and offsets are looked at: those of the highest heatmap values."""
 NO_OFFSETS = 0.5
@@ -171,7 +175,7 @@ class Evidence:
     ) -> None:
         size = _at(blocks["wh"].of(found), cells)
         plausible = _share_of_heatmap(blocks["hm"].of(found), background)
-        plausible += float((size > 0).mean()) * (1 - _share_of_offsets(size))
+        plausible += _share_of_sizes(size) * (1 - _share_of_offsets(size))
         plausible += _share_of_offsets(_at(blocks["reg"].of(found), cells)) if "reg" in blocks else NO_OFFSETS
         self.plausible[roles] = self.plausible.get(roles, 0.0) + plausible
         longer = max(found[blocks["wh"].tensor].shape[2:])
@@ -212,12 +216,21 @@ def _at(values: Float32, cells: NDArray[np.intp]) -> Float32:
 
 
 def _share_of_heatmap(hm: Float32, background: NDArray[Any]) -> float:
-    """Share of channels that are nearly everywhere near 0, as probabilities or after a sigmoid."""
+    """1 if every channel is nearly everywhere near 0, as probabilities or after a sigmoid; else half their share."""
     low, high = hm.min(axis=(0, 2, 3)), hm.max(axis=(0, 2, 3))
     probable = (low >= 0) & (high <= 1)
     level = np.where(probable, background, sigmoid(background))
-    return float((level < BACKGROUND).mean())
+    share = float((level < BACKGROUND).mean())
+    return 1.0 if share == 1 else share / 2
+
+
+def _share_of_sizes(values: Float32) -> float:
+    """Share of positive values, half of it where a channel is mostly near 0, as those of a heatmap are."""
+    share = float((values > 0).mean())
+    return share if (np.median(values, axis=0) > LEAST_SIZE).all() else share / 2
 
 
 def _share_of_offsets(values: Float32) -> float:
-    return float(((values >= OFFSETS[0]) & (values <= OFFSETS[1])).mean())
+    within = ((values >= OFFSETS[0]) & (values <= OFFSETS[1])).mean(axis=0)
+    middle = np.median(values, axis=0)
+    return float((within * ((middle >= MIDDLE[0]) & (middle <= MIDDLE[1]))).mean())

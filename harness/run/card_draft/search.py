@@ -190,7 +190,8 @@ def search(trials: Trials, reading: Reading, roles: tuple[Roles, ...]) -> Best:
     """
     images = len(trials.order)
     few, some = min(FEW, images), min(SOME, images)
-    first = [replace(other, roles=one) for one in roles for other in (reading, *reading.others_of(roles)["unit"])]
+    # A wrong unit or order of the axes reads nothing, whatever the colours.
+    first = [replace(one, roles=other) for other in roles for one in reading.forms()]
     colours = colours_of(trials.port)
     for preparation in colours:
         trials.run(preparation, first, few)
