@@ -39,10 +39,10 @@ def card(
     from harness.cards.schema import parse, read_toml
     from harness.run.card_draft import draft_card
 
+    check_output(output, "--output")
     if output.suffix != ".toml":
         remedy = f"name it {output.name}.toml"
         raise HarnessError("the name of a card's file ends in .toml", file=output, field="--output", remedy=remedy)
-    check_output(output, "--output")
     check_replaceable(output, "--output", BEGINNING, "a draft of a card")
     tried = TRIED if limit is None else limit
     images = chosen_dataset(coco, LOOKED_AT if coco is None else tried)

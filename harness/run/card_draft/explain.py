@@ -93,7 +93,8 @@ def _of_images(
     sizes = f"the sizes of boxes at the peaks: {doubt}"
     yield _finding("output.box_unit", reading.unit, sizes, sure, best, "unit")
     if reading.swapped:
-        how = "boxes read so have the better AP; no card can say it: swap the channels of wh in the export"
+        said = "" if best is None else f"{describe(best.answers['axes'], best.images)}; "
+        how = f"{said}no card can say it: swap the channels of wh in the export"
         yield Finding("port", "height stands before width", how, "not found")
     elif best is None:
         yield Finding("port", "width before height", f"the usual order of wh: {doubt}", "guess")
