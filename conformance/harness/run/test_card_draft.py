@@ -17,11 +17,14 @@ from conformance.support.coloured import coloured_card, coloured_network, write_
 from conformance.support.stranger_onnx import Stranger, rewritten
 from harness.cards import load_model_card
 from harness.cards.model import Input
+from harness.checks.bootstrap import Difference
 from harness.data.dataset import Dataset, load_coco
 from harness.errors import HarnessError
 from harness.export import export_standard
 from harness.run.card_draft import Draft, draft_card
+from harness.run.card_draft.explain import describe
 from harness.run.card_draft.roles import Evidence, Roles, possible_roles
+from harness.run.card_draft.search import Answer
 from harness.run.images import load_images
 from harness.run.subject import load_subject
 from harness.types import Float32, Progress
@@ -107,6 +110,21 @@ def test_images_tell_what_is_sure_and_what_is_not(tmp_path: Path, images: Datase
     assert found(guessed)["input.channel_order"] == ("BGR", "guess")
     assert guessed.card.output == sure.card.output
     assert "no annotated images were given" in guessed.text
+
+
+@pytest.mark.parametrize(
+    ("difference", "told"),
+    [
+        (Difference(0.01, -0.002, 0.03, 64), False),
+        (Difference(0.01, 0.0, 0.03, 64), False),
+        (Difference(0.01, 0.002, 0.03, 64), True),
+        (Difference(0.01, 0.002, 0.03, 9), False),
+    ],
+)
+def test_answers_are_told_apart_by_the_interval_on_enough_images(difference: Difference, told: bool) -> None:
+    answer = Answer("RGB", 0.31, "BGR", 0.30, difference)
+    assert answer.told_apart == told
+    assert ("not told apart" in describe(answer, difference.images)) != told
 
 
 def test_order_that_no_card_can_say_is_told(tmp_path: Path, images: Dataset) -> None:
