@@ -78,7 +78,7 @@ def onnx_with_other_outputs(tiny: TinySetup, folder: Path) -> Made:
 def onnx_of_another_size(tiny: TinySetup, folder: Path) -> Made:
     card = card_with(tiny, folder, "height = 64", "height = 96")
     said = "input: the model has input 'input' of shape (?, 3, 64, 64), the card says (1, 3, 96, 64)"
-    return f"--model={card}", tiny.onnx, said, "correct this field of the model card"
+    return f"--model={card}", tiny.onnx, said, "correct these fields of the model card"
 
 
 def misspelt_key(tiny: TinySetup, folder: Path) -> Made:

@@ -49,6 +49,11 @@ class Tolerance(Record):
         return self.factor * self.unit_roundoff * math.sqrt(accumulation_length) * scale
 
 
+def precision_names() -> list[str]:
+    """Return the names of the precisions, sorted."""
+    return sorted(read_toml(TABLE))
+
+
 def load_tolerance(precision: str) -> Tolerance:
     """Load the tolerance of a precision.
 
@@ -60,6 +65,6 @@ def load_tolerance(precision: str) -> Tolerance:
         raise HarnessError(
             f"precision '{precision}' is not supported yet",
             field="--precision",
-            remedy=f"use one of {', '.join(sorted(table))}",
+            remedy=f"use one of {', '.join(precision_names())}",
         )
     return parse(Tolerance, table[precision], TABLE)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from harness.cards import ModelCard
 from harness.devices.artifact import Artifact, TensorSpec, require_batch_size
 from harness.errors import HarnessError
+from harness.report.escape import printable
 from harness.types import Heads, Outputs
 
 FLOATS = ("float16", "float32", "float64")
@@ -179,21 +181,70 @@ def check_contract(card: ModelCard, artifact: Artifact, batch_size: int, file: P
         file: The file that the artifact was made from, for the message.
 
     Raises:
-        HarnessError: Number, name, shape or dtype of an input or output differ, or the batch size does not fit.
+        HarnessError: Number, name, shape or dtype of an input or output differ, or the batch size does not fit. Where
+            there are several such disagreements, the error lists all of them.
     """
-    require_batch_size(artifact.batch_size, batch_size, file)
-    wanted = input_spec(card, batch_size)
-    if [spec.name for spec in artifact.inputs] != [wanted.name]:
-        raise _mismatch(file, "input.name", "inputs", _names(artifact.inputs), wanted.name)
-    _check_spec(artifact.inputs[0], wanted, (wanted.dtype,), file, "input")
+    try:
+        require_batch_size(artifact.batch_size, batch_size, file)
+        wrong_batch = None
+    except HarnessError as error:
+        wrong_batch = error
+    # Where the batch size is wrong already, that is said once, and not again of every shape.
+    batch = batch_size if wrong_batch is None else artifact.batch_size
+    found = [*_of_input(card, artifact, batch), *_of_outputs(card, artifact, batch)]
+    if wrong_batch is not None and found:
+        found = [Disagreement(str(wrong_batch.field), wrong_batch.cause), *found]
+    elif wrong_batch is not None:
+        raise wrong_batch
+    if found:
+        raise _disagreeing(found, file)
+
+
+class Disagreement(NamedTuple):
+    """What a model and its card say differently.
+
+    Attributes:
+        field: Of the card, or the option that asks for it.
+        cause: In one sentence.
+    """
+
+    field: str
+    cause: str
+
+
+def _disagreeing(found: Sequence[Disagreement], file: Path | None) -> HarnessError:
+    one = len(found) == 1
+    fields = "this field" if one else "these fields"
+    remedy = f"correct {fields} of the model card, or give the model that the card describes"
+    if file is not None and file.suffix == ".onnx":
+        remedy += f"; a draft of the card of this one: python -m harness card --onnx {shlex.quote(str(file))}"
+        remedy += " --output card.toml"
+    if one:
+        return HarnessError(found[0].cause, file=file, field=found[0].field, remedy=remedy)
+    listed = "".join(f"\n  {field}: {printable(cause)}" for field, cause in found)
+    return HarnessError(f"the model and its card disagree in {len(found)} points:{listed}", file=file, remedy=remedy)
+
+
+def _of_input(card: ModelCard, artifact: Artifact, batch: int | None) -> Iterator[Disagreement]:
+    wanted = input_spec(card, batch)
+    names = [spec.name for spec in artifact.inputs]
+    if names != [wanted.name]:
+        yield _disagreement("input.name", "inputs", _listed(names), wanted.name)
+    # An input of another name may still be told of its shape, but of several there is none to hold to the card.
+    if len(names) == 1:
+        yield from _of_spec(artifact.inputs[0], wanted, (wanted.dtype,), "input")
+
+
+def _of_outputs(card: ModelCard, artifact: Artifact, batch: int | None) -> Iterator[Disagreement]:
     outputs = {spec.name: spec for spec in artifact.outputs}
     if any(name not in outputs for name in card.output.names):
-        raise _mismatch(file, "output.names", "outputs", _listed(outputs), _listed(card.output.names))
-    for wanted in output_specs(card, batch_size):
-        _check_spec(outputs[wanted.name], wanted, FLOATS, file, "output")
+        yield _disagreement("output.names", "outputs", _listed(outputs), _listed(card.output.names))
+    for wanted in output_specs(card, batch):
+        if wanted.name in outputs:
+            yield from _of_spec(outputs[wanted.name], wanted, FLOATS, "output")
 
 
-def _check_spec(spec: TensorSpec, wanted: TensorSpec, dtypes: Sequence[str], file: Path | None, field: str) -> None:
+def _of_spec(spec: TensorSpec, wanted: TensorSpec, dtypes: Sequence[str], field: str) -> Iterator[Disagreement]:
     tensor = f"{field} '{spec.name}'"
     if field == "input":
         # The model must leave a side open that the card leaves open.
@@ -201,9 +252,9 @@ def _check_spec(spec: TensorSpec, wanted: TensorSpec, dtypes: Sequence[str], fil
     else:
         fits, hint = not spec.shape or _fits(spec.shape, wanted.shape), _shape_hint(spec.shape, wanted.shape)
     if not fits:
-        raise _mismatch(file, field, f"{tensor} of shape", _shown(spec.shape), _shown(wanted.shape), hint)
+        yield _disagreement(field, f"{tensor} of shape", _shown(spec.shape), _shown(wanted.shape), hint)
     if spec.dtype not in dtypes:
-        raise _mismatch(file, field, f"{tensor} of dtype", spec.dtype, " or ".join(dtypes))
+        yield _disagreement(field, f"{tensor} of dtype", spec.dtype, " or ".join(dtypes))
 
 
 def _shape_hint(got: Shape, expected: Shape) -> str | None:
@@ -230,14 +281,9 @@ def _input_hint(got: Shape, expected: Shape) -> str | None:
     return None
 
 
-def _mismatch(
-    file: Path | None, field: str, what: str, found: str, expected: str, hint: str | None = None
-) -> HarnessError:
-    return HarnessError(
-        f"the model has {what} {found}, the card says {expected}" + (f": {hint}" if hint else ""),
-        file=file,
-        field=field,
-        remedy="correct this field of the model card, or give the model that the card describes",
+def _disagreement(field: str, what: str, found: str, expected: str, hint: str | None = None) -> Disagreement:
+    return Disagreement(
+        field, f"the model has {what} {found}, the card says {expected}" + (f": {hint}" if hint else "")
     )
 
 
@@ -257,7 +303,3 @@ def _shown(shape: Shape) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
-
-
-def _names(specs: Sequence[TensorSpec]) -> str:
-    return _listed(spec.name for spec in specs)

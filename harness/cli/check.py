@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import completion
 from harness.cli.options import Coco, Limit, Model, Weights
 from harness.cli.progress import progress, signs_of_life
 from harness.errors import HarnessError
@@ -30,7 +31,12 @@ def _take_stated(context: typer.Context, config: Path | None) -> Path | None:
 
 def check(
     device: Annotated[
-        str, typer.Option(metavar="NAME[,NAME]", help="Devices to check; 'doctor' lists them.")
+        str,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help="Devices to check; 'doctor' lists them.",
+            autocompletion=completion.devices,
+        ),
     ] = "onnxruntime",
     model: Model = "embedded",
     weights: Weights = None,
@@ -41,7 +47,12 @@ def check(
         str | None, typer.Option(metavar="N[,N]", help="Batch sizes, each with its AP; by default the card's.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Precision; by default the first on the device's card.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Precision; by default the first on the device's card.",
+            autocompletion=completion.precisions,
+        ),
     ] = None,
     calibration_images: Annotated[
         int | None,

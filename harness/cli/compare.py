@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import completion
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset, refuse_old_results
 from harness.cli.progress import progress, signs_of_life
 from harness.errors import HarnessError
@@ -41,7 +42,9 @@ def compare(
     onnx: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX that is the reference.")] = None,
     coco: Coco = None,
     limit: Limit = None,
-    precision: Annotated[str, typer.Option(help="Precision that the port claims.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Precision that the port claims.", autocompletion=completion.precisions)
+    ] = "fp32",
     results: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Results document (JSON) to write, also where files deviate.")
     ] = None,

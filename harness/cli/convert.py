@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import completion
 from harness.cli.options import Model, Weights
 from harness.cli.progress import signs_of_life
 from harness.files import check_output_folder
@@ -16,7 +17,9 @@ from harness.report.escape import printable
 
 def convert(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
-    device: Annotated[str, typer.Option(metavar="NAME", help="ascend310, ascend310p or ascend310b.")],
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="ascend310, ascend310p or ascend310b.", autocompletion=completion.device)
+    ],
     model: Model = "embedded",
     weights: Weights = None,
     onnx: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX to convert instead of an export.")] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import completion
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Model, Weights, chosen_dataset
 from harness.cli.progress import signs_of_life
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 def diagnose(
     onnx: Annotated[Path | None, typer.Option(metavar="FILE", help="The port's ONNX; without it, our export.")] = None,
     model: Model = "embedded",
-    device: Annotated[str, typer.Option(metavar="NAME", help="Device to run on; 'doctor' lists them.")] = "onnxruntime",
+    device: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Device to run on; 'doctor' lists them.", autocompletion=completion.device),
+    ] = "onnxruntime",
     weights: Weights = None,
     coco: Coco = None,
     image: Annotated[int | None, typer.Option(metavar="ID", help="Image to look at; by default the first.")] = None,
-    precision: Annotated[str, typer.Option(help="Precision to run at.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Precision to run at.", autocompletion=completion.precisions)] = "fp32",
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for a small reproduction; it must not exist, or be empty."),

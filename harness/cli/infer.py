@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import completion
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, Weights, chosen_dataset
 from harness.cli.progress import progress, signs_of_life
@@ -19,7 +20,12 @@ from harness.report.escape import printable
 def infer(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="By default onnxruntime, or torch for a model of two stages.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="By default onnxruntime, or torch for a model of two stages.",
+            autocompletion=completion.device,
+        ),
     ] = None,
     model: Model = "embedded",
     weights: Weights = None,
@@ -28,7 +34,10 @@ def infer(
     limit: Limit = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default the card's first.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Precision to run at; by default the first on the device's card.")
+        str | None,
+        typer.Option(
+            help="Precision to run at; by default the first on the device's card.", autocompletion=completion.precisions
+        ),
     ] = None,
     calibration_images: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images that int8 takes its ranges from.")

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cards import model_card_names
+from harness.cli import completion
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
 
 Model = Annotated[
-    str, typer.Option(metavar="CARD", help=f"Model card: a .toml file, or one of {', '.join(model_card_names())}.")
+    str,
+    typer.Option(
+        metavar="CARD",
+        help=f"Model card: a .toml file, or one of {', '.join(model_card_names())}.",
+        autocompletion=completion.models,
+    ),
 ]
 Coco = Annotated[
     Path | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import completion
 from harness.cli.deviation import deviations_end_with_1
 from harness.cli.options import Coco, Limit, Model, OldResults, chosen_dataset, refuse_old_results
 from harness.cli.progress import progress
@@ -30,7 +31,10 @@ def score(
     ] = None,
     model: Model = "embedded",
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Device that the outputs are said to come from.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Device that the outputs are said to come from.", autocompletion=completion.device
+        ),
     ] = None,
     coco: Coco = None,
     limit: Limit = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cards.model import LARGEST_BATCH
+from harness.cli import completion
 from harness.cli.options import Coco, Model, chosen_dataset
 from harness.cli.progress import progress
 from harness.errors import HarnessError
@@ -44,7 +45,9 @@ def train(
         str, typer.Option(metavar="CARD", help="CenterNet2: recipe card, a name or a .toml file.")
     ] = "centernet2_1x",
     device: Annotated[str, typer.Option(metavar="NAME", help="CenterNet2: device that trains.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="CenterNet2: fp32, bf16 or fp16 of the layers.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="CenterNet2: fp32, bf16 or fp16 of the layers.", autocompletion=completion.precisions)
+    ] = "fp32",
     loss_scale: Annotated[
         str | None,
         typer.Option(metavar="S", help="CenterNet2: a number, or 'dynamic', which is the default of fp16."),

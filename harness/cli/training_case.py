@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import completion
 from harness.files import check_output_folder
 from harness.report.escape import printable
 
@@ -14,7 +15,7 @@ from harness.report.escape import printable
 def training_case(
     output: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
     model: Annotated[
-        str, typer.Option(metavar="CARD", help="Model card of the two-stage family.")
+        str, typer.Option(metavar="CARD", help="Model card of the two-stage family.", autocompletion=completion.models)
     ] = "centernet2_narrow",
 ) -> None:
     """Write weights, images, objects, configuration and dump.py for a training step in another code or on another host.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -114,8 +114,12 @@ class Dataset:
 
     def first(self, count: int) -> Dataset:
         """Return the `count` images of lowest id, with their annotations."""
-        images = self.instances.images[:count]
-        chosen = {image.id for image in images}
+        return self.of(image.id for image in self.instances.images[:count])
+
+    def of(self, image_ids: Iterable[int]) -> Dataset:
+        """Return these images, with their annotations, by ascending id; ids that are not there are left out."""
+        chosen = set(image_ids)
+        images = tuple(image for image in self.instances.images if image.id in chosen)
         annotations = tuple(entry for entry in self.instances.annotations if entry.image_id in chosen)
         return Dataset(self.folder, replace(self.instances, images=images, annotations=annotations))
 

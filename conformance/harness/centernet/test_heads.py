@@ -51,7 +51,7 @@ def test_an_artifact_that_keeps_the_contract_passes() -> None:
         (artifact(CARD, inputs=2 * (input_spec(CARD, 2),)), "input.name", "inputs input, input"),
         (artifact(small_card(image={"name": "x"})), "input.name", "inputs x, the card says input"),
         (artifact(small_card(image={"layout": "NHWC"})), "input", r"\(2, 64, 96, 3\), .*\(2, 3, 64, 96\): .*NHWC"),
-        (artifact(small_card(image={"height": 96})), "input", r"\(2, 3, 96, 96\)"),
+        (artifact(small_card(image={"height": 96})), None, r"4 points:\n  input: .*\(2, 3, 96, 96\)"),
         (artifact(small_card(image={"dtype": "uint8"})), "input", "uint8, the card says float32"),
         (artifact(CONCATENATED), "output.names", "outputs all, the card says hm, wh, reg"),
         (artifact(small_card(category_ids=(1, 2))), "output", r"\(2, 2, 16, 24\).*another number of channels"),
@@ -59,10 +59,25 @@ def test_an_artifact_that_keeps_the_contract_passes() -> None:
         (with_output(CARD, dtype="int8"), "output", "'hm' of dtype int8"),
     ],
 )
-def test_an_artifact_that_breaks_the_contract_is_refused(broken: Artifact, field: str, message: str) -> None:
+def test_an_artifact_that_breaks_the_contract_is_refused(broken: Artifact, field: str | None, message: str) -> None:
     with pytest.raises(HarnessError, match=message) as caught:
         check_contract(CARD, broken, 2, Path("user.onnx"))
     assert (caught.value.file, caught.value.field) == ("user.onnx", field)
+
+
+def test_everything_that_a_model_and_its_card_disagree_in_is_listed_at_once() -> None:
+    other = small_card(image={"name": "images:0", "layout": "NHWC", "dtype": "uint8"}, category_ids=(1, 2))
+    given = artifact(other, 2)
+    renamed = replace(given, outputs=(given.outputs[0], replace(given.outputs[1], name="\x1b[2J\nverdict: conforms")))
+    with pytest.raises(HarnessError) as caught:
+        check_contract(CARD, replace(renamed, batch_size=4), 2, Path("a user's.onnx"))
+    first, *listed, remedy = caught.value.message().splitlines()
+    assert first == "a user's.onnx: the model and its card disagree in 6 points:"
+    assert [line.partition(":")[0] for line in listed] == [
+        "  --batch-sizes", "  input.name", "  input", "  input", "  output.names", "  output",
+    ]  # fmt: skip
+    assert r"outputs hm, \x1b[2J\nverdict: conforms, the card says hm, wh, reg" in listed[4]
+    assert remedy.endswith("""python -m harness card --onnx 'a user'"'"'s.onnx' --output card.toml""")
 
 
 def test_a_model_of_fixed_size_is_refused_for_a_keep_res_card() -> None:

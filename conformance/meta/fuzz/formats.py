@@ -116,7 +116,10 @@ FORMATS: dict[str, Format] = {
         ("model.onnx",),
         (graphs.change_graph,) * 5 + (change_bytes, change_bytes, replace_file),
         (f"infer --device onnxruntime --onnx model.onnx {ONE} --output made",) * 3
-        + ("convert --device ascend310p --onnx model.onnx --model card.toml --output made",),
+        + (
+            "convert --device ascend310p --onnx model.onnx --model card.toml --output made",
+            "card --onnx model.onnx --coco coco --limit 1 --output made.toml",
+        ),
         400,
         2,
     ),

@@ -21,6 +21,7 @@ VERBS = {
     "score": f"score {MODEL} --detections rows.json",
     "score-log": "score-log training.log",
     "compare": f"compare {MODEL} --weights weights.pth --detections rows.json --results made.json",
+    "card": "card --onnx model.onnx --coco coco --limit 1 --output made.toml",
     "diagnose": "diagnose --model card.toml --coco coco --onnx model.onnx --weights weights.pth",
 }
 """A small run of each verb that reads files, in the folder of a mutant. `doctor` is left out: it installs."""
