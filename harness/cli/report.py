@@ -44,7 +44,8 @@ def report(
             remedy="give results documents and --output DIR, or --measured",
         )
     from harness.report.baseline import read_document
-    from harness.report.page import Named, write_report
+    from harness.report.page import write_report
+    from harness.report.sections import Named
 
     documents = [Named(path.stem, read_document(path, field="RESULTS")) for path in results]
     for path in write_report(documents, output):

@@ -243,10 +243,14 @@ class Session:
         samples = zip(self._sample_inputs, self.reference_heads, self.second_opinion, strict=True)
         return tuple(self.reference.allowed(*sample) for sample in samples)
 
-    def kept_heads(self, name: str, batch_size: int) -> dict[int, Heads]:
+    def kept_heads(self, name: str, batch_size: int, precision: str | None = None) -> dict[int, Heads]:
         """Heads of the sample images as they came in the run over all images, whichever process has run them."""
-        self.detections(name, batch_size)
-        return load_kept_heads(_beside(self._place(name, batch_size, self.options.precision)))
+        self.detections(name, batch_size, precision)
+        return load_kept_heads(_beside(self._place(name, batch_size, precision or self.options.precision)))
+
+    def has_run(self, name: str, batch_size: int, precision: str | None = None) -> bool:
+        """Whether a process of the run has the detections of all images, so that `detections` runs nothing."""
+        return self._place(name, batch_size, precision or self.options.precision).exists()
 
     def detections(
         self, name: str, batch_size: int, precision: str | None = None, reading: str = ""
