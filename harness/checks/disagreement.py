@@ -14,8 +14,8 @@ SHOWN_SCORE = 0.3
 """Score from which on a detection is drawn, as CenterNet's own demo does (src/lib/opts.py, --vis_thresh)."""
 SAME_IOU = 0.5
 """IoU from which on two boxes of a class are of one object."""
-VISIBLE = 0.1
-"""Difference of score, plus that of place (1 - IoU, times the score), below which two detections look the same."""
+VISIBLE = 0.2
+"""Difference of score, plus that of place (1 - IoU, times the lower score), below which detections look the same."""
 
 Bools = NDArray[np.bool_]
 
@@ -54,7 +54,7 @@ def disagreement(found: Detections, golden: Detections) -> Disagreement:
         if other < 0:
             continue
         score, wanted = float(found.scores[own]), float(golden.scores[other])
-        difference = abs(score - wanted) + (1 - overlap[own, other]) * max(score, wanted)
+        difference = abs(score - wanted) + (1 - float(overlap[own, other])) * min(score, wanted)
         counts = difference >= VISIBLE and max(score, wanted) >= SHOWN_SCORE
         alone[own] = missed[other] = counts
         moved += counts

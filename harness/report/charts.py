@@ -138,7 +138,7 @@ def trend(of_ap: Sequence[Line], reference: Line | None, of_fps: Sequence[Line])
             _set_height(axes, label)
             axes.legend()
 
-    return _drawn(draw, WIDE if len(panels) > 1 else INCHES)
+    return _drawn(draw, WIDE)
 
 
 def _set_height(axes: Axes, label: str) -> None:
@@ -172,7 +172,7 @@ def _drawn(draw: Callable[[Figure], None], inches: tuple[float, float]) -> Marku
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever the user's matplotlibrc says
         for name, value in STYLE.items():
-            mpl.rcParams[name] = value  # type: ignore[index] # the names are a plain table above
+            mpl.rcParams[name] = value  # type: ignore[index]
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure)
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})

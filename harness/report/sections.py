@@ -40,7 +40,7 @@ class Parts:
         accuracy: The AP.
         breakdown: Its parts.
         sizes: Size of objects, AP, and AP of the reference.
-        first: Classes that lost most.
+        first: Classes that lost most, if any lost.
         others: The other classes.
     """
 
@@ -94,8 +94,9 @@ def parts(run: Run) -> Parts | None:
             found = accuracy.breakdown
             values = zip((accuracy.APs, accuracy.APm, accuracy.APl), found.reference_sizes, strict=True)
             named = zip(("small, below 32 x 32 pixels", "medium", "large, above 96 x 96 pixels"), values, strict=True)
-            sizes = tuple((name, own, golden) for name, (own, golden) in named)
-            return Parts(accuracy, found, sizes, found.classes[:FIRST_CLASSES], found.classes[FIRST_CLASSES:])
+            sizes = tuple((name, None if own is None else round(own, 4), golden) for name, (own, golden) in named)
+            lost = sum(one.reference_AP > one.AP for one in found.classes[:FIRST_CLASSES])
+            return Parts(accuracy, found, sizes, found.classes[:lost], found.classes[lost:])
     return None
 
 

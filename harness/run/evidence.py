@@ -24,7 +24,7 @@ from harness.run.session import Session
 from harness.types import Detections, Heads
 
 MOST_PHOTOS = 4
-MOST_BOXES = 20
+MOST_BOXES = 16
 """Of each side of a photograph, the best first."""
 
 
