@@ -145,7 +145,7 @@ def _set_height(axes: Axes, label: str) -> None:
     """Begin a speed at 0, and do not make a small spread of an AP look large."""
     low, high = axes.get_ylim()
     if label != "AP":
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * high)
     elif high - low < SMALLEST_SPREAD:
         middle = (low + high) / 2
         axes.set_ylim(middle - SMALLEST_SPREAD / 2, middle + SMALLEST_SPREAD / 2)

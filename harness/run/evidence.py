@@ -55,7 +55,7 @@ def _of_run(session: Session, name: str, run: Run) -> RunPictures:
         return RunPictures(size, note="this run is the reference: there is nothing to set beside it")
     golden = (session.reference_name, session.reference_batch_size, GOLDEN)
     if not (session.has_run(name, size) and session.has_run(*golden)):
-        return RunPictures(size, note="the run over all images did not come to its end")
+        return RunPictures(size, note="no run over all images came to its end")
     photos = tuple(_photos(session, session.detections(name, size)[0], session.detections(*golden)[0]))
     note = "" if photos else f"no image in which they visibly differ, of scores from {SHOWN_SCORE} on"
     pictures = RunPictures(size, photos, note=note)
@@ -102,7 +102,8 @@ def _boxes(
     boxes = []
     for place in shown:
         x, y, right, bottom = map(float, detections.boxes[place])
-        label = f"{names[card.category_ids[detections.classes[place]]]} {detections.scores[place]:.2f}"
+        category = card.category_ids[detections.classes[place]]
+        label = f"{names.get(category, f'category {category}')} {detections.scores[place]:.2f}"
         boxes.append(Box(x, y, right - x, bottom - y, label, bool(differs[place])))
     return tuple(boxes)
 

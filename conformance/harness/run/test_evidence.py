@@ -71,7 +71,7 @@ def test_run_that_ended_early_has_no_pictures(tiny: TinySetup, tmp_path: Path) -
     session = make_session(tiny, tmp_path, "onnxruntime")
     [found] = gather(session, document_of(session, "failed")).values()
     assert (found.photos, found.maps) == ((), None)
-    assert found.note == "the run over all images did not come to its end"
+    assert found.note == "no run over all images came to its end"
     assert not list(tmp_path.iterdir())
 
 
