@@ -16,6 +16,8 @@ from conformance.plugin.selection import NAMED_PERF, check_expression
 from harness.checks.owed import groups_of
 from harness.checks.verdict import EXIT_STATUS, verdict_of_exception
 from harness.errors import HarnessError
+from harness.report.escape import printable
+from harness.report.reasons import reasons
 from harness.report.records import Document, Message, Reported, Stage, Trouble, Verdict, pack, unpack
 from harness.report.terminal import TITLE, summary
 from harness.run.conclude import INTERRUPTED, RunDocument, header, refuse
@@ -188,6 +190,7 @@ class RunReport:
             self.document = self.results.close([*self.messages, *stale, *self._ended(exitstatus)])
             self._finish()
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        self._add_to_junit()
         if terminal is not None and exitstatus not in WITH_CLOSING_LINES:
             self.pytest_terminal_summary(terminal)
         yield
@@ -199,6 +202,15 @@ class RunReport:
         session = make_session(self.config)
         if isinstance(session, Session) and session.store is not None and self.config.stash[RECEIVED].number is None:
             session.store.finish()
+
+    def _add_to_junit(self) -> None:
+        """Give the suite in the file of ``--junitxml`` the verdict and why; its tests have the failures."""
+        plugins = self.config.pluginmanager.get_plugins()
+        junit = next((one for one in plugins if hasattr(one, "add_global_property")), None)
+        if junit is not None and self.document is not None:
+            junit.add_global_property("verdict", self.document.verdict)
+            for reason in reasons(self.document):
+                junit.add_global_property("reason", printable(reason))
 
     def _ended(self, exitstatus: int) -> list[Trouble]:
         """The troubles of a run that did not come to its end."""

@@ -105,13 +105,18 @@ class DeviceCard(FiniteRecord):
 
     def published_fps(self, model: AnyCard, precision: str, batch_size: int) -> float | None:
         """Return the published images/s of this network, precision and batch size; None where there is none."""
+        asked = (precision, batch_size)
+        every = self.published_of(model)
+        return next((one.fps for one in every if (one.precision, one.batch_size) == asked), None)
+
+    def published_of(self, model: AnyCard) -> tuple[PublishedSpeed, ...]:
+        """Return the published speeds of this network, at its full width and 512x512."""
         if isinstance(model, TwoStageCard):
-            return None
+            return ()
         network = model.network
         if network is None or network.width != 1 or (model.input.height, model.input.width) != (512, 512):
-            return None
-        asked = (network.arch, precision, batch_size)
-        return next((one.fps for one in self.published if (one.model, one.precision, one.batch_size) == asked), None)
+            return ()
+        return tuple(one for one in self.published if one.model == network.arch)
 
     def reason_against(self, what: str) -> str | None:
         """Return the reason why the device cannot do `what`; None where it can."""

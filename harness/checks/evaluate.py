@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from harness.data.dataset import Instances, first_few
 from harness.data.detections import Results, to_coco_json
 from harness.errors import HarnessError
+from harness.types import Float64
 
 Evaluator = Literal["pycocotools", "faster-coco-eval"]
 """pycocotools defines COCO's AP. faster-coco-eval agrees with it to 1e-9 in a fifth of the time (a test holds it)."""
@@ -30,6 +31,21 @@ CATEGORIES_AT_ONCE = 4
 
 _NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order in which the evaluators summarise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Parts that an AP is the mean of, over the categories that have objects; all as fractions.
+
+    Attributes:
+        by_category: AP of each category, by its id.
+        at_50: Precision at the recalls 0, 0.01 ... 1, mean over the categories, at IoU 0.50; its mean is AP50.
+        mean: The same, mean over the ten IoU thresholds as well; its mean is AP.
+    """
+
+    by_category: dict[int, float]
+    at_50: tuple[float, ...]
+    mean: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,7 @@ class Metrics:
         ARl: AR100 of the large objects.
         images: Number of images evaluated, also those without objects or detections.
         rounded: Whether boxes and scores were rounded to two decimals first.
+        curves: What AP and AP50 are made of.
     """
 
     AP: float
@@ -67,6 +84,7 @@ class Metrics:
     ARl: float | None
     images: int
     rounded: bool
+    curves: Curves
 
 
 def evaluate(
@@ -156,7 +174,27 @@ def _evaluate(
         evaluation.summarize()
     stats = [None if value < 0 else float(value) for value in evaluation.stats]
     numbers: dict[str, Any] = dict(zip(_NUMBERS, stats, strict=True))
-    return Metrics(**numbers, images=len(instances.images), rounded=False)
+    made_of = _curves(evaluation.eval["precision"], categories)
+    return Metrics(**numbers, images=len(instances.images), rounded=False, curves=made_of)
+
+
+def _curves(precision: Float64, categories: Sequence[int]) -> Curves:
+    """Take apart what the evaluators summarise.
+
+    Args:
+        precision: (IoU thresholds, recalls, categories, sizes, limits of detections), -1 where a category has no
+            objects but crowds.
+        categories: Their ids.
+    """
+    of_all = precision[:, :, :, 0, -1]  # objects of all sizes, with the hundred best detections
+    present = of_all[0, 0] >= 0
+    by_category = of_all.mean(axis=(0, 1))
+    chosen = of_all[:, :, present]
+    return Curves(
+        {id_: float(ap) for id_, ap, there in zip(categories, by_category, present, strict=True) if there},
+        tuple(chosen[0].mean(axis=1).tolist()),
+        tuple(chosen.mean(axis=(0, 2)).tolist()),
+    )
 
 
 def _check_known(kind: str, used: set[int], known: set[int]) -> None:

@@ -27,7 +27,9 @@ def report(
     """Write a page for people of one results document or several: verdict and why, AP, speed, stages, diagnosis.
 
     DIR then holds report.html (one file, without scripts or anything from elsewhere), report.md, the tables
-    accuracy.csv, speed.csv and stages.csv, and badge.json for shields.io. A verdict does not change the exit status.
+    accuracy.csv, speed.csv, stages.csv and classes.csv, and badge.json for shields.io. A verdict does not change the
+    exit status. Pictures are drawn by the run itself, with --report. Several documents of the same are also a trend, in
+    the order in which they are given.
 
     With --measured, the pages of this project's own figures are written, or checked: measured.md and the scoreboard.
 
@@ -44,7 +46,8 @@ def report(
             remedy="give results documents and --output DIR, or --measured",
         )
     from harness.report.baseline import read_document
-    from harness.report.page import Named, write_report
+    from harness.report.page import write_report
+    from harness.report.sections import Named
 
     documents = [Named(path.stem, read_document(path, field="RESULTS")) for path in results]
     for path in write_report(documents, output):

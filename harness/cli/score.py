@@ -71,7 +71,7 @@ def score(
         metrics = evaluate(images.instances, detected, card.category_ids, evaluator="faster-coco-eval")
         found = sum(len(one) > 0 for one in detected.values())
     numbers = asdict(metrics)
-    del numbers["rounded"]  # how the file was written, which it does not say
+    del numbers["rounded"], numbers["curves"]  # how the file was written, which it does not say, and what is no number
     for name, value in numbers.items():
         print(f"{name:<7} {'-' if value is None else value if name == 'images' else format(value, '.4f')}")
     print(f"{found} of the images have detections")

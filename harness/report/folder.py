@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.files import check_output_folder, check_replaceable, is_file
 
-FILES = ("report.html", "report.md", "accuracy.csv", "speed.csv", "stages.csv", "badge.json")
+FILES = ("report.html", "report.md", "accuracy.csv", "speed.csv", "stages.csv", "classes.csv", "badge.json")
 """Of a report."""
 OURS = re.compile(rb"<!doctype html>\s*<!-- conformance report -->")
 """Beginning of an earlier page."""

@@ -12,15 +12,18 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from harness.checks.disagreement import SHOWN_SCORE
 from harness.checks.verdict import verdict_of_document
 from harness.faults import CATALOGUE
 from harness.faults.diagnosis.text import answers
 from harness.faults.training import TRAINING_FAULTS
 from harness.files import whole_file
+from harness.report.charts import latency, precision_recall
 from harness.report.escape import printable
 from harness.report.folder import FILES, check_report_folder
 from harness.report.reasons import device_name, outcome_text, place, reasons
-from harness.report.records import Document, Run, Stage, Verdict
+from harness.report.records import COURSE, Document, Run, Stage, Verdict
+from harness.report.sections import Named, matrix, own_figure, parts, trends
 
 MEANING: dict[Verdict, str] = {
     "conforms": "every stage that was owed ran, and is within what is allowed",
@@ -43,19 +46,6 @@ TONE = {
 """Class in the style sheet of each verdict."""
 SPECIAL = "\\`*_{}[]<>#+|~&"
 """Characters that Markdown, or the HTML within it, gives a meaning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A results document and what it is called.
-
-    Attributes:
-        name: Such as the stem of its file.
-        document: The document.
-    """
-
-    name: str
-    document: Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +79,7 @@ def write_report(documents: Sequence[Named], folder: Path, field: str = "--outpu
         _csv(_accuracy(documents)),
         _csv(_speed(documents)),
         _csv(_stages(documents)),
+        _csv(_classes(documents)),
         json.dumps(badge([one.document for one in documents])) + "\n",
     )
     paths = []
@@ -103,10 +94,12 @@ def render(documents: Sequence[Named], template: str) -> str:
     """Make the page of documents by a template of this package."""
     names: dict[str, Callable[..., Any]] = {
         "reasons": reasons, "ladder": ladder, "diagnosis": diagnosis, "device": device_name, "number": number,
-        "margin": margin, "outcome": outcome_text, "scope": scope,
+        "margin": margin, "outcome": outcome_text, "scope": scope, "parts": parts, "own_figure": own_figure,
+        "matrix": matrix, "trends": trends, "precision_recall": precision_recall, "latency_chart": latency,
     }  # fmt: skip
     verdict = overall([one.document for one in documents])
-    return fill_in(template, documents=documents, verdict=verdict, meaning=MEANING, **names)
+    limits = {"shown_score": SHOWN_SCORE, "course": COURSE}
+    return fill_in(template, documents=documents, verdict=verdict, meaning=MEANING, **limits, **names)
 
 
 def fill_in(template: str, **values: object) -> str:
@@ -222,3 +215,11 @@ def _stages(documents: Sequence[Named]) -> Iterator[Sequence[object]]:
         for one in run.stages:
             figures = (one.measured, one.allowed, one.margin, one.comparisons, one.detail)
             yield (*of, one.name, one.batch_size, one.outcome, *figures)
+
+
+def _classes(documents: Sequence[Named]) -> Iterator[Sequence[object]]:
+    yield (*OF_RUN, "batch_size", "class", "objects", "AP", "reference_AP")
+    for run, of in _runs(documents):
+        for ap in run.accuracy:
+            for one in () if ap.breakdown is None else ap.breakdown.classes:
+                yield (*of, ap.batch_size, one.name, one.objects, one.AP, one.reference_AP)

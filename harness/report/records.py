@@ -17,6 +17,7 @@ ESTIMATED = "estimated"
 Outcome = Literal["passed", "failed", "undecided", "expected-failure", "not-applicable"]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Verdict = Literal["conforms", "deviates", "undecided", "incomplete", "measured", "part", "error"]
 
 
@@ -56,6 +57,36 @@ class Stored(Record):
     """Date and time (ISO 8601) of the oldest."""
 
 
+class ClassAP(Record):
+    """AP of one class beside the reference's; rounded, as what it is part of is."""
+
+    name: str
+    objects: int
+    """Annotated in the images of the run, crowds left out."""
+    AP: Fraction
+    reference_AP: Fraction
+
+
+class Curve(Record):
+    """Precision at the recalls 0, 0.01 ... 1, mean over the classes that have objects."""
+
+    at_50: tuple[Fraction, ...]
+    """At IoU 0.50."""
+    mean: tuple[Fraction, ...]
+    """Mean over the IoU thresholds 0.50, 0.55 ... 0.95."""
+
+
+class Breakdown(Record):
+    """Parts of an AP, to be looked at and not judged: rounded to four decimals, curves to three."""
+
+    classes: tuple[ClassAP, ...]
+    """Those that have objects; the one that lost most against the reference first."""
+    reference_sizes: tuple[Fraction | None, Fraction | None, Fraction | None]
+    """AP of the reference for small, medium and large objects, beside `Accuracy.APs`, `APm` and `APl`."""
+    curve: Curve
+    reference_curve: Curve
+
+
 class Accuracy(Record):
     """AP of one device at one batch size, as fractions, beside the reference's on the same images in the same run."""
 
@@ -81,6 +112,8 @@ class Accuracy(Record):
     """Images of which the device's detections were taken from the store; None where all were computed in this run."""
     reference_stored: Stored | None = None
     """The same of the reference's."""
+    breakdown: Breakdown | None = None
+    """None in documents before 2026-12."""
 
     @property
     def band(self) -> tuple[float, float]:
@@ -103,6 +136,20 @@ class Latency(Record):
         return cls(p50=p50, p90=p90, p99=p99)
 
 
+COURSE = 256
+"""Most batches whose times a document holds."""
+
+
+def course_of(samples_ms: Sequence[float]) -> tuple[float, ...]:
+    """Return the times of a run as its document holds them: in order, and evenly spaced where there are too many.
+
+    Args:
+        samples_ms: Milliseconds of each batch; the result has them to the microsecond.
+    """
+    places = np.linspace(0, len(samples_ms) - 1, min(COURSE, len(samples_ms))).round().astype(int)
+    return tuple(round(samples_ms[place], 3) for place in places)
+
+
 class Perf(Record):
     """Speed of one device at one batch size."""
 
@@ -111,6 +158,8 @@ class Perf(Record):
     latency_ms: Latency
     interval: str
     """Work between start and stop of the clock; begins with "estimated" where a compiler says it."""
+    course_ms: tuple[NonNegative, ...] = ()
+    """Milliseconds of batches of a run over all images, see `course_of`; the percentiles are of all batches."""
 
     @property
     def estimated(self) -> bool:
@@ -130,6 +179,21 @@ class Diagnosis(Record):
     """The stage of the suite whose deviation is explained."""
 
 
+class Published(Record):
+    """A published figure of the model or the device, with its source."""
+
+    figure: Literal["AP", "fps"]
+    value: Positive
+    """An AP as a fraction."""
+    of: str
+    """The images, geometry, precision and batch size that it is published for."""
+    images: int | None = None
+    """Number of images of an AP, where it is known."""
+    precision: str | None = None
+    batch_size: int | None = None
+    source: str
+
+
 class Run(Record):
     """Everything about one device at one precision."""
 
@@ -147,6 +211,8 @@ class Run(Record):
     accuracy: tuple[Accuracy, ...] = ()
     perf: tuple[Perf, ...] = ()
     diagnosis: tuple[Diagnosis, ...] = ()
+    published: tuple[Published, ...] = ()
+    """Figures of this model, and of this device with its network, that the cards of the run state."""
 
 
 class Data(Record):

@@ -9,6 +9,7 @@ import numpy as np
 from harness.cards import ModelCard
 from harness.checks.accuracy import Evidence, check_accuracy, impossible_scores
 from harness.checks.bootstrap import paired_bootstrap
+from harness.checks.breakdown import with_breakdown
 from harness.checks.comparison import Comparison
 from harness.checks.evaluate import evaluate, evaluate_records
 from harness.checks.files import Judged, PortFiles, judge_files
@@ -89,7 +90,8 @@ def _accuracy(golden: Reference, dataset: Dataset, files: PortFiles, right: Resu
     )
     scores = impossible_scores(float(row["score"]) for row in files.results)
     evidence = Evidence(show_faults(card, dataset, right), golden.decided_by_ap, scores)
-    return check_accuracy(card, None, metrics, reference.AP, difference, golden.tolerance, {}, evidence)
+    result = check_accuracy(card, None, metrics, reference.AP, difference, golden.tolerance, {}, evidence)
+    return with_breakdown(result, instances, metrics, reference)
 
 
 def _foreign(card: ModelCard, dataset: Dataset, files: PortFiles) -> str | None:

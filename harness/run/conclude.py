@@ -17,8 +17,10 @@ from harness.report.escape import printable
 from harness.report.records import Data, Document, Message, Run, Trouble
 from harness.report.terminal import not_run_text
 from harness.run.checked import Checked
+from harness.run.evidence import gather
 from harness.run.gate import check_gate, describe_gate, held_to, identified
 from harness.run.publish import publish
+from harness.run.published import with_published
 from harness.run.session import Session
 
 INTERRUPTED = "the run was interrupted: not every test was run"
@@ -94,7 +96,8 @@ class RunDocument:
         beside += ["deviates"] if worse else []
         beside += ["error"] if unheld else []
         made = make_document(options.model, self.session.data, environment(), runs, problems, beside)
-        found = publish(identified(made, self.session), options.model, options.report)
+        made = with_published(identified(made, self.session), self.session)
+        found = publish(made, options.model, options.report, lambda: gather(self.session, made))
         return write(found, options.results)
 
 

@@ -253,6 +253,10 @@ class Session:
         """Heads of the sample images as they came in the run over all images, whichever process has run them."""
         return self.detected(name, batch_size).heads
 
+    def has_run(self, name: str, batch_size: int, precision: str | None = None) -> bool:
+        """Whether a process of the run has the detections of all images, so that `detected` runs nothing."""
+        return self._place(name, batch_size, precision or self.options.precision).exists()
+
     def detected(self, name: str, batch_size: int, precision: str | None = None, reading: str = "") -> Detected:
         """Detections of all images, whichever process has run them; the time only where this one has.
 

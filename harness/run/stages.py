@@ -10,11 +10,12 @@ from harness.cards import TwoStageCard
 from harness.centernet.decode import NonFiniteHeadError
 from harness.centernet.heads import DeviceOutputError
 from harness.checks.accuracy import Evidence, check_accuracy, impossible_scores
+from harness.checks.breakdown import with_breakdown
 from harness.checks.contract import check_artifact
 from harness.checks.decisions import check_decisions
 from harness.checks.heads import HeadPair, check_batch, check_heads
 from harness.checks.outcome import StageResult, judged_outputs, not_applicable
-from harness.report.records import Accuracy, Latency, Perf
+from harness.report.records import Accuracy, Latency, Perf, course_of
 from harness.run.detected import Detected
 from harness.run.every_image import judge_every_image
 from harness.run.pairs import pairs, pairs_again, pairs_in_batch, pairs_in_run
@@ -116,6 +117,7 @@ def accuracy(session: Session, name: str, batch_size: int) -> StageResult:
             evidence,
         )
         result = replace(result, accuracy=_noted(result.accuracy, detected, session.reference_detected))
+        result = with_breakdown(result, session.dataset.instances, metrics, scoring.reference_metrics)
         timed = session.device(name).card.reason_against("perf") is None and not session.options.workers
         return replace(result, perf=(end_to_end(batch_size, timing),)) if timing is not None and timed else result
 
@@ -133,4 +135,10 @@ def end_to_end(batch_size: int, timing: Timing) -> Perf:
     """Speed of an accuracy run, with all that happens in it."""
     interval = "end to end: read, preprocess, device, decode"
     latency = Latency.of(timing.latency_ms)
-    return Perf(batch_size=batch_size, fps=timing.fps_end_to_end, latency_ms=latency, interval=interval)
+    return Perf(
+        batch_size=batch_size,
+        fps=timing.fps_end_to_end,
+        latency_ms=latency,
+        interval=interval,
+        course_ms=course_of(timing.latency_ms),
+    )

@@ -48,6 +48,24 @@ def test_metrics_equal_definition(evaluator: Evaluator, seed: int) -> None:
 
 
 @every_evaluator
+@few
+@given(seed=seeds)
+def test_curves_are_what_the_numbers_are_made_of(evaluator: Evaluator, seed: int) -> None:
+    instances, results = synthetic(seed)
+    metrics = evaluate(instances, results, CATEGORY_IDS, evaluator=evaluator)
+    by_category = metrics.curves.by_category
+    assert_same(
+        [np.mean(metrics.curves.mean), np.mean(metrics.curves.at_50), np.mean(list(by_category.values()))],
+        [metrics.AP, metrics.AP50, metrics.AP],
+    )
+    assert len(metrics.curves.mean) == len(metrics.curves.at_50) == 101
+    records = to_coco_json(results, CATEGORY_IDS)
+    for category, ap in by_category.items():
+        own = replace(instances, annotations=tuple(a for a in instances.annotations if a.category_id == category))
+        assert_same([ap], reference(own, [record for record in records if record["category_id"] == category])[:1])
+
+
+@every_evaluator
 def test_more_than_hundred_detections_equal_definition(evaluator: Evaluator) -> None:
     wrong = [(5 * i, 300, 5 * i + 20, 320, 0.8 - i / 1000) for i in range(120)]
     instances, results = instances_of([ONE, OTHER]), results_of({0: [(*HIT, 0.9), *wrong, (*SECOND, 0.1)]})

@@ -6,14 +6,29 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.support.command_line import run
 from harness.paths import data_path
-from harness.report.page import Named, badge, ladder, reasons, render, write_report
-from harness.report.records import Accuracy, Diagnosis, Document, Latency, Perf, Run, Stage
+from harness.report.page import badge, ladder, reasons, render, write_report
+from harness.report.pictures import Box, Maps, Photo, RunPictures, heat_maps, photograph
+from harness.report.records import (
+    Accuracy,
+    Breakdown,
+    ClassAP,
+    Curve,
+    Diagnosis,
+    Document,
+    Latency,
+    Perf,
+    Published,
+    Run,
+    Stage,
+)
+from harness.report.sections import Named
 
 HOSTILE = '"><script>alert(1)</script>\n# verdict: conforms\x1b[31m|`*[x](javascript:y)'
 BASELINE = data_path("reports") / "baselines" / "embedded-onnxruntime.json"
@@ -24,12 +39,40 @@ def stage(name: str, size: int | None, outcome: str, **values: object) -> Stage:
     return Stage.model_validate({"name": name, "batch_size": size, "outcome": outcome, **given})
 
 
+CURVE = Curve(at_50=(1.0,) * 50 + (0.0,) * 51, mean=(0.5,) * 101)
+
+
+def breakdown(text: str) -> Breakdown:
+    classes = tuple(ClassAP(name=text, objects=2, AP=place / 10, reference_AP=0.5) for place in range(10))
+    return Breakdown(classes=classes, reference_sizes=(None, 0.3, 0.4), curve=CURVE, reference_curve=CURVE)
+
+
+def pictures(text: str) -> RunPictures:
+    box = Box(-3.0, 2.0, 20.0, 30.0, f"{text} 0.62", differs=True)
+    photo = Photo(
+        text,
+        (40, 30),
+        photograph(np.zeros((30, 40, 3), np.uint8)),
+        (box,),
+        (("reference", (box,)), ("device", ())),
+        text,
+    )
+    return RunPictures(1, (photo,), Maps(text, text, heat_maps(np.zeros((3, 4)), np.ones((3, 4)))), text)
+
+
+def drawn(text: str) -> Named:
+    one = document(text, text)
+    return Named(text, one, {(run.device, run.precision): pictures(text) for run in one.runs})
+
+
 def document(text: str = "mychip", detail: str = "image 139 differs") -> Document:
     accuracy = Accuracy(
         batch_size=1, AP=0.31, AP50=0.5, AP75=0.3, APs=None, APm=0.2, APl=0.4, images=24, reference_AP=0.36,
-        allowed_loss=0.002, floor=text,
+        allowed_loss=0.002, floor=text, breakdown=breakdown(text),
     )  # fmt: skip
-    perf = Perf(batch_size=1, fps=25.0, latency_ms=Latency(p50=40.0, p90=41.0, p99=42.0), interval=text)
+    latency = Latency(p50=40.0, p90=41.0, p99=42.0)
+    perf = Perf(batch_size=1, fps=25.0, latency_ms=latency, interval=text, course_ms=(40.0, 40.0, 42.0))
+    published = Published(figure="AP", value=0.37, of=text, images=5000, source=text)
     named = Diagnosis(faults=("input-channels-swapped",), residual=0.0, confidence=0.98)
     stages = (
         stage("accuracy", 1, "failed", detail=detail, margin=25.0),
@@ -41,6 +84,7 @@ def document(text: str = "mychip", detail: str = "image 139 differs") -> Documen
     one = Run(
         device=text, execution="simulated", precision="fp16", verdict="deviates", executed={text: text},
         stages=stages, accuracy=(accuracy,), perf=(perf,), diagnosis=(named,),
+        published=(published,),
     )  # fmt: skip
     return Document(model=text, data=None, environment={text: text}, verdict="deviates", problems=(text,), runs=(one,))
 
@@ -48,7 +92,7 @@ def document(text: str = "mychip", detail: str = "image 139 differs") -> Documen
 class Tags(HTMLParser):
     """Collects tags and text, and requires that tags are closed in order."""
 
-    VOID = ("meta", "br")
+    VOID = ("meta", "br", "img")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -64,6 +108,10 @@ class Tags(HTMLParser):
         self.attributes += attrs
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)  # an element of SVG that is closed at once
+        self.attributes += attrs
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -86,35 +134,69 @@ def test_first_screen_says_verdict_reason_and_mistake() -> None:
 
 
 def test_page_needs_nothing_from_elsewhere() -> None:
-    page = Tags(render([Named("one", document()), Named("two", document())], "report.html.jinja"))
-    assert page.seen.isdisjoint({"script", "link", "img", "iframe", "object"})
-    assert {name for name, _ in page.attributes}.isdisjoint({"src", "href", "onload"})
+    page = Tags(render([drawn("one"), drawn("two")], "report.html.jinja"))
+    assert page.seen.isdisjoint({"script", "link", "iframe", "object", "foreignobject", "animate"})
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    places = [value or "" for name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert len(places) > 10
+    assert all(re.match(r"#[\w-]+$|data:image/(png|jpeg);base64,[\w+/=]+$", place) for place in places)
+    assert {value for name, value in page.attributes if name == "style" and value and "url(" in value} == set()
     assert "url(" not in page.text
     assert "@import" not in page.text
 
 
 @pytest.mark.parametrize("template", ["report.html.jinja", "report.md.jinja"])
 def test_text_from_elsewhere_is_no_markup(template: str) -> None:
-    text = render([Named(HOSTILE, document(HOSTILE, HOSTILE))], template)
+    text = render([drawn(HOSTILE), drawn(HOSTILE)], template)
     assert not re.search(r"(?<!\\)<script", text)
     assert "\x1b" not in text
     if template.endswith("html.jinja"):
-        assert "script" not in Tags(text).seen
+        page = Tags(text)
+        assert "script" not in page.seen
+        named = [
+            value for name, value in page.attributes if name in ("alt", "aria-label") and value and "alert" in value
+        ]
+        assert len(named) >= 2 * (2 + 3) + 1  # photographs, maps, the trend
+        assert not any("\n" in value for value in named)
         return
     assert not re.search(r"^# verdict", text, re.MULTILINE)
     assert not re.search(r"(?<!\\)\[x", text)
     tables = [line for line in text.splitlines() if line.startswith("|")]
     columns = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
-    assert columns == {8, 6}
+    assert columns == {8, 6, 5, 4}
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.text(max_size=30))
 def test_any_text_leaves_a_page_that_is_whole(text: str) -> None:
-    page = Tags(render([Named(text, document(text, text))], "report.html.jinja"))
+    page = Tags(render([drawn(text)], "report.html.jinja"))
     assert page.seen <= {
+        "h4", "figure", "figcaption", "img", "svg", "g", "defs", "path", "use", "text", "clippath", "rect", "image",
         "html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "ul", "li", "div", "strong",
         "span", "table", "thead", "tbody", "tr", "th", "td", "i", "br", "details", "summary", "dl", "dt", "dd",
     }  # fmt: skip
+
+
+def test_document_alone_says_why_it_has_no_pictures() -> None:
+    text = render([Named("one", document())], "report.html.jinja")
+    assert "Pictures are drawn by the run itself, with --report" in text
+    assert "data:image" not in text
+    assert "Classes that lost most" in text
+    assert text.count("<svg") == 2  # precision and recall, latency
+
+
+def test_older_document_has_neither_breakdown_nor_course() -> None:
+    one = document()
+    run = one.runs[0]
+    accuracy = run.accuracy[0].model_copy(update={"breakdown": None})
+    older = run.model_copy(update={"accuracy": (accuracy,), "perf": (), "published": ()})
+    text = render([Named("one", one.model_copy(update={"runs": (older,)}))], "report.html.jinja")
+    assert "<svg" not in text
+    assert "0.3100" in text
+
+
+def test_page_is_the_same_twice() -> None:
+    assert render([drawn("one")], "report.html.jinja") == render([drawn("one")], "report.html.jinja")
 
 
 def test_stages_are_in_the_order_of_the_pipeline() -> None:
@@ -128,7 +210,7 @@ def test_stages_are_in_the_order_of_the_pipeline() -> None:
 def test_verb_writes_pages_tables_and_badge(tmp_path: Path) -> None:
     status, out, err = run("report", BASELINE, "--output", tmp_path / "r")
     assert (status, err) == (0, "")
-    names = ["report.html", "report.md", "accuracy.csv", "speed.csv", "stages.csv", "badge.json"]
+    names = ["report.html", "report.md", "accuracy.csv", "speed.csv", "stages.csv", "classes.csv", "badge.json"]
     assert [Path(line).name for line in out.splitlines()] == names
     assert json.loads((tmp_path / "r" / "badge.json").read_text()) == {
         "schemaVersion": 1, "label": "conformance", "message": "conforms", "color": "brightgreen"

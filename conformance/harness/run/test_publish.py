@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -30,6 +31,23 @@ def test_failures_become_annotations_and_the_markdown_the_summary(suite: Suite, 
     assert lines
     assert lines[0].startswith("::error title=conformance deviates::swapped")
     assert summary.read_text().startswith("before\n# deviates\n")
+
+
+@pytest.mark.parametrize("processes", ["-n0", "-n2"])
+def test_junit_carries_verdict_and_reasons(suite: Suite, tmp_path: Path, processes: str) -> None:
+    file = tmp_path / "junit.xml"
+    given = ("--device=swapped", "--batch-sizes=1", "--limit=2", f"--junitxml={file}", processes)
+    ended = suite.run(*given, *CHECKS)
+    assert ended.status == 1, ended.output
+    [whole] = ElementTree.parse(file).getroot()
+    properties = [(one.get("name"), one.get("value")) for one in whole.findall("properties/property")]
+    assert properties[0] == ("verdict", "deviates")
+    assert properties[1][0] == "reason"
+    assert str(properties[1][1]).startswith("swapped (stand-in) fp32: heads at batch size 1 failed: ")
+    failed = {str(case.get("name")): str(case.findtext("failure")) for case in whole.iter("testcase")}
+    heads = failed["test_device_heads_equal_reference[swapped-batch1]"]
+    assert heads.startswith("stage heads, device swapped, precision fp32, batch size 1: ")
+    assert "\n  diagnosis: " in heads
 
 
 @pytest.mark.parametrize("place", ["a file", "a folder that is not there"])
