@@ -28,10 +28,12 @@ OPTIONAL = (
     "results",
     "report",
     "baseline",
+    "against",
+    "max_slowdown",
     "expectations",
 )
 
-INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images")
+INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images", "against", "max_slowdown")
 """Options without meaning for a training."""
 
 CONFIG = pytest.StashKey[CheckOptions | TrainingOptions]()
@@ -162,6 +164,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--report", metavar="DIR", help="write a page for people (HTML, Markdown), tables and a badge")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
     add("--allow-other-weights", action="store_true", help="hold a new training to the baseline of an older one")
+    text = "an ONNX, weights (.pth) or a second device: fail where the model is slower than that"
+    add("--against", metavar="OLD", help=text)
+    text = "time that it may take longer (default: 5%% than --against, 10%% than --baseline)"
+    add("--max-slowdown", metavar="N%%", help=text)
     add("--expectations", metavar="FILE", help="known failures (TOML): each must fail as it says, and excuses no more")
     text = (
         "these options, without the dashes (TOML; default: [tool.centernet-conformance] of the nearest pyproject.toml)"

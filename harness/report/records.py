@@ -13,6 +13,8 @@ from harness.cards.schema import Record
 
 ESTIMATED = "estimated"
 """First word of the interval of a speed that a compiler estimates and nobody measured."""
+AGAINST = "against"
+"""Stage that holds the time of a model to that of an older one."""
 
 Outcome = Literal["passed", "failed", "undecided", "expected-failure", "not-applicable"]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
