@@ -13,6 +13,8 @@ from harness.cards.schema import Record
 
 ESTIMATED = "estimated"
 """First word of the interval of a speed that a compiler estimates and nobody measured."""
+HOST_ARRAYS = "device: host arrays in, host arrays out"
+"""First words of the interval of a speed that the suite measures on a device."""
 AGAINST = "against"
 """Stage that holds the time of a model to that of an older one."""
 
@@ -101,6 +103,14 @@ class Perf(Record):
     latency_ms: Latency
     interval: str
     """Work between start and stop of the clock; begins with "estimated" where a compiler says it."""
+    batch_ms: tuple[Positive, ...] = ()
+    """Of each timed batch, in order; empty where the document does not hold them, as before 2026-12."""
+    yardstick_ms: tuple[Positive, ...] = ()
+    """Of a small fixed network on the same device, each timed just before the batch; empty where there is none."""
+    yardstick: str = ""
+    """Name of that network, or why there is none."""
+    remarks: tuple[str, ...] = ()
+    """Warm-up, drift and changes of the clock, see `harness.checks.steadiness`."""
 
     @property
     def estimated(self) -> bool:

@@ -41,6 +41,7 @@ from harness.run import stages
 from harness.run.against import against
 from harness.run.conclude import INTERRUPTED, RunDocument, header, refuse
 from harness.run.diagnose import diagnose_device, failure_text
+from harness.run.measured import speed
 from harness.run.options import CheckOptions
 from harness.run.progress import ShowProgress
 from harness.run.session import Session
@@ -55,6 +56,8 @@ STAGE_CHECKS: dict[str, StageCheck] = {
 }
 TESTS = tuple(test for name, group in GROUPS.items() if name != "training" for test in group)
 """All tests of devices that infer, of which expectations may speak."""
+FPS = next(iter(GROUPS["perf"]))
+"""Test that measures the speed, which a gate of speed by a baseline asks for."""
 MODULES = sorted({test.partition("::")[0] for test in TESTS})
 
 
@@ -122,6 +125,8 @@ class Check:
                 for test in GROUPS[AGAINST] if options.against is not None else ():
                     entry = entry_for(self._entries(name), test, options.precision, size)
                     self._run_stage(_Place(test, name, size, entry), against)
+                if options.baseline is not None and options.max_slowdown is not None:
+                    self._run_stage(_Place(FPS, name, size, None), speed)
 
     def stale(self) -> list[Trouble]:
         """The expectations that have expired or match nothing."""
