@@ -1,7 +1,6 @@
 """Speed of a device at each batch size, and the little that the suite's own clock adds to it."""
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from conformance.plugin.recorder import Recorder
 from harness.checks.speed import (
-    beside,
     judge_device_share,
     judge_estimate,
     judge_overhead,
@@ -18,17 +16,13 @@ from harness.checks.speed import (
     reason_against_peak,
 )
 from harness.devices.artifact import Artifact
-from harness.devices.base import Device
-from harness.run.pipeline import batches, detect
+from harness.run.against import first_batch
+from harness.run.measured import measured_speed
+from harness.run.pipeline import detect
 from harness.run.session import Session
-from harness.run.speed import Speed, measure, time_ratio
-from harness.types import Batch
+from harness.run.speed import time_ratio
 
 pytestmark = pytest.mark.perf
-
-
-def first_batch(session: Session, batch_size: int) -> Batch:
-    return next(iter(batches(session.card, session.dataset, batch_size, session.dataset.image_ids[:batch_size])))
 
 
 class Replay:
@@ -44,28 +38,16 @@ class Replay:
         self._now += next(self._seconds, 0.0)
 
 
-def save(
-    request: pytest.FixtureRequest, name: str, device: Device, artifact: Artifact, batch: Batch, speed: Speed
-) -> None:
+def save(request: pytest.FixtureRequest, batch_ms: Sequence[float], facts: Mapping[str, object]) -> None:
     """Leave the speed in the files of pytest-benchmark, where its options ask for one."""
     if not any(request.config.getoption(f"benchmark_{option}") for option in ("json", "save", "autosave")):
         return
     # Not before: pytest-benchmark prints a table of its own, and warns of a test that has it and measures nothing.
-    clock = Replay(milliseconds / 1000 for milliseconds in speed.batch_ms)
+    clock = Replay(milliseconds / 1000 for milliseconds in batch_ms)
     request.node.add_marker(pytest.mark.benchmark(timer=clock.now))
     benchmark: BenchmarkFixture = request.getfixturevalue("benchmark")
-    benchmark.pedantic(clock.step, rounds=len(speed.batch_ms))
-    benchmark.extra_info.update(
-        device=name,
-        execution=device.card.execution,
-        batch_size=speed.batch_size,
-        images=len(batch.image_ids),
-        fps=speed.fps,
-        **{f"latency_ms_p{q}": float(np.percentile(speed.batch_ms, q)) for q in (50, 90, 99)},
-        interval=speed.interval,
-        threads=len(os.sched_getaffinity(0)),
-        executed=artifact.executed,
-    )
+    benchmark.pedantic(clock.step, rounds=len(batch_ms))
+    benchmark.extra_info.update(facts)
 
 
 def test_fps_of_the_device(
@@ -76,12 +58,10 @@ def test_fps_of_the_device(
     if reason is not None:
         recorder.not_applicable("perf", reason)
         return
-    artifact = session.artifact(device_name, batch_size)
-    recorder.executed(artifact)
-    batch = first_batch(session, batch_size)
-    speed = measure(device, artifact, batch)
-    recorder.perf(speed.fps, speed.batch_ms, "; ".join([speed.interval, *beside(speed, device.card, session.card)]))
-    save(request, device_name, device, artifact, batch, speed)
+    recorder.executed(session.artifact(device_name, batch_size))
+    measured = measured_speed(session, device_name, batch_size)
+    recorder.speed(measured.perf)
+    save(request, measured.speed.batch_ms, measured.facts(session, device_name))
 
 
 def test_compiler_estimates_the_speed(session: Session, recorder: Recorder, device_name: str, batch_size: int) -> None:

@@ -28,10 +28,14 @@ OPTIONAL = (
     "results",
     "report",
     "baseline",
+    "against",
+    "max_slowdown",
     "expectations",
 )
 
-INFERENCE_ONLY = ("onnx", "coco", "limit", "batch_sizes", "calibration_images", "reuse", "fresh")
+INFERENCE_ONLY = (
+    "onnx", "coco", "limit", "batch_sizes", "calibration_images", "against", "max_slowdown", "reuse", "fresh",
+)  # fmt: skip
 """Options without meaning for a training."""
 
 CONFIG = pytest.StashKey[CheckOptions | TrainingOptions]()
@@ -164,6 +168,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--report", metavar="DIR", help="write a page for people (HTML, Markdown), tables and a badge")
     add("--baseline", metavar="FILE", help="an earlier results document: fail where this run is worse")
     add("--allow-other-weights", action="store_true", help="hold a new training to the baseline of an older one")
+    text = "an ONNX, weights (.pth) or a second device: fail where the model is slower than that"
+    add("--against", metavar="OLD", help=text)
+    text = "time that it may take longer (default: 5%% than --against, 10%% than --baseline)"
+    add("--max-slowdown", metavar="N%%", help=text)
     add("--expectations", metavar="FILE", help="known failures (TOML): each must fail as it says, and excuses no more")
     add("--reuse", action="store_true", help="take outputs of the devices, too, that earlier runs stored")
     add("--fresh", action="store_true", help="take nothing that earlier runs stored")

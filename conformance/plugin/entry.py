@@ -12,7 +12,7 @@ import pytest
 LAYER = ("config", "selection", "fixtures", "expectations", "session", "manners", "last_resort")
 TAKE_PATHS = (
     "--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--report", "--baseline", "--expectations",
-    "--config",
+    "--against", "--config",
 )  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent.parent
 INSTALLED = {"site-packages", "dist-packages"}

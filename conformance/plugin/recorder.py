@@ -88,6 +88,10 @@ class Recorder:
         latency = records.Latency.of(latency_ms)
         self._report(records.Perf(batch_size=self.batch_size, fps=fps, latency_ms=latency, interval=interval))
 
+    def speed(self, perf: records.Perf) -> None:
+        """Note a speed that was measured here."""
+        self._report(perf)
+
     def estimate(self, estimate: CompilerEstimate, published: float | None) -> None:
         """Note a compiler's estimate of the speed, beside what the vendor publishes (fps)."""
         latency = estimate.latency_ms

@@ -11,12 +11,15 @@ from conformance.plugin.config import CONFIG
 from conformance.plugin.entry import PACKAGE, is_own
 from harness.errors import HarnessError
 from harness.paths import in_checkout
+from harness.run.options import CheckOptions
 from harness.run.training.options import TrainingOptions
 
 BY_NAME_ONLY = {"catalogue", "toolchain", "simulator", "attacks", "fuzz", "r50"}
 """Markers of tests that are long, or want what few have: they run where ``-m`` says so, or with `always=True`."""
 TRAINING = PACKAGE / "training"
 """Tests of devices that train."""
+SLOWDOWN = PACKAGE / "device" / "test_slowdown.py"
+"""Test of a speed against an older one: it exists where there is an older one."""
 NAMED_PERF = "named_perf"
 """Output of a process of pytest-xdist: whether ``-m`` names the tests of speed, which such a run leaves out."""
 GONE = {"numerics": "name the tests: pytest conformance/harness, or pytest --pyargs conformance.harness"}
@@ -78,6 +81,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out |= BY_NAME_ONLY
     if not isinstance(config.stash[CONFIG], TrainingOptions):  # a folder that the command line names is not ignored
         items[:] = [item for item in items if TRAINING not in item.path.parents]
+    options = config.stash[CONFIG]
+    if not isinstance(options, CheckOptions) or options.against is None:
+        items[:] = [item for item in items if item.path != SLOWDOWN]
     selected, deselected = list[pytest.Item](), list[pytest.Item]()
     for item in items:
         gone = is_own(item.path) and any(_leaves_out(mark, left_out) for mark in _closest(item.iter_markers()))

@@ -18,9 +18,10 @@ from harness.checks.verdict import EXIT_STATUS, verdict_of_exception
 from harness.errors import HarnessError
 from harness.report.escape import printable
 from harness.report.reasons import reasons
-from harness.report.records import Document, Message, Reported, Stage, Trouble, Verdict, pack, unpack
+from harness.report.records import AGAINST, Document, Message, Reported, Stage, Trouble, Verdict, pack, unpack
 from harness.report.terminal import TITLE, summary
 from harness.run.conclude import INTERRUPTED, RunDocument, header, refuse
+from harness.run.options import CheckOptions
 from harness.run.session import Session
 from harness.run.signals import Received, received_signals
 from harness.run.training.session import TrainingSession, training_header
@@ -163,6 +164,8 @@ class RunReport:
             self._owe({"perf"})
 
     def _owe(self, groups: Collection[str]) -> None:
+        if isinstance(self.options, CheckOptions) and self.options.against is not None and groups:
+            groups = {*groups, AGAINST}  # a gate that was asked for is owed, whatever deselects its test
         if self.results is not None and (self.groups is None or not self.groups.issuperset(groups)):
             self.groups = (self.groups or frozenset()) | frozenset(groups)
             self.results.owe(self.groups)

@@ -1,6 +1,6 @@
 """Records of invented runs."""
 
-from harness.report.records import Accuracy, Data, Document, Outcome, Run, Stage
+from harness.report.records import Accuracy, Data, Document, Outcome, Perf, Run, Stage
 
 
 def accuracy(ap: float, batch_size: int = 1) -> Accuracy:
@@ -14,10 +14,12 @@ def stage(outcome: Outcome, name: str = "heads", batch_size: int = 1) -> Stage:
     return Stage(name=name, batch_size=batch_size, outcome=outcome, measured=0.0, allowed=1.0, comparisons=1)
 
 
-def run(*records: Stage | Accuracy, device: str = "chip", precision: str = "fp32") -> Run:
+def run(*records: Stage | Accuracy | Perf, device: str = "chip", precision: str = "fp32") -> Run:
     of_run = {"device": device, "execution": "silicon", "precision": precision, "verdict": "conforms"}
     stages = tuple(record for record in records if isinstance(record, Stage))
-    return Run(**of_run, stages=stages, accuracy=tuple(record for record in records if isinstance(record, Accuracy)))
+    accuracies = tuple(record for record in records if isinstance(record, Accuracy))
+    speeds = tuple(record for record in records if isinstance(record, Perf))
+    return Run(**of_run, stages=stages, accuracy=accuracies, perf=speeds)
 
 
 def document(*runs: Run, model: str = "tiny", sha256: str = "ab" * 32) -> Document:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from harness.report.records import Message, Perf, Reported, Stage
+from harness.report.records import AGAINST, Message, Perf, Reported, Stage
 
 GROUPS: dict[str, dict[str, str]] = {
     "accuracy": {
@@ -50,6 +50,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "test_perf.py::test_suite_is_as_fast_as_a_bare_loop": "harness-overhead",
         "test_perf.py::test_accuracy_run_spends_its_time_in_the_device": "pipeline",
     },
+    AGAINST: {"test_slowdown.py::test_model_is_no_slower_than_the_old_one": AGAINST},
 }
 """Stage by the test that makes it, ``module.py::test_name``, by group; in the order of the tests."""
 AT = " at batch size "

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 
 from harness.checks.owed import GROUPS
 from harness.errors import DeviceEndedError, HarnessError
-from harness.report.records import Accuracy, Perf, Stage, Verdict
+from harness.report.records import AGAINST, Accuracy, Perf, Stage, Verdict
 
 ORDER: tuple[Verdict, ...] = ("error", "deviates", "incomplete", "undecided", "part", "measured", "conforms")
 """Of several verdicts the first in this order holds."""
 EXIT_STATUS: dict[Verdict, int] = {
     "error": 4, "deviates": 1, "incomplete": 1, "undecided": 1, "part": 0, "measured": 0, "conforms": 0,
 }  # fmt: skip
-SPEED_STAGES = ("speed", *GROUPS["perf"].values())
+SPEED_STAGES = ("speed", *GROUPS["perf"].values(), AGAINST)
 """Stages of the tests of speed, which alone give no verdict on accuracy."""
 
 

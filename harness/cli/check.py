@@ -73,6 +73,18 @@ def check(
     allow_other_weights: Annotated[
         bool, typer.Option("--allow-other-weights", help="Hold a new training to the baseline of an older one.")
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OLD", help="ONNX, weights, or a second device: fail where the model is slower than that."
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N%", help="Time that it may take longer; by default 5% than --against, 10% than --baseline."
+        ),
+    ] = None,
     expectations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Known failures (TOML): each must fail as it says.")
     ] = None,
@@ -119,6 +131,8 @@ def check(
             report=report,
             baseline=baseline,
             allow_other_weights=allow_other_weights,
+            against=against,
+            max_slowdown=max_slowdown,
             expectations=expectations,
             reuse=reuse,
             fresh=fresh,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,7 +14,8 @@ from pydantic import ValidationError
 from harness.checks.verdict import SPEED_STAGES
 from harness.errors import HarnessError
 from harness.files import read_regular
-from harness.report.records import Accuracy, Document, Run, Verdict
+from harness.report.baseline_speed import SpeedGate, compare_speeds
+from harness.report.records import AGAINST, Accuracy, Document, Run, Verdict
 
 DOCUMENT_BYTES = 2**28
 """Most that a results document may have; one of ten devices at four batch sizes has some hundred thousand."""
@@ -218,6 +220,12 @@ def uncompared(baseline: Document, runs: Sequence[Run]) -> list[str]:
     return found
 
 
+def speeds_beside(baseline: Document, runs: Sequence[Run], allowed: float) -> SpeedGate:
+    """Compare the measured speeds of all runs, see `compare_speeds`."""
+    found = [compare_speeds(old, new, allowed) for old, new in _pairs(baseline, runs)]
+    return SpeedGate(*(tuple(chain.from_iterable(parts)) for parts in zip(*map(astuple, found), strict=True)))
+
+
 def _pairs(baseline: Document, runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
     now = {(run.device, run.precision): run for run in runs}
     for old in baseline.runs:
@@ -234,6 +242,9 @@ def _stages(old: Run, new: Run) -> list[str]:
         outcome = outcomes.get((stage.name, stage.batch_size), "not run")
         # Another --batch-sizes, or -m perf in place of -m accuracy, asks for less; what was asked for is owed whole.
         owed = (stage.batch_size, stage.name in SPEED_STAGES) in chosen
+        owed = owed and (
+            stage.name != AGAINST or outcome != "not run"
+        )  # nothing is held to where --against is left out
         if stage.outcome == "passed" and outcome != "passed" and owed:
             found.append(f"stage {stage.name} at batch size {stage.batch_size} passed and is now {outcome}")
     return found

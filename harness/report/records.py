@@ -13,6 +13,10 @@ from harness.cards.schema import Record
 
 ESTIMATED = "estimated"
 """First word of the interval of a speed that a compiler estimates and nobody measured."""
+HOST_ARRAYS = "device: host arrays in, host arrays out"
+"""First words of the interval of a speed that the suite measures on a device."""
+AGAINST = "against"
+"""Stage that holds the time of a model to that of an older one."""
 
 Outcome = Literal["passed", "failed", "undecided", "expected-failure", "not-applicable"]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -160,6 +164,14 @@ class Perf(Record):
     """Work between start and stop of the clock; begins with "estimated" where a compiler says it."""
     course_ms: tuple[NonNegative, ...] = ()
     """Milliseconds of batches of a run over all images, see `course_of`; the percentiles are of all batches."""
+    batch_ms: tuple[Positive, ...] = ()
+    """Of each timed batch, in order; empty where the document does not hold them, as before 2026-12."""
+    yardstick_ms: tuple[Positive, ...] = ()
+    """Of a small fixed network on the same device, each timed just before the batch; empty where there is none."""
+    yardstick: str = ""
+    """Name of that network, or why there is none."""
+    remarks: tuple[str, ...] = ()
+    """Warm-up, drift and changes of the clock, see `harness.checks.steadiness`."""
 
     @property
     def estimated(self) -> bool:

@@ -46,6 +46,14 @@ class RunOptions(Protocol):
         """Whether that may be of another training."""
 
     @property
+    def against(self) -> str | None:
+        """An older model or a second device, to be no slower than."""
+
+    @property
+    def max_slowdown(self) -> float | None:
+        """Fraction by which a time may exceed an earlier one; None where the user says nothing."""
+
+    @property
     def workers(self) -> int:
         """Number of processes that share the machine, 0 for one alone."""
 

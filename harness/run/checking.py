@@ -25,6 +25,7 @@ from harness.errors import DeviceEndedError, HarnessError
 from harness.files.temporary import TemporaryFolder
 from harness.report.defect import defect, is_of_device
 from harness.report.records import (
+    AGAINST,
     Accuracy,
     Diagnosis,
     Document,
@@ -37,8 +38,10 @@ from harness.report.records import (
     Verdict,
 )
 from harness.run import stages
+from harness.run.against import against
 from harness.run.conclude import INTERRUPTED, RunDocument, header, refuse
 from harness.run.diagnose import diagnose_device, failure_text
+from harness.run.measured import speed
 from harness.run.options import CheckOptions
 from harness.run.progress import ShowProgress
 from harness.run.session import Session
@@ -54,6 +57,8 @@ STAGE_CHECKS: dict[str, StageCheck] = {
 }
 TESTS = tuple(test for name, group in GROUPS.items() if name != "training" for test in group)
 """All tests of devices that infer, of which expectations may speak."""
+FPS = next(iter(GROUPS["perf"]))
+"""Test that measures the speed, which a gate of speed by a baseline asks for."""
 MODULES = sorted({test.partition("::")[0] for test in TESTS})
 
 
@@ -77,7 +82,7 @@ def run_check(options: CheckOptions, say: Callable[[str], None], progress: ShowP
         try:
             document = RunDocument(session)
             document.begin()
-            document.owe({"accuracy"})
+            document.owe({"accuracy"} if options.against is None else {"accuracy", AGAINST})
         except HarnessError as error:
             raise refuse(options.card.name, error, options.results) from error
         for line in header(session, document.baseline):
@@ -120,6 +125,11 @@ class Check:
                 for test, stage in GROUPS["accuracy"].items():
                     entry = entry_for(self._entries(name), test, options.precision, size)
                     self._run_stage(_Place(test, name, size, entry), STAGE_CHECKS[stage])
+                for test in GROUPS[AGAINST] if options.against is not None else ():
+                    entry = entry_for(self._entries(name), test, options.precision, size)
+                    self._run_stage(_Place(test, name, size, entry), against)
+                if options.baseline is not None and options.max_slowdown is not None:
+                    self._run_stage(_Place(FPS, name, size, None), speed)
 
     def stale(self) -> list[Trouble]:
         """The expectations that have expired or match nothing."""

@@ -18,7 +18,7 @@ from harness.report.records import Data, Document, Message, Run, Trouble
 from harness.report.terminal import not_run_text
 from harness.run.checked import Checked
 from harness.run.evidence import gather
-from harness.run.gate import check_gate, describe_gate, held_to, identified
+from harness.run.gate import check_gate, describe_gate, held_to, identified, speeds_held_to
 from harness.run.publish import publish
 from harness.run.published import with_published
 from harness.run.session import Session
@@ -91,10 +91,13 @@ class RunDocument:
         troubles = [message for message in messages if isinstance(message, Trouble)]
         runs, lacking = self._runs(messages)
         worse, unheld = held_to(self.baseline, runs)
-        problems = [*dict.fromkeys(trouble.text for trouble in troubles), *lacking, *worse, *unheld]
+        slower, untold, unclear = speeds_held_to(self.session, self.baseline, runs)
+        worse += slower
+        problems = [*dict.fromkeys(trouble.text for trouble in troubles), *lacking, *worse, *unheld, *untold]
         beside = [trouble.verdict for trouble in troubles if trouble.device is None]
         beside += ["deviates"] if worse else []
         beside += ["error"] if unheld else []
+        beside += [unclear] if unclear is not None else []
         made = make_document(options.model, self.session.data, environment(), runs, problems, beside)
         made = with_published(identified(made, self.session), self.session)
         found = publish(made, options.model, options.report, lambda: gather(self.session, made))

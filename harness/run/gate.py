@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.report.baseline import Gated, check_matches, regressions, uncompared, weights_known
-from harness.report.records import Document, Run
+from harness.report.baseline import Gated, check_matches, regressions, speeds_beside, uncompared, weights_known
+from harness.report.baseline_speed import SLOWER_ALLOWED
+from harness.report.records import Document, Run, Verdict
 from harness.run.checked import Checked
 
 
@@ -59,6 +60,30 @@ def held_to(earlier: Document | None, runs: Sequence[Run]) -> tuple[list[str], l
     if earlier is None:
         return [], []
     return regressions(earlier, runs), uncompared(earlier, runs)
+
+
+def speeds_held_to(
+    session: Checked, earlier: Document | None, runs: Sequence[Run]
+) -> tuple[list[str], list[str], Verdict | None]:
+    """Hold measured speeds to the baseline's.
+
+    Args:
+        session: Of the run; its option ``--max-slowdown`` asks for a gate of speed.
+        earlier: The baseline, if there is one.
+        runs: As they came out.
+
+    Returns:
+        What is slower than allowed; what could not be told; and the verdict that the latter asks for, if any.
+    """
+    if earlier is None:
+        return [], [], None
+    asked = session.options.max_slowdown
+    found = speeds_beside(earlier, runs, SLOWER_ALLOWED if asked is None else asked)
+    open_ = list(found.open)
+    if asked is not None and not (found.slower or found.open or found.kept or session.options.against):
+        open_.append("--max-slowdown: no speed was measured that the baseline has as well: run -m perf, then and now")
+    undecided = asked is not None and bool(open_)
+    return [*found.slower], open_, "undecided" if undecided else None
 
 
 def identified(document: Document, session: Checked) -> Document:

@@ -22,6 +22,8 @@ from harness.report.folder import check_report_folder
 
 DEFAULT_DEVICE = "onnxruntime"
 DEFAULT_MODEL = "embedded"
+MAX_SLOWDOWN = 0.05
+"""Fraction by which the time may exceed that of `against` where the user says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class CheckOptions:
         report: Folder of the page for people.
         baseline: An earlier results document, to be no worse than.
         allow_other_weights: Whether that may be of another training.
+        against: An older model, or a second device, to be no slower than: a file, or the name of a device.
+        max_slowdown: Fraction by which the time may exceed that of `against` or the baseline; None for the usual.
         expectations: Known failures that the user gives.
         reuse: Whether outputs of the devices that earlier runs stored are taken.
         fresh: Whether nothing that is stored is taken.
@@ -65,6 +69,8 @@ class CheckOptions:
     report: Path | None = None
     baseline: Path | None = None
     allow_other_weights: bool = False
+    against: str | None = None
+    max_slowdown: float | None = None
     expectations: tuple[Expectation, ...] = ()
     reuse: bool = False
     fresh: bool = False
@@ -74,6 +80,11 @@ class CheckOptions:
     def model(self) -> str:
         """Name of the model card."""
         return self.card.name
+
+    @property
+    def slowdown_allowed(self) -> float:
+        """Fraction by which the time may exceed that of `against`."""
+        return MAX_SLOWDOWN if self.max_slowdown is None else self.max_slowdown
 
     def expectations_of(self, card: DeviceCard) -> tuple[Expectation, ...]:
         """The known failures of a device that are in force: those that the user gives, then this project's own."""
@@ -96,6 +107,8 @@ def parse_options(
     report: str | Path | None = None,
     baseline: str | Path | None = None,
     allow_other_weights: bool = False,
+    against: str | None = None,
+    max_slowdown: str | None = None,
     expectations: str | Path | None = None,
     reuse: bool = False,
     fresh: bool = False,
@@ -125,6 +138,9 @@ def parse_options(
     if outputs is not None:
         sizes = (1,) if batch_sizes is None else sizes
         made_by, devices = _made_elsewhere(device or DEFAULT_DEVICE, devices, sizes)
+    allowed = None if max_slowdown is None else _slowdown(max_slowdown, gated=bool(against or baseline))
+    if against is not None:
+        _check_against(against, devices, outputs, workers)
     return CheckOptions(
         devices=devices,
         card=card,
@@ -141,6 +157,8 @@ def parse_options(
         report=_path(report),
         baseline=_path(baseline),
         allow_other_weights=allow_other_weights,
+        against=against,
+        max_slowdown=allowed,
         expectations=given_expectations(_path(expectations)),
         reuse=reuse,
         fresh=fresh,
@@ -185,6 +203,34 @@ def _size_list(text: str) -> tuple[int, ...]:
             remedy=f"give whole numbers from 1 up, such as 1,4,8, and at most {LARGEST_BATCH}",
         )
     return sizes
+
+
+def _slowdown(text: str, *, gated: bool) -> float:
+    """Read a share of time such as ``5%``."""
+    found = re.fullmatch(r"\s*(\d{1,3}(?:\.\d{1,6})?)\s*%\s*", text)
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise HarnessError(
+            f"'{text}' is no share of the time", field="--max-slowdown", remedy="give percent, such as 5%, up to 100%"
+        )
+    if not gated:
+        raise HarnessError(
+            "a limit, and nothing that it is a limit to",
+            field="--max-slowdown",
+            remedy="add --against OLD, or --baseline FILE",
+        )
+    return float(found[1]) / 100
+
+
+def _check_against(against: str, devices: tuple[str, ...], outputs: object, workers: int) -> None:
+    if outputs is not None:
+        cause, remedy = "outputs that were made elsewhere are not run, and have no time", "leave --outputs out"
+    elif workers:
+        cause, remedy = "processes that share the machine spoil each other's times", "leave -n out"
+    elif devices == (against,):
+        cause, remedy = f"device '{against}' is held to itself", "name an ONNX, weights, or another device"
+    else:
+        return
+    raise HarnessError(cause, field="--against", remedy=remedy)
 
 
 def _made_elsewhere(given: str, devices: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[str | None, tuple[str, ...]]:

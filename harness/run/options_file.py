@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from harness.cards.schema import Record, parse, read_toml
+from harness.devices.registry import device_names
 from harness.errors import HarnessError
 from harness.files import is_file
 
@@ -53,6 +54,8 @@ class Stated(_Stated):
     calibration_images: int | None = None
     reuse: bool | None = None
     fresh: bool | None = None
+    against: str | None = None
+    max_slowdown: str | None = None
     training: TrainingStated | None = None
 
 
@@ -96,4 +99,5 @@ def _on_command_line(name: str, value: object, file: Path) -> object:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     is_path = name in PATHS or (name == "model" and str(value).endswith(".toml"))
+    is_path |= name == "against" and value not in device_names()
     return str(file.parent / str(value)) if is_path else value

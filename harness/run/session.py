@@ -25,6 +25,7 @@ from harness.exchange.output_folder import open_outputs
 from harness.export.load import load_onnx_checked, stated_by
 from harness.faults.diagnosis.explanation import Explanation
 from harness.report.records import Data
+from harness.run.against import check_against, load_old_subject
 from harness.run.detected import Detected, Plan, load_detected
 from harness.run.family import family_of
 from harness.run.golden import Golden
@@ -97,6 +98,7 @@ class Session:
             stated = stated_by(load_onnx_checked(self.options.onnx))
             for batch_size in self.options.batch_sizes:
                 check_contract(require_one_stage(self.card), stated, batch_size, self.options.onnx)
+        check_against(self)
         self._begin()
 
     def _begin(self) -> None:
@@ -114,6 +116,12 @@ class Session:
     def subject(self) -> Subject | TwoStageSubject:
         """The model."""
         return self._subject or load_any_subject(self.card, self.options.weights, self.options.onnx)
+
+    @cached_property
+    def old_subject(self) -> Subject | TwoStageSubject:
+        """The model that ``--against`` names as a file."""
+        assert self.options.against is not None
+        return load_old_subject(self.card, Path(self.options.against))
 
     @cached_property
     def reference(self) -> Reference:

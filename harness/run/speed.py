@@ -11,13 +11,13 @@ import numpy as np
 from harness.cards import DeviceCard
 from harness.devices.artifact import Artifact
 from harness.devices.base import Device, time_batches
+from harness.report.records import HOST_ARRAYS
 from harness.types import Batch
 
 RESAMPLES = 2000
 SECONDS = 6.0
 """Aimed at for each measurement, within the limits of the rounds."""
 ROUNDS = (10, 50)
-HOST_ARRAYS = "device: host arrays in, host arrays out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Speed:
         tool: The clock: a tool and its file, or this project.
         interval: The work that lies within the time.
         chips: On the card whose speed it is.
+        yardstick_ms: Of another network, timed before each of the batches; empty where there is none.
     """
 
     fps: float
@@ -39,6 +40,7 @@ class Speed:
     tool: str
     interval: str
     chips: int = 1
+    yardstick_ms: tuple[float, ...] = ()
 
     def of_card(self, device: DeviceCard) -> Speed:
         """Return the speed of the whole card, where the device's card has several chips: they work side by side.
@@ -62,21 +64,28 @@ class Speed:
         return self.fps * 2 * gmac / (1000 * device.peak.tflops * self.chips)
 
 
-def measure(device: Device, artifact: Artifact, batch: Batch) -> Speed:
+def measure(device: Device, artifact: Artifact, batch: Batch, yardstick: Callable[[], float] | None = None) -> Speed:
     """Time one batch as often as fits into `SECONDS`, after two runs that warm up; the speed is that of the median.
 
     Args:
         device: Where to run.
         artifact: From its `convert`.
         batch: The images; slots that pad it do not count.
+        yardstick: Runs another network once, and returns the seconds; called before each batch where it is given.
     """
     *_, second = time_batches(device, artifact, batch.images, 2)
     low, high = ROUNDS
     rounds = int(np.clip(SECONDS / second, low, high))
-    seconds = np.array(time_batches(device, artifact, batch.images, rounds))
+    if yardstick is None:
+        seconds, beside = np.array(time_batches(device, artifact, batch.images, rounds)), np.empty(0)
+    else:
+        _ = yardstick(), yardstick()  # warms up
+        pairs = [(yardstick(), *time_batches(device, artifact, batch.images, 1)) for _ in range(rounds)]
+        beside, seconds = np.array(pairs).T
     fps = len(batch.image_ids) / float(np.median(seconds))
     batch_ms = tuple((1000 * seconds).tolist())
-    return Speed(fps, len(batch.images), batch_ms, "the runner's clock", HOST_ARRAYS)
+    yardstick_ms = tuple((1000 * beside).tolist())
+    return Speed(fps, len(batch.images), batch_ms, "the runner's clock", HOST_ARRAYS, yardstick_ms=yardstick_ms)
 
 
 @dataclass(frozen=True, slots=True)

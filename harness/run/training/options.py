@@ -67,6 +67,14 @@ class TrainingOptions:
         """Name of the network among the two-stage settings."""
         return self.model.removeprefix(FAMILY)
 
+    @property
+    def against(self) -> None:
+        """A training is held to no other."""
+
+    @property
+    def max_slowdown(self) -> None:
+        """Nor is its speed."""
+
     def expectations_of(self, card: DeviceCard) -> tuple[Expectation, ...]:
         """Return the known failures of a device that are in force."""
         return tuple(entry for entry in self.expectations if entry.device in (None, card.name))
