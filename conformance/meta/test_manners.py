@@ -180,7 +180,7 @@ def test_only_tests_of_the_suite_are_left_out(
 
 def test_every_option_that_takes_a_path_is_known_to_take_one(suite: Suite) -> None:
     shown = suite.run("--help", options=()).output.partition("CenterNet conformance:")[2].partition("\n\n")[0]
-    assert tuple(re.findall(r"(--[\w-]+)=(?:FILE|DIR|ROOT|CARD)\b", shown)) == entry.TAKE_PATHS
+    assert tuple(re.findall(r"(--[\w-]+)=(?:FILE|DIR|ROOT|CARD|OLD)\b", shown)) == entry.TAKE_PATHS
 
 
 def test_marker_that_is_gone_names_what_takes_its_place(suite: Suite) -> None:
