@@ -11,8 +11,8 @@ import pytest
 
 LAYER = ("config", "selection", "fixtures", "expectations", "session", "manners", "last_resort")
 TAKE_PATHS = (
-    "--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--report", "--baseline", "--expectations",
-    "--against", "--config",
+    "--model", "--weights", "--onnx", "--coco", "--outputs", "--results", "--report", "--baseline", "--against",
+    "--expectations", "--config",
 )  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent.parent
 INSTALLED = {"site-packages", "dist-packages"}
