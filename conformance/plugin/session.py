@@ -191,6 +191,7 @@ class RunReport:
         if self.results is not None and (self.groups or asks_for_a_device(self.config)):
             stale = [unpack(text) for text in self.config.stash[STALE_ENTRIES]]
             self.document = self.results.close([*self.messages, *stale, *self._ended(exitstatus)])
+        if self.results is not None:
             self._finish()
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
         self._add_to_junit()

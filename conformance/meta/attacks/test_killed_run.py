@@ -139,6 +139,13 @@ def test_killed_run_goes_on_where_it_was(suite: Suite, tiny: TinySetup, tmp_path
         assert [path.name for path in (killed.folder / "cache").rglob("*.partial")] == []
 
 
+def test_run_without_a_device_leaves_nothing_to_go_on_with(suite: Suite, tmp_path: Path) -> None:
+    one = Killed(suite, tmp_path / "one")
+    one.command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "conformance/harness/test_paths.py"]
+    assert one.start().wait() == 0
+    assert [file.name for file in (one.folder / "cache").rglob("runs/*")] == []
+
+
 def test_same_run_again_runs_the_device_again_unless_it_is_told_to_reuse(suite: Suite, tmp_path: Path) -> None:
     one = Killed(suite, tmp_path / "one")
     first = one.finish()
