@@ -21,7 +21,7 @@ from harness.files import whole_file
 from harness.report.charts import latency, precision_recall
 from harness.report.escape import printable
 from harness.report.folder import FILES, check_report_folder
-from harness.report.reasons import device_name, outcome_text, place, reasons
+from harness.report.reasons import device_name, outcome_text, place, reasons, stored_lines
 from harness.report.records import COURSE, Document, Run, Stage, Verdict
 from harness.report.sections import Named, matrix, own_figure, parts, trends
 
@@ -94,6 +94,7 @@ def render(documents: Sequence[Named], template: str) -> str:
     """Make the page of documents by a template of this package."""
     names: dict[str, Callable[..., Any]] = {
         "reasons": reasons, "ladder": ladder, "diagnosis": diagnosis, "device": device_name, "number": number,
+        "stored_lines": stored_lines,
         "margin": margin, "outcome": outcome_text, "scope": scope, "parts": parts, "own_figure": own_figure,
         "matrix": matrix, "trends": trends, "precision_recall": precision_recall, "latency_chart": latency,
     }  # fmt: skip
@@ -163,7 +164,7 @@ def diagnosis(run: Run) -> list[tuple[str, str]]:
 
 def margin(stage: Stage) -> str:
     """Say how much of what is allowed a stage has used."""
-    share = stage.margin or 0.0
+    share = max(stage.margin or 0.0, 0.0)  # an AP above the reference's has used nothing
     return f"{share:.2g} times what is allowed" if share > 1 else f"{share:.0%} of what is allowed"
 
 

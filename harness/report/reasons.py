@@ -19,6 +19,24 @@ MOST_ANNOTATIONS = 10
 """Errors of a step that GitHub shows."""
 
 
+def stored_lines(run: Run) -> list[str]:
+    """Images whose outputs an earlier run computed: by batch size of the device, and of the reference."""
+    lines = [
+        f"batch size {ap.batch_size}: outputs of {ap.stored.images} of {ap.images} images are stored ones, "
+        f"from {ap.stored.since} on"
+        for ap in run.accuracy
+        if ap.stored is not None
+    ]
+    for ap in run.accuracy:
+        if ap.reference_stored is not None:
+            of = ap.reference_stored
+            return [
+                *lines,
+                f"reference: outputs of {of.images} of {ap.images} images are stored ones, from {of.since} on",
+            ]
+    return lines
+
+
 def device_name(run: Run) -> str:
     """Name the device; anything but silicon is said beside every figure."""
     return run.device if run.execution == "silicon" else f"{run.device} ({run.execution})"

@@ -15,7 +15,7 @@ from harness.checks.owed import AT, by_batch_size
 from harness.checks.verdict import SPEED_STAGES
 from harness.faults.diagnosis.text import answers
 from harness.report.escape import printable, printable_lines
-from harness.report.reasons import device_name, workflow_commands
+from harness.report.reasons import device_name, stored_lines, workflow_commands
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 TITLE = "conformance"
@@ -109,7 +109,7 @@ def _findings(run: Run) -> Iterator[str]:
             first = (stage.detail or "").splitlines()[:1]
             size = f" at batch size {stage.batch_size}"
             yield f"{run.device}: stage {stage.name}{size}: {stage.outcome}: {''.join(first)}"
-    for line in (*_stored(run), *_intervals(run), *_margins(run)):
+    for line in (*stored_lines(run), *_intervals(run), *_margins(run)):
         yield f"{device_name(run)}: {line}"
     for accuracy in run.accuracy:
         if accuracy.readings:
@@ -141,24 +141,6 @@ def _table(document: Document) -> Table:
                 row = (device_name(run), "-" if size is None else str(size), *figures, *speed)
                 table.add_row(*map(printable, row))
     return table
-
-
-def _stored(run: Run) -> list[str]:
-    """Images whose outputs an earlier run computed: by batch size of the device, and of the reference."""
-    lines = [
-        f"batch size {ap.batch_size}: outputs of {ap.stored.images} of {ap.images} images are stored ones, "
-        f"from {ap.stored.since} on"
-        for ap in run.accuracy
-        if ap.stored is not None
-    ]
-    for ap in run.accuracy:
-        if ap.reference_stored is not None:
-            of = ap.reference_stored
-            return [
-                *lines,
-                f"reference: outputs of {of.images} of {ap.images} images are stored ones, from {of.since} on",
-            ]
-    return lines
 
 
 def _intervals(run: Run) -> list[str]:
