@@ -11,6 +11,7 @@ from conformance.plugin.config import CONFIG
 from conformance.plugin.entry import PACKAGE, is_own
 from harness.errors import HarnessError
 from harness.paths import in_checkout
+from harness.report.environment import cores
 from harness.run.options import CheckOptions
 from harness.run.training.options import TrainingOptions
 
@@ -45,8 +46,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def _share(workers: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, cores() // workers)
 
 
 def _take_cores(index: int, workers: int) -> None:

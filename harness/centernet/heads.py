@@ -201,7 +201,7 @@ def check_contract(card: ModelCard, artifact: Artifact, batch_size: int, file: P
 
 
 class Disagreement(NamedTuple):
-    """What a model and its card say differently.
+    """Something that a model and its card say differently.
 
     Attributes:
         field: Of the card, or the option that asks for it.

@@ -86,15 +86,15 @@ def doctor(
 
 def _store(older_than: float, larger_than: float, *, prune: bool) -> str:
     """Say where the store of outputs is and what it holds, after emptying it where that is asked for."""
-    from harness.run.pruning import prune_store, stored_size
+    from harness.run.pruning import GB, prune_store, stored_size
 
     folder = cache_path() / STORE
     removed = ""
     if prune:
         count, size = prune_store(folder, older_than, larger_than)
-        removed = f"; {count} sets of outputs, {size / 1e9:.2f} GB, were removed"
+        removed = f"; {count} sets of outputs, {size / GB:.2f} GB, were removed"
     count, size = stored_size(folder)
-    return f"store of outputs {printable(folder)}: {count} sets, {size / 1e9:.2f} GB{removed}"
+    return f"store of outputs {printable(folder)}: {count} sets, {size / GB:.2f} GB{removed}"
 
 
 def required_packages() -> list[Requirement]:

@@ -28,7 +28,7 @@ ENDS = (1, 99)
 
 @dataclass(frozen=True, slots=True)
 class SpeedGate:
-    """What the speeds of a run are, beside those of a baseline.
+    """Speeds of a run beside those of a baseline.
 
     Attributes:
         slower: Speeds that are slower than allowed.

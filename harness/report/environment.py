@@ -15,9 +15,13 @@ def environment() -> dict[str, str]:
     """Versions of this project, Python and the packages that decide figures, and the machine."""
     found = {"centernet-conformance": _version("centernet-conformance"), "python": platform.python_version()}
     found |= {name: _version(name) for name in PACKAGES}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found["machine"] = f"{platform.system()} {platform.machine()}, {cores} cores"
+    found["machine"] = f"{platform.system()} {platform.machine()}, {cores()} cores"
     return found
+
+
+def cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(package: str) -> str:

@@ -27,7 +27,7 @@ HEAD = "head"
 
 @dataclass(slots=True)
 class Detected:
-    """What came of every image.
+    """Results of a run over images.
 
     Attributes:
         results: Detections in image pixels, in the order of the images.

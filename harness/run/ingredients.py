@@ -20,6 +20,7 @@ from harness.devices.base import ByImage, Device
 from harness.devices.registry import distribution_of, is_own
 from harness.errors import HarnessError
 from harness.files import file_sha256
+from harness.report.environment import cores
 
 CODE = (".py", ".toml")
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -52,11 +53,12 @@ def surroundings(card: DeviceCard, variables: Mapping[str, str] = os.environ) ->
         "versions": installed(),
         "processor": processor(),
         "drivers": {file: text for file in DRIVERS if (text := _text(Path(file)))},
-        "threads": [_cores(), torch.get_num_threads()],
+        "threads": [cores(), torch.get_num_threads()],
         "variables": declared((*VARIABLES, *card.environment), variables),
     }
 
 
+@cache
 def own_code() -> str:
     """Return one hash for all code and tables of this project that make outputs."""
     return tree_sha256(PACKAGE, lambda path: path.suffix in CODE)
@@ -139,10 +141,6 @@ def declared(names: Iterable[str], variables: Mapping[str, str]) -> dict[str, st
     patterns = [re.escape(name).replace(r"\*", ".*") for name in names]
     known = re.compile("|".join(patterns))
     return {name: variables[name] for name in sorted(variables) if known.fullmatch(name)}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _text(file: Path) -> str | None:

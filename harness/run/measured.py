@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 from harness.checks.outcome import StageResult, not_applicable
 from harness.checks.speed import beside
 from harness.checks.steadiness import remarks_on
+from harness.report.environment import cores
 from harness.report.records import Latency, Perf
 from harness.run.against import first_batch
 from harness.run.speed import Speed, measure
@@ -44,7 +44,7 @@ class Measured:
             **{f"latency_ms_p{q}": float(np.percentile(speed.batch_ms, q)) for q in (50, 90, 99)},
             "share_of_peak": None if gmac is None else speed.share_of_peak(gmac, device),
             "interval": speed.interval,
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": cores(),
             "threads": executed.get("threads"),
             "executed": executed,
             "yardstick": self.perf.yardstick,

@@ -54,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What of the store a run is served.
+    """Part of the store that a run is served.
 
     Attributes:
         reuse: Outputs of judged devices, whichever run made them.

@@ -44,7 +44,7 @@ def function(command: Path) -> str:
 
 
 def completed(command: Path, function: str, *words: str) -> list[str]:
-    """What the function in a real bash answers for the last of the words."""
+    """Answers of the function in a real bash for the last of the words."""
     place = len(words)
     script = f'{function}\nCOMP_WORDS=("$@"); COMP_CWORD={place}; _centernet_conformance_completion "$1" "${{@: -1}}"\n'
     script += 'printf "%s\\n" "${COMPREPLY[@]}"'
@@ -69,7 +69,7 @@ def test_word_that_bash_splits_at_a_colon_is_completed_behind_it(command: Path, 
 
 
 def typed(command: Path, function: str, keys: str) -> str:
-    """What an interactive bash prints after these keys."""
+    """Text that an interactive bash prints after these keys."""
     pid, terminal = pty.fork()
     if pid == 0:
         environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "PS1": "$ ", "TERM": "dumb"}

@@ -1,4 +1,4 @@
-"""What a model is held to is checked before any work, and stands as a stage in the document of either command."""
+"""The older model is checked before any work, and stands as a stage in the document of either command."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -40,7 +40,7 @@ CHANGES: dict[str, Change] = {
     "version of a package": lambda patch, given: patch.setattr(ingredients, "installed", lambda: {"numpy": "0"}),
     "instruction sets": lambda patch, given: patch.setattr(ingredients, "processor", lambda: ["another"]),
     "driver": _text(ingredients.DRIVERS[0], "another"),
-    "cores": lambda patch, given: patch.setattr(ingredients, "_cores", lambda: 77),
+    "cores": lambda patch, given: patch.setattr(ingredients, "cores", lambda: 77),
     "threads": lambda patch, given: patch.setattr(torch, "get_num_threads", lambda: 77),
     "environment variable": lambda patch, given: patch.setitem(os.environ, "OMP_SCHEDULE", "dynamic"),
     "executed": lambda patch, given: given.update(artifact=Artifact(None, (), (), None, {"provider": "another"})),

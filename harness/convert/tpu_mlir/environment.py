@@ -15,6 +15,7 @@ from harness.cache import locked
 from harness.convert.process import run_tool
 from harness.errors import HarnessError
 from harness.paths import cache_path
+from harness.report.environment import cores
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Environment:
         """Make the environment variables for its tools, without ours that change the search of Python or the loader."""
         foreign = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV", "TPUC_ROOT")
         kept = {name: value for name, value in os.environ.items() if name not in foreign}
-        threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        threads = str(cores())
         path = f"{self.root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
         return {**kept, "PATH": path, "PYTHONNOUSERSITE": "1", "OMP_NUM_THREADS": threads}
 

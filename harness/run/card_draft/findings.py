@@ -1,4 +1,4 @@
-"""What was found out about a model: each field of its card, how it was found, and how sure that is."""
+"""Findings about a model: each field of its card, how it was found, and how sure that is."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class Finding:
 
     @property
     def comment(self) -> str | None:
-        """What the draft says above the field; None where there is nothing to look at."""
+        """Comment that the draft has above the field; None where there is nothing to look at."""
         return None if self.sure == "certain" else f"{self.sure}: {self.how}"

@@ -1,4 +1,4 @@
-"""Which output is which head: every assignment that the shapes allow, and how well the values speak for it."""
+"""Assignment of outputs to heads: every assignment that the shapes allow, and how well the values speak for it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Roles:
         return tuple(head for head, _ in self.blocks)
 
     def place_of(self, head: str) -> str:
-        """Where a head lies, in words."""
+        """Place of a head, in words."""
         block = dict(self.blocks)[head]
         part = f", channels {block.start} to {block.stop - 1}" if self.concatenated or self.mixed else ""
         return f"'{block.tensor}'{part}"
@@ -127,7 +127,7 @@ def _cut(tensor: str, order: Sequence[str], sizes: Mapping[str, int]) -> tuple[t
 
 @dataclass(slots=True)
 class Evidence:
-    """What outputs of some images say about every reading of them.
+    """Evidence of the outputs of some images about every reading of them.
 
     Attributes:
         plausible: By reading, the sum over the batches that were looked at, each 0 to 3.

@@ -63,7 +63,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """What reads the best AP, and how sure each part of it is.
+    """The preparation that reads the best AP, and how sure each part of it is.
 
     Attributes:
         preparation: Of the images.
@@ -147,7 +147,7 @@ class Trials:
             self.progress(min(self.ran, self.planned), self.planned)
 
     def difference(self, best: Way, other: Way) -> Difference | None:
-        """What another way loses against the best on all images; None where either has no finite detections."""
+        """Loss of another way against the best on all images; None where either has no finite detections."""
         golden, own = self._matched(best), self._matched(other)
         return None if golden is None or own is None else paired_bootstrap(own, golden)
 
