@@ -31,10 +31,11 @@ OPTIONAL = (
     "against",
     "max_slowdown",
     "expectations",
+    "shard",
 )
 
 INFERENCE_ONLY = (
-    "onnx", "coco", "limit", "batch_sizes", "calibration_images", "against", "max_slowdown", "reuse", "fresh",
+    "onnx", "coco", "limit", "batch_sizes", "calibration_images", "against", "max_slowdown", "reuse", "fresh", "shard",
 )  # fmt: skip
 """Options without meaning for a training."""
 
@@ -117,6 +118,9 @@ def options_of(config: pytest.Config) -> CheckOptions | TrainingOptions:
     if option.numprocesses and (option.markexpr or "").strip() == "perf":
         cause = "processes that share the machine spoil each other's times"
         raise HarnessError(cause, field="-m perf -n", remedy="leave -n out")
+    if option.shard is not None and (option.markexpr or "").strip() == "perf":
+        cause = "a part has no speed: those of a run are measured in one piece"
+        raise HarnessError(cause, field="-m perf --shard", remedy="leave --shard out")
     return parse_options(
         device=option.device,
         model=option.model,
@@ -175,6 +179,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--expectations", metavar="FILE", help="known failures (TOML): each must fail as it says, and excuses no more")
     add("--reuse", action="store_true", help="take outputs of the devices, too, that earlier runs stored")
     add("--fresh", action="store_true", help="take nothing that earlier runs stored")
+    text = "run one of N parts of the images: 'python -m harness merge' gives the verdict on all"
+    add("--shard", metavar="I/N", help=text)
     text = (
         "these options, without the dashes (TOML; default: [tool.centernet-conformance] of the nearest pyproject.toml)"
     )

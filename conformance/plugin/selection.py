@@ -74,7 +74,7 @@ def check_expression(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests of the suite that the run does not ask for or cannot have."""
     left_out = set() if in_checkout() else {"checkout"}
-    if config.stash[CONFIG].workers:
+    if config.stash[CONFIG].workers or config.option.shard is not None:
         left_out.add("perf")
     # An empty argument can only be the value of -m: every test is asked for.
     if not config.option.markexpr and "" not in config.invocation_params.args:
@@ -113,6 +113,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
     if config.option.numprocesses:
         lines.append("perf tests: deselected under -n, run them alone with: pytest -m perf")
+    elif config.option.shard is not None:
+        lines.append("perf tests: deselected with --shard, run them without: pytest -m perf")
     if not in_checkout():
         lines.append("tests of the repository itself: deselected, the suite is installed without its checkout")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,10 @@ class Comparison:
         allowed: The largest difference that passes.
         count: Values compared.
         problem: What is wrong, for the engineer at the bench; None where it passes.
+        worst_of: Name of a group of which this is the worst, see `worst`; empty where it is of no group.
+        images: Images, where it speaks of the detections of all images.
+        beyond: Those of them that stand out; the problem, if any, is that of the first.
+        close: Close calls in it, which may come out either way.
     """
 
     what: str
@@ -26,12 +31,34 @@ class Comparison:
     allowed: float
     count: int
     problem: str | None = None
+    worst_of: str = ""
+    images: int = 0
+    beyond: int = 0
+    close: int = 0
 
     def __str__(self) -> str:
+        problem = self.problem
+        if problem is not None and self.images:
+            problem = f"{self.beyond} of {self.images} images stand out; {problem}"
         if not self.count:
-            return f"{self.what}: {self.problem or 'nothing was compared'}"
+            return f"{self.what}: {problem or 'nothing was compared'}"
         text = f"{self.what}: measured {self.measured:.3g}, allowed {self.allowed:.3g}, {self.count} values"
-        return text if self.problem is None else f"{text}: {self.problem}"
+        return text if problem is None else f"{text}: {problem}"
+
+    @property
+    def share(self) -> float:
+        """Measured / allowed; measured where nothing is allowed."""
+        return self.measured / self.allowed if self.allowed else self.measured
+
+
+def worst(comparisons: Iterable[Comparison]) -> Comparison:
+    """Return the first that deviates, or else the one that comes closest to its limit, the first of equal ones."""
+    found: Comparison | None = None
+    for one in comparisons:
+        if found is None or (found.problem is None and (one.problem is not None or one.share > found.share)):
+            found = one
+    assert found is not None
+    return found
 
 
 def compare_values(what: str, got: NDArray[np.floating], expected: NDArray[np.floating], allowed: float) -> Comparison:

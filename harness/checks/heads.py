@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.cards.tolerances import Tolerance
-from harness.checks.comparison import Comparison, compare_values, labelled
+from harness.checks.comparison import Comparison, compare_values, labelled, worst
 from harness.checks.outcome import StageResult, judge, measured_only
 from harness.types import Heads
 
@@ -58,18 +58,12 @@ def check_heads(
 
 
 def _worst_by_head(pairs: Iterable[HeadPair]) -> list[Comparison]:
-    """Of many calls, the comparison of each head that comes closest to its limit, or is the first beyond."""
-    worst: dict[str, Comparison] = {}
+    """Of many calls, the worst comparison of each head."""
+    by_head: dict[str, Comparison] = {}
     for comparison in _compared(pairs):
         head = comparison.what.rpartition("head ")[2]
-        known = worst.setdefault(head, comparison)
-        if known.problem is None and (comparison.problem is not None or _share(comparison) > _share(known)):
-            worst[head] = comparison
-    return list(worst.values())
-
-
-def _share(comparison: Comparison) -> float:
-    return comparison.measured / comparison.allowed if comparison.allowed else comparison.measured
+        by_head[head] = worst([*([by_head[head]] if head in by_head else []), comparison])
+    return [replace(one, worst_of=f"later calls, head {head}") for head, one in by_head.items()]
 
 
 def check_batch(batch_size: int, pairs: Sequence[HeadPair]) -> StageResult:

@@ -13,7 +13,7 @@ from harness.report.escape import printable, printable_lines
 from harness.report.records import Accuracy, Outcome, Perf, Stage
 
 SHOWN = 6
-"""Deviating comparisons that the message of a failure lists."""
+"""Deviating comparisons that the message of a failure lists, and images with close calls that a stage names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,17 @@ def judge(name: str, batch_size: int | None, comparisons: Sequence[Comparison]) 
     problem = next((str(comparison) for comparison in comparisons if comparison.problem is not None), None)
     compared = any(comparison.count > 0 for comparison in comparisons)
     detail = problem or (None if compared else "nothing was compared")
-    return _compared(name, batch_size, "failed" if detail else "passed", comparisons, detail)
+    outcome: Outcome = "failed" if detail else "passed"
+    return _compared(name, batch_size, outcome, comparisons, detail or _close_calls(comparisons))
+
+
+def _close_calls(comparisons: Sequence[Comparison]) -> str | None:
+    """Say which images have a detection that hangs on a close call, which is no failure."""
+    close = [f"{one.what.partition(',')[0]} ({one.close})" for one in comparisons if one.close]
+    if not close:
+        return None
+    more = f" and {len(close) - SHOWN} images more" if len(close) > SHOWN else ""
+    return f"close calls of threshold, NMS or rank, either way right: candidates in {', '.join(close[:SHOWN])}{more}"
 
 
 def undecided(name: str, batch_size: int | None, comparison: Comparison, reason: str) -> StageResult:
@@ -114,7 +124,7 @@ def _compared(
     name: str, batch_size: int | None, outcome: Outcome, comparisons: Sequence[Comparison], detail: str | None
 ) -> StageResult:
     # The comparison that comes closest to its limit, or is furthest beyond.
-    closest = max(comparisons, key=lambda c: c.measured / c.allowed if c.allowed else c.measured, default=None)
+    closest = max(comparisons, key=lambda comparison: comparison.share, default=None)
     measured = None if closest is None or not math.isfinite(closest.measured) else closest.measured
     allowed = None if closest is None else closest.allowed
     stage = Stage(

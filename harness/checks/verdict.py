@@ -23,7 +23,12 @@ SPEED_STAGES = ("speed", *GROUPS["perf"].values(), AGAINST)
 
 
 def verdict_of_run(
-    stages: Sequence[Stage], accuracy: Sequence[Accuracy], perf: Sequence[Perf], beside: Iterable[Verdict] = ()
+    stages: Sequence[Stage],
+    accuracy: Sequence[Accuracy],
+    perf: Sequence[Perf],
+    beside: Iterable[Verdict] = (),
+    *,
+    is_part: bool = False,
 ) -> Verdict:
     """The verdict on one device.
 
@@ -32,9 +37,10 @@ def verdict_of_run(
         accuracy: The APs that were measured.
         perf: The speeds that were measured.
         beside: Of what went wrong on this device, or on all, beside the stages.
+        is_part: Whether the run is a shard, which is judged when all are merged.
     """
     outcomes = {stage.outcome for stage in stages}
-    found = [*beside, _of_comparisons(stages, accuracy, perf)]
+    found = [*beside, "part" if is_part else _of_comparisons(stages, accuracy, perf)]
     found += ["deviates"] if "failed" in outcomes else []
     found += ["undecided"] if "undecided" in outcomes else []
     return min(found, key=ORDER.index)

@@ -24,6 +24,7 @@ from harness.cli import (
     history,
     infer,
     last_resort,
+    merge,
     preprocess,
     report,
     score,
@@ -54,6 +55,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     score_log.score_log,
     compare.compare,
     diagnose.diagnose,
+    merge.merge,
     report.report,
 )
 """In the order of the help; the file of each is named after it, with ``_`` for ``-``."""

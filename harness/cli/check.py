@@ -92,6 +92,9 @@ def check(
         bool, typer.Option("--reuse", help="Take outputs of the devices, too, that earlier runs stored.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing that earlier runs stored.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="One of N parts of the images; 'merge' gives the verdict on all.")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -136,6 +139,7 @@ def check(
             expectations=expectations,
             reuse=reuse,
             fresh=fresh,
+            shard=shard,
         )
     except HarnessError as error:
         raise refuse(model, error, results) from error
@@ -143,11 +147,11 @@ def check(
         try:
             document = run_check(options, _say, progress)
         except Interrupted as interrupted:
-            _show(interrupted.document)
+            show(interrupted.document)
             raise typer.Exit(INTERRUPTED) from None
         except KeyboardInterrupt:  # before there was anything to show
             raise typer.Exit(INTERRUPTED) from None
-    _show(document)
+    show(document)
     raise typer.Exit(EXIT_STATUS[document.verdict])
 
 
@@ -156,7 +160,8 @@ def _say(text: str) -> None:
     print(printable_lines(text))
 
 
-def _show(document: Document) -> None:
+def show(document: Document) -> None:
+    """Print the summary of a run, in colours on a terminal."""
     from harness.report.terminal import TITLE, summary
 
     print(f" {TITLE} ".center(80, "="))

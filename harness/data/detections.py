@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.data.dataset import Id
@@ -128,24 +129,40 @@ def read_coco_json(file: Path) -> list[dict[str, Any]]:
 
 def save_results(results: Results, path: Path) -> None:
     """Write detections unrounded (float32), whole under the file's name or not at all."""
-    ids = list(results)
     with whole_file(path) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            ids=np.array(ids, np.int64),
-            counts=np.array([len(results[id_]) for id_ in ids], np.int64),
-            boxes=np.concatenate([results[id_].boxes for id_ in ids]),
-            scores=np.concatenate([results[id_].scores for id_ in ids]),
-            classes=np.concatenate([results[id_].classes for id_ in ids]),
-        )
+        np.savez(file, **to_arrays(results))  # type: ignore[arg-type]
 
 
 def load_results(path: Path) -> Results:
     """Read a file that `save_results` wrote."""
-    results = Results()
     with np.load(path) as saved:
-        ends = np.cumsum(saved["counts"])[:-1]
-        parts = (np.split(saved[name], ends) for name in ("boxes", "scores", "classes"))
-        for image_id, boxes, scores, classes in zip(saved["ids"].tolist(), *parts, strict=True):
-            results.add(image_id, Detections(boxes, scores, classes))
+        return results_from(saved)
+
+
+def to_arrays(results: Results) -> dict[str, NDArray[Any]]:
+    """Return detections of all images as arrays: ids and counts of the images, and rows of all, one after the other."""
+    every = list(results.values())
+    return {
+        "ids": np.array(list(results), np.int64),
+        "counts": np.array([len(found) for found in every], np.int64),
+        "boxes": np.concatenate([found.boxes for found in every]),
+        "scores": np.concatenate([found.scores for found in every]),
+        "classes": np.concatenate([found.classes for found in every]),
+    }
+
+
+def results_from(arrays: Mapping[str, NDArray[Any]]) -> Results:
+    """Return the detections that `to_arrays` has put into arrays.
+
+    Raises:
+        ValueError: The arrays do not fit together.
+        HarnessError: They hold NaN or infinity, or an image twice.
+    """
+    results, counts = Results(), arrays["counts"]
+    rows = [arrays[name] for name in ("boxes", "scores", "classes")]
+    if (counts < 0).any() or any(len(array) != counts.sum() for array in rows) or rows[0].shape[1:] != (4,):
+        raise ValueError("the arrays of detections do not fit together")
+    parts = (np.split(array, np.cumsum(counts)[:-1]) for array in rows)
+    for image_id, boxes, scores, classes in zip(arrays["ids"].tolist(), *parts, strict=True):
+        results.add(image_id, Detections(boxes, scores, classes))
     return results

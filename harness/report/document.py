@@ -43,7 +43,12 @@ class _Collected:
 
 
 def make_runs(
-    cards: Sequence[DeviceCard], precision: str, messages: Sequence[Message], owed: Sequence[Owed]
+    cards: Sequence[DeviceCard],
+    precision: str,
+    messages: Sequence[Message],
+    owed: Sequence[Owed],
+    *,
+    is_part: bool = False,
 ) -> list[Run]:
     """One run a device, its records in an order that does not depend on the order of the tests.
 
@@ -52,6 +57,7 @@ def make_runs(
         precision: The precision that was asked for.
         messages: Reported by the checks. A trouble of no device keeps every run from conforming, one of a device its.
         owed: Tests that must have reported something; a run in which one has not is incomplete.
+        is_part: Whether the run is a shard, which is judged when all are merged.
     """
     collected = {card.name: _Collected() for card in cards}
     for message in messages:
@@ -73,16 +79,18 @@ def make_runs(
             into.diagnosis.append(message.record)
         else:
             into.perf.append(message.record)
-    return [_run(card, precision, collected[card.name], not_run(owed, card.name, messages)) for card in cards]
+    lacking = [not_run(owed, card.name, messages) for card in cards]
+    given = zip(cards, lacking, strict=True)
+    return [_run(card, precision, collected[card.name], lacks, is_part=is_part) for card, lacks in given]
 
 
-def _run(card: DeviceCard, precision: str, found: _Collected, lacking: tuple[str, ...]) -> Run:
+def _run(card: DeviceCard, precision: str, found: _Collected, lacking: tuple[str, ...], *, is_part: bool) -> Run:
     beside: list[Verdict] = [*found.beside, "incomplete"] if lacking else found.beside
     return Run(
         device=card.name,
         execution=card.execution,
         precision=precision,
-        verdict=verdict_of_run(found.stages, found.accuracy, found.perf, beside),
+        verdict=verdict_of_run(found.stages, found.accuracy, found.perf, beside, is_part=is_part),
         expected_failures=sum(stage.outcome == "expected-failure" for stage in found.stages),
         not_run=lacking,
         executed=dict(sorted(found.executed.items())),

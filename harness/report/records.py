@@ -235,6 +235,17 @@ class Data(Record):
     sha256: str
 
 
+class Part(Record):
+    """Share of a run that was run by itself, to be merged with the others."""
+
+    shard: str
+    """Number of the part / number of parts."""
+    images: int
+    file: str
+    """Name of the file beside the document that holds what merging needs."""
+    sha256: str
+
+
 class Document(Record):
     """The results document, schema 2."""
 
@@ -252,6 +263,8 @@ class Document(Record):
     problems: tuple[str, ...] = ()
     """Errors beside the stages, failed tests of the suite itself, findings of the gate."""
     runs: tuple[Run, ...] = ()
+    part: Part | None = None
+    """Of a shard; None of a whole run."""
 
 
 class Reported(Record):

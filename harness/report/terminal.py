@@ -68,6 +68,9 @@ def summary(document: Document) -> Iterator[Line]:
         yield Line(f"{device_name(run)} {run.precision}: {_verdict(run)}")
     yield Line(f"verdict: {document.verdict}{_expected(document)}", COLOUR[document.verdict], bold=True)
     yield Line(_counts(document))
+    if document.part is not None and document.data is not None:
+        shard, images = document.part.shard, document.part.images
+        yield Line(f"shard {shard}, {images} of {document.data.images} images: judged by python -m harness merge")
     if os.environ.get(SUMMARY):
         yield from map(Line, workflow_commands(document))
 
@@ -196,4 +199,6 @@ def _counts(document: Document) -> str:
 def _images(document: Document, run: Run) -> int:
     """Number of images that a verdict rests on: none where only speeds or shapes of tensors were compared."""
     judged = any(stage.comparisons for stage in run.stages if stage.name not in (*SPEED_STAGES, *WITHOUT_IMAGES))
-    return document.data.images if document.data is not None and (judged or run.accuracy) else 0
+    if document.data is None or not (judged or run.accuracy):
+        return 0
+    return document.data.images if document.part is None else document.part.images

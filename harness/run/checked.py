@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from harness.cards import DeviceCard
+from harness.cards import AnyCard, DeviceCard
 from harness.cards.expectations import Expectation
 from harness.report.records import Data
 
@@ -91,6 +91,10 @@ class Checked(Protocol):
     @property
     def data(self) -> Data:
         """The images, for the report."""
+
+    @property
+    def model_card(self) -> AnyCard | None:
+        """The contract of a model that infers; None of one that trains."""
 
     @property
     def subject(self) -> Hashes:

@@ -14,7 +14,6 @@ from harness.checks.expectations import (
     CONVERSION,
     contradiction,
     entry_for,
-    excused,
     excused_conversion,
     stale_entries,
 )
@@ -40,11 +39,12 @@ from harness.report.records import (
 from harness.run import stages
 from harness.run.against import against
 from harness.run.conclude import INTERRUPTED, RunDocument, header, refuse
-from harness.run.diagnose import diagnose_device, failure_text
+from harness.run.diagnose import diagnose_device
 from harness.run.measured import speed
 from harness.run.options import CheckOptions
 from harness.run.progress import ShowProgress
 from harness.run.session import Session
+from harness.run.settle import settle
 from harness.run.stages import StageCheck
 from harness.run.store import Policy, Store
 
@@ -176,22 +176,19 @@ class Check:
 
     def _take(self, place: _Place, result: StageResult, *, diagnose: bool) -> None:
         """Report the outcome of a stage, explain it where it is not green, and hold it to the expectation."""
-        entry, failed_in = place.entry, None if result.is_green else result.stage.name
-        as_expected = entry is not None and contradiction(entry, failed_in) is None
-        stage = excused(result.stage, entry) if entry is not None and as_expected else result.stage
-        for record in (stage, *result.further_records):
+
+        def explain() -> list[Diagnosis]:
+            return diagnose_device(self.session, place.device, place.batch_size) if diagnose else []
+
+        options = self.session.options
+        is_part = options.shard is not None
+        settled = settle(result, place.entry, explain, place.device, options.precision, is_part=is_part)
+        for record in (settled.stage, *result.further_records, *settled.diagnosis):
             self._report(place, record)
-        text = ""
-        if not result.is_green:
-            found = diagnose_device(self.session, place.device, place.batch_size) if diagnose else []
-            for answer in found:
-                self._report(place, answer)
-            text = failure_text(result, found, place.device, self.session.options.precision)
-        against = None if entry is None else contradiction(entry, failed_in, text)
-        if against is not None:
-            self._trouble(place, f"{place}: {against}", "deviates")
-        elif text and not as_expected:
-            self.session.say(text)
+        if settled.against is not None:
+            self._trouble(place, f"{place}: {settled.against}", "deviates")
+        elif settled.text:
+            self.session.say(settled.text)
 
     def _note_executed(self, place: _Place) -> None:
         executed = self.session.artifact(place.device, place.batch_size).executed

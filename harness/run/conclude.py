@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from harness.cards import DeviceCard
@@ -19,6 +19,7 @@ from harness.report.terminal import not_run_text
 from harness.run.checked import Checked
 from harness.run.evidence import gather
 from harness.run.gate import check_gate, describe_gate, held_to, identified, speeds_held_to
+from harness.run.part import shard_of, with_part
 from harness.run.publish import publish
 from harness.run.published import with_published
 from harness.run.session import Session
@@ -34,13 +35,14 @@ class RunDocument:
 
     Args:
         session: Model, data and devices.
+        environment: Gives machine and versions of the run; by default those of this process.
 
     Raises:
         HarnessError: A device is not known, or the baseline cannot be read.
     """
 
-    def __init__(self, session: Checked) -> None:
-        self.session = session
+    def __init__(self, session: Checked, environment: Callable[[], dict[str, str]] = environment) -> None:
+        self.session, self.environment = session, environment
         self.groups: frozenset[str] = frozenset({"accuracy"})
         baseline = session.options.baseline
         # Read before anything is written: it may be the very file that the results go to.
@@ -66,7 +68,7 @@ class RunDocument:
         options = self.session.options
         if options.results is not None:
             runs, _ = self._runs([Trouble(device=None, text=STARTED, verdict="incomplete")])
-            made = make_document(options.model, data, environment(), runs, [STARTED], ["incomplete"])
+            made = make_document(options.model, data, self.environment(), runs, [STARTED], ["incomplete"])
             write_document(made, options.results)
 
     def _cards(self) -> list[DeviceCard]:
@@ -75,7 +77,8 @@ class RunDocument:
     def _runs(self, messages: Sequence[Message]) -> tuple[list[Run], list[str]]:
         """The runs so far, and the problem of each in which something did not run; an error says it by itself."""
         options = self.session.options
-        runs = make_runs(self._cards(), options.precision, messages, owed_by(self.groups, options.batch_sizes))
+        owed, is_part = owed_by(self.groups, options.batch_sizes), shard_of(self.session) is not None
+        runs = make_runs(self._cards(), options.precision, messages, owed, is_part=is_part)
         return runs, [not_run_text(run) for run in runs if run.not_run and run.verdict != "error"]
 
     def close(self, messages: Sequence[Message]) -> Document:
@@ -98,8 +101,9 @@ class RunDocument:
         beside += ["deviates"] if worse else []
         beside += ["error"] if unheld else []
         beside += [unclear] if unclear is not None else []
-        made = make_document(options.model, self.session.data, environment(), runs, problems, beside)
+        made = make_document(options.model, self.session.data, self.environment(), runs, problems, beside)
         made = with_published(identified(made, self.session), self.session)
+        made = with_part(made, self.session, messages)
         found = publish(made, options.model, options.report, lambda: gather(self.session, made))
         return write(found, options.results)
 
@@ -145,11 +149,12 @@ def header(session: Session, baseline: Document | None) -> list[str]:
     cards = [session.device(name).card for name in options.devices]
     what = "weights" if session.subject.module is not None else "ONNX"
     sizes = ", ".join(map(str, options.batch_sizes))
+    part = f", of which {len(session.part_ids)} are shard {options.shard}" if options.shard is not None else ""
     lines = [
         *(f"device: {card.name} ({card.execution}): {card.description}" for card in cards),
         f"model: {options.card.name}: {options.card.description}",
         f"model: {what} sha256 {session.subject.sha256[:12]}, precision {options.precision}, batch sizes {sizes}",
-        f"data: {session.data.name}, {session.data.images} images, sha256 {session.data.sha256[:12]}",
+        f"data: {session.data.name}, {session.data.images} images{part}, sha256 {session.data.sha256[:12]}",
         *describe_gate(session, baseline),
         *(line for card in cards for line in _proposals(card)),
         "versions: " + ", ".join(f"{name} {version}" for name, version in environment().items()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from harness.cards import require_one_stage
 from harness.centernet.decode import NonFiniteHeadError
@@ -14,6 +15,8 @@ from harness.checks.margins import Margins
 from harness.data.detections import Results
 from harness.run.family import family_of
 from harness.run.session import Session
+
+EVERY = "detections of all images"
 
 
 def judge_every_image(session: Session, name: str, batch_size: int) -> Iterator[Comparison]:
@@ -28,11 +31,10 @@ def judge_every_image(session: Session, name: str, batch_size: int) -> Iterator[
     if session.is_reference(name, batch_size):
         return
     with suppress(DeviceOutputError, NonFiniteHeadError):
-        results = session.detections(name, batch_size)
-        yield _judge(session, results, f"detections of all {len(results)} images")
+        yield _judge(session, session.detections(name, batch_size))
 
 
-def _judge(session: Session, results: Results, label: str) -> Comparison:
+def _judge(session: Session, results: Results) -> Comparison:
     card, family, golden = require_one_stage(session.card), family_of(session.card), session.reference_results
     most = {head: max(allowed[head] for allowed in session.samples.allowed) for head in session.samples.allowed[0]}
 
@@ -41,12 +43,16 @@ def _judge(session: Session, results: Results, label: str) -> Comparison:
         return stands_out(card, table_of(card, results[image_id]), table_of(card, golden[image_id]), margins)
 
     beyond = [image_id for image_id in results if is_beyond(image_id)]
+    passed = Comparison(
+        EVERY, 0.0, 0.0, sum(len(found) for found in results.values()), images=len(results), beyond=len(beyond)
+    )
     for image_id in beyond:
         found = _judge_image(session, results, image_id)
         if found.problem is not None:
-            of = f"{len(beyond)} of {len(results)} images stand out"
-            return Comparison(label, found.measured, found.allowed, found.count, f"{of}; {found.what}: {found.problem}")
-    return Comparison(label, 0.0, 0.0, sum(len(found) for found in results.values()))
+            return replace(
+                found, what=EVERY, problem=f"{found.what}: {found.problem}", images=passed.images, beyond=passed.beyond
+            )
+    return passed
 
 
 def _judge_image(session: Session, results: Results, image_id: int) -> Comparison:

@@ -19,6 +19,7 @@ from harness.devices.registry import create_device, device_names
 from harness.errors import HarnessError
 from harness.files import check_output
 from harness.report.folder import check_report_folder
+from harness.run.shard import Shard, parse_shard
 
 DEFAULT_DEVICE = "onnxruntime"
 DEFAULT_MODEL = "embedded"
@@ -51,6 +52,7 @@ class CheckOptions:
         expectations: Known failures that the user gives.
         reuse: Whether outputs of the devices that earlier runs stored are taken.
         fresh: Whether nothing that is stored is taken.
+        shard: The part of the images that is run; None for all.
         workers: Number of processes that share the machine, 0 for one alone: then times are worth recording.
     """
 
@@ -74,6 +76,7 @@ class CheckOptions:
     expectations: tuple[Expectation, ...] = ()
     reuse: bool = False
     fresh: bool = False
+    shard: Shard | None = None
     workers: int = 0
 
     @property
@@ -112,6 +115,7 @@ def parse_options(
     expectations: str | Path | None = None,
     reuse: bool = False,
     fresh: bool = False,
+    shard: str | None = None,
     workers: int = 0,
 ) -> CheckOptions:
     """Validate options as a user writes them: lists are comma-separated text, None stands for an option not given.
@@ -141,6 +145,7 @@ def parse_options(
     allowed = None if max_slowdown is None else _slowdown(max_slowdown, gated=bool(against or baseline))
     if against is not None:
         _check_against(against, devices, outputs, workers)
+    part = None if shard is None else _shard(shard, results=results, baseline=baseline, against=against)
     return CheckOptions(
         devices=devices,
         card=card,
@@ -162,6 +167,7 @@ def parse_options(
         expectations=given_expectations(_path(expectations)),
         reuse=reuse,
         fresh=fresh,
+        shard=part,
         workers=workers,
     )
 
@@ -219,6 +225,20 @@ def _slowdown(text: str, *, gated: bool) -> float:
             remedy="add --against OLD, or --baseline FILE",
         )
     return float(found[1]) / 100
+
+
+def _shard(text: str, *, results: object, baseline: object, against: object) -> Shard:
+    shard = parse_shard(text)
+    if results is None:
+        cause, remedy = "a part that is not written cannot be merged", "add --results FILE"
+        raise HarnessError(cause, field="--shard", remedy=remedy)
+    if baseline is not None:
+        cause, remedy = "a part is not held to a baseline", "give --baseline to 'python -m harness merge'"
+        raise HarnessError(cause, field="--shard --baseline", remedy=remedy)
+    if against is not None:
+        cause, remedy = "a part has no speed: those of a run are measured in one piece", "run --against without --shard"
+        raise HarnessError(cause, field="--shard --against", remedy=remedy)
+    return shard
 
 
 def _check_against(against: str, devices: tuple[str, ...], outputs: object, workers: int) -> None:

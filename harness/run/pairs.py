@@ -43,8 +43,10 @@ def pairs_in_run(session: Session, name: str, batch_size: int) -> list[HeadPair]
 
     Where no tolerance can be derived, they are held to those that the device gave of the same image before.
     """
-    kept = session.kept_heads(name, batch_size)
-    found = _held_to_earlier(session, name, batch_size, [kept[image_id] for image_id in session.sample_ids])
+    kept, part = session.kept_heads(name, batch_size), set(session.part_ids)
+    places = [place for place, image_id in enumerate(session.sample_ids) if image_id in part]
+    heads = [kept[session.sample_ids[place]] for place in places]
+    found = _held_to_earlier(session, name, batch_size, heads, places)
     return [replace(pair, label=f"{pair.label}, in the run over all images") for pair in found]
 
 
@@ -52,10 +54,11 @@ def pairs_again(session: Session, name: str, batch_size: int) -> Iterator[HeadPa
     """Heads of the first batch, run again and again, where the images are too few for `LEAST_CALLS` of the device.
 
     Not of simulated and emulated devices, nor of files, nor of the reference. The number of calls does not depend on
-    which process has run the images.
+    which process has run the images; of a run in shards the last one makes them.
     """
-    device, first = session.device(name), session.sample_ids[:batch_size]
+    device, first, shard = session.device(name), session.sample_ids[:batch_size], session.options.shard
     executed = device.card.execution in EXECUTED and not session.is_reference(name, batch_size)
+    executed = executed and (shard is None or shard.is_last)
     if not executed or math.ceil(len(session.dataset) / batch_size) >= LEAST_CALLS:
         return
     artifact = session.artifact(name, batch_size)
@@ -63,20 +66,23 @@ def pairs_again(session: Session, name: str, batch_size: int) -> Iterator[HeadPa
     for call in range(math.ceil(len(session.sample_ids) / batch_size) + 1, LEAST_CALLS + 1):
         outputs = run_batch(device, artifact, batch)
         heads = split_samples(family_of(session.card).read_heads(session.card, outputs, len(batch.images)))
-        for pair in _held_to_earlier(session, name, batch_size, heads[: len(first)]):
+        for pair in _held_to_earlier(session, name, batch_size, heads[: len(first)], range(len(first))):
             yield replace(pair, label=f"{pair.label}, call {call}")
 
 
-def _held_to_earlier(session: Session, name: str, batch_size: int, heads: list[Heads]) -> list[HeadPair]:
-    """Heads of the first sample images from a later call, beside the golden ones or, without a tolerance, the device's.
+def _held_to_earlier(
+    session: Session, name: str, batch_size: int, heads: list[Heads], places: Sequence[int]
+) -> list[HeadPair]:
+    """Heads of some sample images from a later call, beside the golden ones or, without a tolerance, the device's.
 
     What the precision does to an image is then what a later call may differ by.
     """
     golden = _golden(session, name, batch_size)
     if session.tolerance.derivable:
-        return _paired(session, batch_size, heads, golden)
+        return _paired(session, batch_size, heads, golden, places=places)
     own = session.heads(name, batch_size)
-    return _paired(session, batch_size, heads, own, [moved(one, right) for one, right in zip(own, golden, strict=True)])
+    allowed = [moved(one, right) for one, right in zip(own, golden, strict=True)]
+    return _paired(session, batch_size, heads, own, allowed, places)
 
 
 def _golden(session: Session, name: str, batch_size: int) -> list[Heads]:
@@ -89,10 +95,12 @@ def _paired(
     heads: list[Heads],
     golden: list[Heads],
     allowed: Sequence[Mapping[str, float]] | None = None,
+    places: Sequence[int] | None = None,
 ) -> list[HeadPair]:
-    """Pairs of the first sample images, as many as there are heads."""
-    count = len(heads)
-    labels = [f"image {id_}, sample {place % batch_size}" for place, id_ in enumerate(session.sample_ids[:count])]
+    """Pairs of the sample images that have these places, of all where none are named."""
     limits = session.samples.allowed if allowed is None else allowed
-    values = zip(labels, heads, golden[:count], limits[:count], strict=True)
-    return [HeadPair(*one) for one in values]
+    every = range(len(session.sample_ids)) if places is None else places
+    return [
+        HeadPair(f"image {session.sample_ids[i]}, sample {i % batch_size}", own, golden[i], limits[i])
+        for i, own in zip(every, heads, strict=True)
+    ]

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from harness.cards import AnyCard, DeviceCard
 from harness.report.records import Document, Published
 from harness.run.checked import Checked
-from harness.run.session import Session
 
 
 def with_published(document: Document, session: Checked) -> Document:
     """Return the document with what is published of its model and devices; that of a training as it is."""
-    if not isinstance(session, Session):
+    model = session.model_card
+    if model is None:
         return document
     of_device = {session.device(name).card.name: session.device(name).card for name in session.options.devices}
     runs = [
-        run.model_copy(update={"published": tuple(_published(session.card, of_device[run.device]))})
-        for run in document.runs
+        run.model_copy(update={"published": tuple(_published(model, of_device[run.device]))}) for run in document.runs
     ]
     return document.model_copy(update={"runs": tuple(runs)})
 

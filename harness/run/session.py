@@ -12,7 +12,6 @@ from filelock import FileLock
 from harness.cache import content_key
 from harness.cards import require_one_stage
 from harness.cards.tolerances import Tolerance
-from harness.centernet.heads import check_contract
 from harness.data.calibration import Calibration
 from harness.data.dataset import Dataset
 from harness.data.detections import Results
@@ -20,18 +19,17 @@ from harness.devices.artifact import Artifact
 from harness.devices.base import Device, close_devices
 from harness.devices.outputs import OutputsDevice
 from harness.devices.registry import create_device
-from harness.errors import HarnessError
 from harness.exchange.output_folder import open_outputs
-from harness.export.load import load_onnx_checked, stated_by
 from harness.faults.diagnosis.explanation import Explanation
 from harness.report.records import Data
-from harness.run.against import check_against, load_old_subject
+from harness.run.against import load_old_subject
 from harness.run.detected import Detected, Plan, load_detected
 from harness.run.family import family_of
 from harness.run.golden import Golden
 from harness.run.images import describe_images, load_images
 from harness.run.options import CheckOptions
 from harness.run.pipeline import batches, run_batches
+from harness.run.preconditions import check_preconditions
 from harness.run.progress import ShowProgress, in_lines
 from harness.run.reference import AT_ONCE, GOLDEN, Reference, split_samples
 from harness.run.scoring import Scoring
@@ -71,7 +69,7 @@ class Session:
         store: Store | None = None,
     ) -> None:
         self.options, self.store = options, store
-        self.card = options.card
+        self.card = self.model_card = options.card
         self.shared = shared
         self.say = say
         self.progress = progress or in_lines(say)
@@ -83,26 +81,8 @@ class Session:
         self._timings: dict[tuple[*Ran, str], Timing | None] = {}
 
     def check(self) -> None:
-        """Raise HarnessError where something that was asked for is missing or wrong."""
-        self.check_devices()
-        for device in map(self.device, self.options.devices):
-            device.check()
-            if self.options.precision not in device.card.precisions:
-                raise HarnessError(
-                    f"device '{device.card.name}' has no precision '{self.options.precision}'",
-                    field="--precision",
-                    remedy=f"use one of {', '.join(device.card.precisions)}",
-                )
-        _ = self.subject, self.dataset
-        if self.options.onnx is not None:
-            stated = stated_by(load_onnx_checked(self.options.onnx))
-            for batch_size in self.options.batch_sizes:
-                check_contract(require_one_stage(self.card), stated, batch_size, self.options.onnx)
-        check_against(self)
-        self._begin()
-
-    def _begin(self) -> None:
-        """Go on with the same run, where it was interrupted."""
+        """Raise HarnessError where something that was asked for is missing or wrong; go on with an interrupted run."""
+        check_preconditions(self)
         since = None if self.shelves is None else self.shelves.begin(self.data.sha256)
         if since is not None:
             self.say(f"store: this run was interrupted; it goes on where it was, begun {since} (--fresh begins anew)")
@@ -218,6 +198,17 @@ class Session:
         return (name, batch_size, self.options.precision) == (self.reference_name, self.reference_batch_size, GOLDEN)
 
     @cached_property
+    def part_ids(self) -> tuple[int, ...]:
+        """Images that are run, in order: those of the shard, or all.
+
+        Raises:
+            HarnessError: They are too few for so many shards.
+        """
+        shard, every = self.options.shard, self.dataset.image_ids
+        sizes = (*self.options.batch_sizes, self.reference_batch_size)
+        return every if shard is None else shard.images(every, sizes)
+
+    @cached_property
     def sample_ids(self) -> tuple[int, ...]:
         """Images whose heads are compared, spread over the data set."""
         ids = self.dataset.image_ids
@@ -258,15 +249,15 @@ class Session:
         return Shelves(self.store, self.options, self.subject, lambda: load_images(self.options.coco))
 
     def kept_heads(self, name: str, batch_size: int) -> dict[int, Heads]:
-        """Heads of the sample images as they came in the run over all images, whichever process has run them."""
+        """Heads of the sample images, those of the part, as they came in the run over all, whichever process ran it."""
         return self.detected(name, batch_size).heads
 
-    def has_run(self, name: str, batch_size: int, precision: str | None = None) -> bool:
+    def has_run(self, name: str, batch_size: int, precision: str | None = None, reading: str = "") -> bool:
         """Whether a process of the run has the detections of all images, so that `detected` runs nothing."""
-        return self._place(name, batch_size, precision or self.options.precision).exists()
+        return self._place(name, batch_size, precision or self.options.precision, reading).exists()
 
     def detected(self, name: str, batch_size: int, precision: str | None = None, reading: str = "") -> Detected:
-        """Detections of all images, whichever process has run them; the time only where this one has.
+        """Detections of all images of the part, whichever process has run them; the time only where this one has.
 
         Args:
             name: Of the device.
@@ -283,7 +274,7 @@ class Session:
             artifact = artifact.findings.readings[reading] if reading else artifact
             what = f"{name}, batch size {batch_size}{reading and f', {reading}'}"
             shelf = None if self.shelves is None else self.shelves.place(device, artifact, *key[1:])
-            images = (self.card, self.dataset, self.dataset.image_ids)
+            images = (self.card, self.dataset, self.part_ids)
             plan = Plan(*images, batch_size, self.sample_ids, self._at_once(name))
             with self.progress(what) as progress:
                 found = plan.run(device, artifact, shelf, progress)
@@ -298,17 +289,16 @@ class Session:
     def _place(self, name: str, batch_size: int, precision: str, reading: str = "") -> Path:
         return self.shared / f"detections-{content_key({'of': (name, batch_size, precision, reading)})}.npz"
 
-    def other_readings(self, name: str, batch_size: int) -> dict[str, float]:
-        """AP by every other reading of what is not known about the device, at the first batch size of the run."""
-        if batch_size != self.options.batch_sizes[0]:
-            return {}
-        readings = self.artifact(name, batch_size).findings.readings
-        return {one: self.scoring.evaluate(self.detected(name, batch_size, reading=one).results).AP for one in readings}
+    def readings(self, name: str, batch_size: int) -> tuple[str, ...]:
+        """Other readings of what is not known about the device, at the first batch size of the run."""
+        is_first = batch_size == self.options.batch_sizes[0]
+        return tuple(self.artifact(name, batch_size).findings.readings) if is_first else ()
 
     @cached_property
     def scoring(self) -> Scoring:
         """AP of detections on the images of the run."""
-        return Scoring(self.card, self.dataset, lambda: self.reference_results)
+        given = (self.card, self.dataset, self.tolerance)
+        return Scoring(*given, lambda: self.reference_detected, decided_by_ap=self.decided_by_ap)
 
     @property
     def decided_by_ap(self) -> bool:

@@ -105,7 +105,8 @@ class Shelves:
             images: Hash of those of the run.
         """
         options = self.options
-        asked = (options.devices, options.precision, options.batch_sizes, options.calibration_images, images)
+        sizes, shard = options.batch_sizes, None if options.shard is None else str(options.shard)
+        asked = (options.devices, options.precision, sizes, options.calibration_images, images, shard)
         return self.store.begin({**self._model, "asked for": asked})
 
     @property

@@ -5,28 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import wraps
 
 from harness.cards import TwoStageCard
 from harness.centernet.decode import NonFiniteHeadError
 from harness.centernet.heads import DeviceOutputError
-from harness.checks.accuracy import Evidence, check_accuracy, impossible_scores
-from harness.checks.breakdown import with_breakdown
 from harness.checks.contract import check_artifact
 from harness.checks.decisions import check_decisions
 from harness.checks.heads import HeadPair, check_batch, check_heads
 from harness.checks.outcome import StageResult, judged_outputs, not_applicable
-from harness.report.records import Accuracy, Latency, Perf, course_of
-from harness.run.detected import Detected
+from harness.report.records import Latency, Perf, course_of
 from harness.run.every_image import judge_every_image
 from harness.run.pairs import pairs, pairs_again, pairs_in_batch, pairs_in_run
+from harness.run.part import keep
 from harness.run.session import Session
 from harness.run.speed import Timing
 from harness.run.two_stage_stages import two_stage_contract, two_stage_decisions
 
 StageCheck = Callable[[Session, str, int], StageResult]
 """From a session, the name of a device and a batch size to the outcome of a stage."""
+UNTIL_MERGED = "AP is of all images: judged when the shards are merged"
 
 
+def _kept(check: StageCheck) -> StageCheck:
+    """Keep the outcome of a stage for the merging of shards, where the run is one."""
+
+    @wraps(check)
+    def kept(session: Session, name: str, batch_size: int) -> StageResult:
+        result = check(session, name, batch_size)
+        if session.options.shard is None:
+            return result
+        readings = session.readings(name, batch_size) if result.stage.name == "accuracy" else ()
+        return keep(session, name, result, readings)
+
+    return kept
+
+
+@_kept
 def contract(session: Session, name: str, batch_size: int) -> StageResult:
     """Contract: the artifact keeps the model card, and runs where it should.
 
@@ -40,6 +55,7 @@ def contract(session: Session, name: str, batch_size: int) -> StageResult:
     return check_artifact(session.card, device, artifact, batch_size, session.subject.onnx)
 
 
+@_kept
 def heads(session: Session, name: str, batch_size: int) -> StageResult:
     """Heads: those of the sample images equal the reference's, alone, in the run over all images, and called again."""
     if isinstance(session.card, TwoStageCard):
@@ -61,6 +77,7 @@ def _later(session: Session, name: str, batch_size: int) -> Iterator[HeadPair]:
     yield from pairs_again(session, name, batch_size)
 
 
+@_kept
 def batch(session: Session, name: str, batch_size: int) -> StageResult:
     """Batch: heads of a sample in a batch equal those of the sample alone."""
     if batch_size == 1:
@@ -76,6 +93,7 @@ def batch(session: Session, name: str, batch_size: int) -> StageResult:
     )
 
 
+@_kept
 def decisions(session: Session, name: str, batch_size: int) -> StageResult:
     """Decisions: detections of every image equal the reference's, those of the sample images cell by cell."""
     if not session.tolerance.derivable:
@@ -96,39 +114,23 @@ def decisions(session: Session, name: str, batch_size: int) -> StageResult:
     )
 
 
+@_kept
 def accuracy(session: Session, name: str, batch_size: int) -> StageResult:
-    """Accuracy: the AP of all images equals the reference's on the same images."""
+    """Accuracy: the AP of all images equals the reference's on the same images; a shard only runs its images."""
 
     def check() -> StageResult:
-        detected, scoring = session.detected(name, batch_size), session.scoring
-        results, timing = detected.results, detected.timing
-        scores = (score for found in results.values() for score in found.scores)
-        metrics = scoring.evaluate(results)
-        evidence = Evidence(scoring.shown_faults, session.decided_by_ap, impossible_scores(scores))
-        difference = None if session.is_reference(name, batch_size) else scoring.difference(results)
-        result = check_accuracy(
-            session.card,
-            batch_size,
-            metrics,
-            scoring.reference_metrics.AP,
-            difference,
-            session.tolerance,
-            session.other_readings(name, batch_size),
-            evidence,
-        )
-        result = replace(result, accuracy=_noted(result.accuracy, detected, session.reference_detected))
-        result = with_breakdown(result, session.dataset.instances, metrics, scoring.reference_metrics)
+        detected, names = session.detected(name, batch_size), session.readings(name, batch_size)
+        readings = {one: session.detected(name, batch_size, reading=one).results for one in names}
+        if session.options.shard is not None:
+            _ = session.reference_detected
+            return not_applicable("accuracy", batch_size, UNTIL_MERGED)
+        is_reference = session.is_reference(name, batch_size)
+        result = session.scoring.judge(batch_size, detected, readings, is_reference=is_reference)
+        timing = detected.timing
         timed = session.device(name).card.reason_against("perf") is None and not session.options.workers
         return replace(result, perf=(end_to_end(batch_size, timing),)) if timing is not None and timed else result
 
     return judged_outputs("accuracy", batch_size, check)
-
-
-def _noted(accuracy: Accuracy | None, device: Detected, reference: Detected) -> Accuracy | None:
-    """An AP with how many images of either side were stored."""
-    if accuracy is None:
-        return None
-    return accuracy.model_copy(update={"stored": device.stored, "reference_stored": reference.stored})
 
 
 def end_to_end(batch_size: int, timing: Timing) -> Perf:

@@ -12,10 +12,8 @@ from harness.checks.comparison import Comparison
 from harness.checks.outcome import StageResult, judge, not_applicable
 from harness.checks.two_stage import close_calls, differs, judge_rows, margins_of
 from harness.devices.artifact import Artifact
+from harness.run.every_image import EVERY
 from harness.run.session import Session
-
-SHOWN = 6
-"""Images with close calls that a stage names."""
 
 
 def two_stage_contract(artifact: Artifact, batch_size: int) -> StageResult:
@@ -40,20 +38,14 @@ def two_stage_decisions(session: Session, name: str, batch_size: int) -> StageRe
     is_reference = session.is_reference(name, batch_size)
     doubtful = session.sample_ids if is_reference else _standing_out(session, name, batch_size, allowed)
     results = session.detections(name, batch_size)
-    judged, close = [], dict[int, int]()
+    judged = list[Comparison]()
     for image_id in doubtful:
-        comparison, count = _judge(session, name, batch_size, image_id, allowed, exact=is_reference)
-        judged.append(comparison)
-        if count:
-            close[image_id] = count
-        if comparison.problem is not None:
+        judged.append(_judge(session, name, batch_size, image_id, allowed, exact=is_reference))
+        if judged[-1].problem is not None:
             break
     rows = sum(len(found) for found in results.values())
-    every = Comparison(f"detections of all {len(results)} images", 0.0, 0.0, rows)
-    result = judge("detections", batch_size, judged if is_reference else [every, *judged])
-    if result.stage.outcome != "passed" or not close:
-        return result
-    return replace(result, stage=result.stage.model_copy(update={"detail": _listed(close)}))
+    every = Comparison(EVERY, 0.0, 0.0, rows, images=len(results))
+    return judge("detections", batch_size, judged if is_reference else [every, *judged])
 
 
 def _standing_out(session: Session, name: str, batch_size: int, allowed: DetectionTolerance) -> Iterable[int]:
@@ -70,8 +62,8 @@ def _standing_out(session: Session, name: str, batch_size: int, allowed: Detecti
 
 def _judge(
     session: Session, name: str, batch_size: int, image_id: int, allowed: DetectionTolerance, *, exact: bool
-) -> tuple[Comparison, int]:
-    """Hold the detections of one image to the reference's; the second is the number of close calls in it."""
+) -> Comparison:
+    """Hold the detections of one image to the reference's."""
     card = session.card
     assert isinstance(card, TwoStageCard)
     pixels, placement = preprocess(card, session.dataset.read_image(image_id))
@@ -80,11 +72,5 @@ def _judge(
     calls = close_calls(settings, reference.candidates(pixels, allowed, exact=exact), allowed)
     found = session.detections(name, batch_size)[image_id]
     margins = margins_of(allowed, placement)
-    return judge_rows(card, found, calls, placement, margins, f"image {image_id}"), len(calls.may) - len(calls.must)
-
-
-def _listed(close: dict[int, int]) -> str:
-    """Say in which images a detection hangs on a close call, which is no failure."""
-    named = [f"{image_id} ({count})" for image_id, count in list(close.items())[:SHOWN]]
-    more = f" and {len(close) - SHOWN} images more" if len(close) > SHOWN else ""
-    return f"close calls of threshold, NMS or rank, either way right: candidates by image {', '.join(named)}{more}"
+    judged = judge_rows(card, found, calls, placement, margins, f"image {image_id}")
+    return replace(judged, close=len(calls.may) - len(calls.must))

@@ -103,6 +103,8 @@ class TrainingSession:
         say: Called with signs of life.
     """
 
+    model_card = None
+
     def __init__(self, options: TrainingOptions, shared: Path, say: Callable[[str], None]) -> None:
         self.options, self.shared, self.say = options, shared, say
         self.subject = TrainingSubject(options)
