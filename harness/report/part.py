@@ -19,7 +19,7 @@ from harness.data.dataset import Instances
 from harness.data.detections import Results, results_from, to_arrays
 from harness.errors import HarnessError, not_valid
 from harness.exchange.npz import read_npz
-from harness.files import file_sha256, whole_file
+from harness.files import file_sha256, is_file, whole_file
 from harness.report.records import Data, Document, Run, Stage, Stored, Trouble
 
 ABOUT = "about"
@@ -154,6 +154,8 @@ def read_part(document: Document, path: Path) -> PartFile:
         remedy = "give the documents of --shard 1/N to N/N" if ended else "run this shard again, to its end"
         raise HarnessError(cause, file=path, field="part", remedy=remedy)
     file = path.with_name(document.part.file)
+    if not is_file(file):
+        raise HarnessError(f"{path.name} speaks of this part, and it is not there", file=file, remedy=REMEDY)
     arrays = read_npz(file, MOST_BYTES, remedy=REMEDY)
     if file_sha256(file) != document.part.sha256:
         cause = f"not the part that {path.name} speaks of: its SHA-256 is another"

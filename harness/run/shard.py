@@ -49,7 +49,7 @@ class Shard:
         if self.of > blocks:
             listed = ", ".join(map(str, sizes))
             raise HarnessError(
-                f"{len(image_ids)} images make {blocks} parts at most, of whole batches of {listed}: {block} images each",
+                f"{len(image_ids)} images in whole batches of {listed} make at most {blocks} parts of {block} images",
                 field="--shard",
                 remedy=f"share the run out among {blocks}, or give other --batch-sizes",
             )
