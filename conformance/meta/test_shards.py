@@ -179,7 +179,7 @@ def with_a_cut_document(given: InShards, shards: list[Path]) -> list[Path]:
         (twice_the_first, "shard 1/3 is given 2 times: "),
         (without_its_companion, "2.part.npz: 2.json speaks of this part, and it is not there"),
         (with_the_companion_of_another, "2.part.npz: sha256: not the part that 2.json speaks of"),
-        (with_a_cut_companion, "2.part.npz: no readable .npz file"),
+        (with_a_cut_companion, "2.part.npz: sha256: not the part that 2.json speaks of: it was cut or changed"),
         (with_another_number, "2.json: part.shard: it says shard 1/3, and its part 2/3"),
         (with_a_whole_run, "2.json: part: a document of a whole run"),
         (with_one_that_did_not_end, "2.json: part: a run that is 'incomplete', and has no part"),

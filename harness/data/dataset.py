@@ -249,7 +249,7 @@ def read_instances(file: Path) -> Instances:
         instances = _INSTANCES.validate_json(content, strict=True)
     except ValidationError as error:
         raise _not_instances(file, error) from error
-    _check(file, instances)
+    check_instances(file, instances)
     return instances
 
 
@@ -269,7 +269,8 @@ def _not_instances(file: Path, error: ValidationError) -> HarnessError:
     )
 
 
-def _check(file: Path, instances: Instances) -> None:
+def check_instances(file: Path, instances: Instances) -> None:
+    """Raise HarnessError where there are no images, an id stands twice, or an annotation has no image or category."""
     if not instances.images:
         raise HarnessError("no images", file=file, field="images", remedy="give the annotations of at least one image")
     ids: dict[str, Counter[int]] = {

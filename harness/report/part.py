@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError, model_validator
 
 from harness.cards import AnyCard, DeviceCard, ModelCard, TwoStageCard
 from harness.cards.expectations import Expectation
 from harness.cards.schema import Record
 from harness.checks.comparison import Comparison
-from harness.data.dataset import Instances
+from harness.data.dataset import Instances, check_instances
 from harness.data.detections import Results, results_from, to_arrays
 from harness.errors import HarnessError, not_valid
 from harness.exchange.npz import read_npz
@@ -94,6 +93,18 @@ class About(Record):
     found: tuple[Found, ...]
     troubles: tuple[Trouble, ...]
 
+    @model_validator(mode="after")
+    def _consistent(self) -> About:
+        golden = [one for one in self.found if one.is_golden]
+        names = [one.name for one in self.devices]
+        if (self.one_stage is None) == (self.two_stage is None):
+            raise ValueError("it has the card of one model")
+        if not 1 <= self.index <= self.of or len(golden) != 1:
+            raise ValueError("it is one of several parts, with one reference")
+        if not names or len(set(names)) != len(names) or not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise ValueError("it has devices of different names, and batch sizes from 1 on")
+        return self
+
     @property
     def card(self) -> AnyCard:
         """The contract of the model."""
@@ -109,10 +120,12 @@ class PartFile:
     Attributes:
         about: All but the detections.
         results: Detections by the place of their record in `About.found`.
+        file: Its place.
     """
 
     about: About
     results: tuple[Results, ...]
+    file: Path
 
 
 def part_path(document: Path) -> Path:
@@ -120,12 +133,8 @@ def part_path(document: Path) -> Path:
     return document.with_name(f"{document.stem}.part.npz")
 
 
-def write_part(part: PartFile, path: Path) -> str:
+def write_part(part: PartFile) -> str:
     """Write a part, whole or not at all, and return its SHA-256.
-
-    Args:
-        part: What it holds.
-        path: From `part_path`.
 
     Raises:
         HarnessError: It cannot be written.
@@ -133,9 +142,9 @@ def write_part(part: PartFile, path: Path) -> str:
     arrays: dict[str, NDArray[Any]] = {ABOUT: np.frombuffer(part.about.model_dump_json().encode(), np.uint8)}
     for place, results in enumerate(part.results):
         arrays |= {f"{place} {name}": array for name, array in to_arrays(results).items()}
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with whole_file(part.file) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return file_sha256(path)
+    return file_sha256(part.file)
 
 
 def read_part(document: Document, path: Path) -> PartFile:
@@ -156,18 +165,23 @@ def read_part(document: Document, path: Path) -> PartFile:
     file = path.with_name(document.part.file)
     if not is_file(file):
         raise HarnessError(f"{path.name} speaks of this part, and it is not there", file=file, remedy=REMEDY)
-    arrays = read_npz(file, MOST_BYTES, remedy=REMEDY)
     if file_sha256(file) != document.part.sha256:
-        cause = f"not the part that {path.name} speaks of: its SHA-256 is another"
+        cause = f"not the part that {path.name} speaks of: it was cut or changed, or is of another run"
         raise HarnessError(cause, file=file, field="sha256", remedy=REMEDY)
-    found = _part_of(arrays, file)
+    found = parse_part(file)
     if document.part.shard != f"{found.about.index}/{found.about.of}":
         cause = f"it says shard {document.part.shard}, and its part {found.about.index}/{found.about.of}"
         raise HarnessError(cause, file=path, field="part.shard", remedy=REMEDY)
     return found
 
 
-def _part_of(arrays: Mapping[str, NDArray[Any]], file: Path) -> PartFile:
+def parse_part(file: Path) -> PartFile:
+    """Read a file that `write_part` wrote.
+
+    Raises:
+        HarnessError: It is damaged.
+    """
+    arrays = read_npz(file, MOST_BYTES, remedy=REMEDY)
     try:
         about = About.model_validate_json(arrays[ABOUT].tobytes())
         results = tuple(
@@ -176,6 +190,10 @@ def _part_of(arrays: Mapping[str, NDArray[Any]], file: Path) -> PartFile:
         )
     except ValidationError as error:
         raise not_valid("a part of a run", error, file=file, remedy=REMEDY) from error
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, TypeError) as error:
         raise HarnessError(f"not a part of a run: {error}", file=file, remedy=REMEDY) from error
-    return PartFile(about, results)
+    check_instances(file, about.instances)
+    classes = len(about.card.category_ids)
+    if any(((found.classes < 0) | (found.classes >= classes)).any() for one in results for found in one.values()):
+        raise HarnessError(f"a class beyond the {classes} of the model", file=file, field="classes", remedy=REMEDY)
+    return PartFile(about, results, file)

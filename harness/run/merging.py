@@ -26,6 +26,7 @@ from harness.run.settle import settle
 
 HEADS = "test_heads.py::test_device_heads_equal_reference"
 """Test that reports the diagnosis of a device."""
+AGAIN = "run this shard again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Merged:
         ids = [image.id for image in images]
         if len(set(ids)) != len(ids) or len(ids) != self.data.images or ids != sorted(ids):
             cause = f"the parts have {len(ids)} images, and the run {self.data.images}, each once"
-            raise HarnessError(cause, field="RESULTS", remedy="run the shards again")
+            raise HarnessError(cause, file=self.parts[0].file, field="instances", remedy="run the shards again")
         annotations = tuple(entry for one in truths for entry in one.annotations)
         return Dataset(Path(), Instances(images, annotations, truths[0].categories))
 
@@ -155,8 +156,8 @@ class Merged:
 
     @cached_property
     def _golden(self) -> Detected:
-        [key] = {(one.device, one.batch_size) for one in self.about.found if one.is_golden}
-        return self._detected(*key, "", is_golden=True)
+        golden = next(one for one in self.about.found if one.is_golden)
+        return self._detected(golden.device, golden.batch_size, is_golden=True)
 
     def _detected(self, name: str, batch_size: int, reading: str = "", *, is_golden: bool = False) -> Detected:
         """Return the detections of all images by one device.
@@ -170,9 +171,8 @@ class Merged:
             kept = [(one.device, one.batch_size, one.reading, one.is_golden) for one in part.about.found]
             own = part.results[kept.index(wanted)] if wanted in kept else Results()
             if list(own) != [image.id for image in part.about.instances.images]:
-                what = f"detections of {name} at batch size {batch_size}"
-                cause = f"shard {part.about.index}/{part.about.of} lacks {what} in some of its images"
-                raise HarnessError(cause, field="RESULTS", remedy="run this shard again")
+                cause = f"it lacks detections of {name} at batch size {batch_size} in some of its images"
+                raise HarnessError(cause, file=part.file, field="found", remedy=AGAIN)
             for image_id, found in own.items():
                 results.add(image_id, found)
             noted = part.about.found[kept.index(wanted)].stored
@@ -191,9 +191,8 @@ class Merged:
         if not kept:
             return None
         if len(kept) < len(found):
-            index = found.index(None) + 1
-            cause = f"shard {index}/{len(found)} lacks stage {stage} of {name} at batch size {batch_size}"
-            raise HarnessError(cause, field="RESULTS", remedy="run this shard again")
+            cause = f"it lacks stage {stage} of {name} at batch size {batch_size}"
+            raise HarnessError(cause, file=self.parts[found.index(None)].file, field="compared", remedy=AGAIN)
         return self._accuracy(name, batch_size, kept) if stage == "accuracy" else self._judged(kept)
 
     def _judged(self, kept: Sequence[Compared]) -> StageResult:

@@ -54,15 +54,13 @@ def with_part(document: Document, session: Checked, messages: Sequence[Message])
     """
     if not isinstance(session, Session) or shard_of(session) is None or document.verdict in ("error", "incomplete"):
         return document
-    part, results = collect(session, document, messages), session.options.results
-    assert results is not None
-    path = part_path(results)
+    part = collect(session, document, messages)
     try:
-        sha256 = write_part(part, path)
+        sha256 = write_part(part)
     except HarnessError as error:
         return document.model_copy(update={"problems": (*document.problems, str(error)), "verdict": "error"})
     shard, images = f"{part.about.index}/{part.about.of}", len(session.part_ids)
-    return document.model_copy(update={"part": Part(shard=shard, images=images, file=path.name, sha256=sha256)})
+    return document.model_copy(update={"part": Part(shard=shard, images=images, file=part.file.name, sha256=sha256)})
 
 
 def collect(session: Session, document: Document, messages: Sequence[Message]) -> PartFile:
@@ -75,6 +73,7 @@ def collect(session: Session, document: Document, messages: Sequence[Message]) -
     """
     options, card = session.options, session.card
     assert options.shard is not None
+    assert options.results is not None
     files = sorted(session.shared.glob("compared-*.json"))
     compared = tuple(Compared.model_validate_json(file.read_bytes()) for file in files)
     found, results = _found(session, compared)
@@ -105,7 +104,7 @@ def collect(session: Session, document: Document, messages: Sequence[Message]) -
         found=tuple(found),
         troubles=tuple(message for message in messages if isinstance(message, Trouble)),
     )
-    return PartFile(about, tuple(results))
+    return PartFile(about, tuple(results), part_path(options.results))
 
 
 def identity(session: Session, devices: Sequence[Judged]) -> dict[str, str]:

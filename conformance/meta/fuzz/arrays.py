@@ -83,9 +83,11 @@ def _changed_array(random: Random, array: NDArray[Any], canary: Path) -> tuple[b
             return _npy(array.astype(name)), f"type {name}"
     if kind == "values":
         value = random.choice((np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, 0.0, 1e6, -1e6))
-        changed = array.copy()
+        # Whole numbers have no infinity: a number of every type takes the value in its own way.
+        changed = array.copy() if array.dtype.kind == "f" else array.astype(np.float64)
         changed[random.choice((..., 0, -1))] = value
-        return _npy(changed), f"values {value}"
+        with np.errstate(invalid="ignore", over="ignore"):
+            return _npy(changed.astype(array.dtype)), f"values {value}"
     if kind == "shape":
         shape = random.choice(((-1,), (1, *array.shape), array.shape[::-1], (*array.shape, 1), (0, 80)))
         return _npy(np.zeros(shape, array.dtype) if 0 in shape else array.reshape(shape)), f"shape {shape}"

@@ -63,6 +63,9 @@ def make_corpus(root: Path, tiny: TinySetup) -> None:
     trained = ("--iterations", 1, "--batch-size", 1, "--crop", 128, "--split", "val2017", "--output", root / "training")
     _made("train", *trained, *given)
     (root / "training" / "weights.pth").unlink()
+    for part in ("1", "2"):
+        shard = ("--shard", f"{part}/2", "--batch-sizes", 1, "--results", root / f"shard-{part}.json")
+        _made("check", "--device", "torch", "--weights", root / "weights.pth", *shard, *given)
 
 
 def _made(*arguments: object) -> None:

@@ -11,6 +11,8 @@ from harness.cards import load_device_card
 from harness.cards.expectations import read_expectations, require_soon
 from harness.convert.ascend.chip import AscendChip
 from harness.report.baseline import Gated, check_matches, read_document, regressions, uncompared
+from harness.report.part import parse_part
+from harness.run.merging import MergeOptions, merge
 
 MODEL = "--model card.toml --coco coco"
 ONE = f"{MODEL} --limit 1"
@@ -38,6 +40,11 @@ def read_baseline() -> None:
         check_matches(earlier, file, gated)
         regressions(earlier, list(now.runs))
         uncompared(earlier, list(now.runs))
+
+
+def merge_parts() -> None:
+    """Merge the parts of a run, whatever their documents say of them."""
+    merge([parse_part(Path(f"shard-{index}.part.npz")) for index in (1, 2)], MergeOptions(), print)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +175,14 @@ FORMATS: dict[str, Format] = {
         ("claim.json",), JSON, (f"compare --detections rows.json --claim claim.json {WEIGHTS} {MODEL}",), 80, 0
     ),
     "results, baseline": Format(("results.json", "results_1.json"), JSON, (read_baseline,), 200, 16),
+    "shards": Format(("shard-1.json", "shard-2.json"), JSON, ("merge shard-1.json shard-2.json",), 120, 4),
+    "parts of shards": Format(
+        ("shard-1.part.npz", "shard-2.part.npz"),
+        (arrays.change_npz, arrays.change_npz, values.change_part, values.change_part, change_bytes, replace_file),
+        (merge_parts,),
+        240,
+        6,
+    ),
     "images": Format(
         IMAGES,
         (change_bytes, change_bytes, replace_file, arrays.change_png),

@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 Place = tuple[str | int, ...]
 
 SHOWN_ITEMS = 3
@@ -42,6 +44,17 @@ def change_json(random: Random, source: Path, target: Path) -> str:
     """Change a JSON file at one position or a few."""
     content, said = _changed(random, json.loads(source.read_text(encoding="utf-8")), (*SCALARS, *OF_JSON))
     target.write_text(json_text(content), encoding="utf-8", errors="surrogatepass")
+    return said
+
+
+def change_part(random: Random, source: Path, target: Path) -> str:
+    """Change what the part of a run says of itself, at one position or a few."""
+    with np.load(source) as saved:
+        arrays: dict[str, Any] = {name: saved[name] for name in saved.files}
+    content, said = _changed(random, json.loads(arrays["about"].tobytes()), (*SCALARS, *OF_JSON))
+    text = json_text(content).encode(errors="surrogatepass")
+    with target.open("wb") as file:
+        np.savez(file, **{**arrays, "about": np.frombuffer(text or b" ", np.uint8)})
     return said
 
 
