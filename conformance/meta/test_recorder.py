@@ -29,10 +29,12 @@ def test_stage_that_is_not_green_is_written_down_and_fails_the_test(
     result: StageResult, kind: type[StageFailure]
 ) -> None:
     item: Any = SimpleNamespace(user_properties=[], path=Path("test_x.py"), name="test_x")
+    said = list[str]()
     answer = Diagnosis(faults=(), residual=None, confidence=0.5)
     with pytest.raises(kind) as caught:
-        Recorder(cast(pytest.Item, item), "chip", "fp32", 4).settle(result, lambda: [answer])
+        Recorder(cast(pytest.Item, item), "chip", "fp32", 4, said.append).settle(result, lambda: [answer])
     assert caught.value.stage == "heads"
+    assert said == [f"chip, batch size 4: stage heads: {result.stage.outcome}: {result.stage.detail}"]
     assert str(caught.value).startswith(result.message("chip", "fp32") + "\n  diagnosis: unknown: none of the")
     messages = [unpack(text) for _, text in item.user_properties]
     assert [message.record for message in messages if isinstance(message, Reported)] == [result.stage, answer]
@@ -40,7 +42,9 @@ def test_stage_that_is_not_green_is_written_down_and_fails_the_test(
 
 def test_stage_that_passes_is_written_down() -> None:
     item: Any = SimpleNamespace(user_properties=[], path=Path("test_x.py"), name="test_x")
-    Recorder(cast(pytest.Item, item), "chip", "fp32", 4).stage("heads", [Comparison("head hm", 0.5, 1.0, 9)])
+    Recorder(cast(pytest.Item, item), "chip", "fp32", 4, pytest.fail).stage(
+        "heads", [Comparison("head hm", 0.5, 1.0, 9)]
+    )
     [(_, text)] = item.user_properties
     message = unpack(text)
     assert isinstance(message, Reported)

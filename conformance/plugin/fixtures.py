@@ -10,7 +10,8 @@ import pytest
 
 from conformance.plugin.config import CONFIG
 from conformance.plugin.entry import INSTALLED, PACKAGE, is_own
-from conformance.plugin.recorder import Recorder
+from conformance.plugin.recorder import Recorder, test_name
+from harness.checks.owed import place_of
 from harness.files import file_sha256
 from harness.files.temporary import TemporaryFolder
 from harness.run.options import CheckOptions
@@ -40,12 +41,15 @@ def parameters_of(item: pytest.Item) -> dict[str, Any]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Judge the devices in the order in which they were given, each at its batch sizes in theirs, as `check` does."""
+    """Judge the devices in the order in which they were given, each at its batch sizes in theirs, as `check` does.
+
+    What is known in seconds comes before what needs all images.
+    """
     options = config.stash[CONFIG]
     runs = [(name, size) for name in options.devices for size in options.batch_sizes]
     asked = {item: (parameters_of(item).get("device_name"), parameters_of(item).get("batch_size")) for item in items}
     judged = {item: runs.index(run) for item, run in asked.items() if run in runs}
-    in_order = iter(sorted(judged, key=lambda item: judged[item]))
+    in_order = iter(sorted(judged, key=lambda item: (judged[item], place_of(test_name(item)))))
     items[:] = [next(in_order) if item in judged else item for item in items]
 
 
@@ -147,4 +151,8 @@ def training(pytestconfig: pytest.Config) -> TrainingSession:
 @pytest.fixture
 def recorder(request: pytest.FixtureRequest, device_name: str, batch_size: int) -> Recorder:
     """Reports what a device test finds."""
-    return Recorder(request.node, device_name, request.config.stash[CONFIG].precision, batch_size)
+
+    def say(text: str) -> None:
+        _say(request.config, text)
+
+    return Recorder(request.node, device_name, request.config.stash[CONFIG].precision, batch_size, say)

@@ -8,6 +8,7 @@ from harness.checks.comparison import Comparison
 from harness.checks.outcome import StageResult, judge, not_applicable
 from harness.devices.artifact import Artifact, CompilerEstimate
 from harness.report import records
+from harness.report.escape import printable
 from harness.run.diagnose import failure_text
 
 PROPERTY = "centernet_conformance"
@@ -43,10 +44,14 @@ class Recorder:
         device: Name of the device.
         precision: Of the run.
         batch_size: Of the test.
+        say: Tells at once what is not green, of which pytest speaks when all tests have run.
     """
 
-    def __init__(self, item: pytest.Item, device: str, precision: str, batch_size: int) -> None:
+    def __init__(
+        self, item: pytest.Item, device: str, precision: str, batch_size: int, say: Callable[[str], None]
+    ) -> None:
         self.item, self.device, self.precision, self.batch_size = item, device, precision, batch_size
+        self.say = say
 
     def settle(self, result: StageResult, diagnose: Callable[[], Sequence[records.Diagnosis]] | None = None) -> None:
         """Note the outcome of a stage, and fail where it is not green.
@@ -60,6 +65,9 @@ class Recorder:
             self._report(record)
         if result.is_green:
             return
+        stage = result.stage
+        detail = printable("".join((stage.detail or "").splitlines()[:1]))
+        self.say(f"{self.device}, batch size {self.batch_size}: stage {stage.name}: {stage.outcome}: {detail}")
         found = () if diagnose is None else diagnose()
         for diagnosis in found:
             self._report(diagnosis)

@@ -74,7 +74,7 @@ def check_expression(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests of the suite that the run does not ask for or cannot have."""
     left_out = set() if in_checkout() else {"checkout"}
-    if config.stash[CONFIG].workers or config.option.shard is not None:
+    if config.stash[CONFIG].workers or getattr(config.stash[CONFIG], "shard", None) is not None:
         left_out.add("perf")
     # An empty argument can only be the value of -m: every test is asked for.
     if not config.option.markexpr and "" not in config.invocation_params.args:

@@ -13,11 +13,11 @@ from harness.report.records import AGAINST, Message, Perf, Reported, Stage
 
 GROUPS: dict[str, dict[str, str]] = {
     "accuracy": {
-        "test_accuracy.py::test_ap_equals_reference": "accuracy",
         "test_conversion.py::test_artifact_keeps_the_contract_of_the_card": "contract",
         "test_heads.py::test_device_heads_equal_reference": "heads",
         "test_heads.py::test_sample_in_a_batch_equals_the_sample_alone": "batch",
         "test_heads.py::test_device_decides_as_the_reference": "detections",
+        "test_accuracy.py::test_ap_equals_reference": "accuracy",
     },
     "training": {
         "test_ladder.py::test_batch_equals_reference": "training-batch",
@@ -52,7 +52,8 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     AGAINST: {"test_slowdown.py::test_model_is_no_slower_than_the_old_one": AGAINST},
 }
-"""Stage by the test that makes it, ``module.py::test_name``, by group; in the order of the tests."""
+"""Stage by the test that makes it, ``module.py::test_name``, by group; in the order in which they run: what is known in
+seconds before what needs all images."""
 AT = " at batch size "
 
 
@@ -72,6 +73,12 @@ class Owed:
 
     def __str__(self) -> str:
         return f"{self.stage}{AT}{self.batch_size}"
+
+
+def place_of(test: str) -> int:
+    """Return the place of a test, ``module.py::test_name``, in the order in which they run; others come last."""
+    order = [name for group in GROUPS.values() for name in group]
+    return order.index(test) if test in order else len(order)
 
 
 def groups_of(tests: Iterable[str]) -> frozenset[str]:

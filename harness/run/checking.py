@@ -49,11 +49,11 @@ from harness.run.stages import StageCheck
 from harness.run.store import Policy, Store
 
 STAGE_CHECKS: dict[str, StageCheck] = {
-    "accuracy": stages.accuracy,
     "contract": stages.contract,
     "heads": stages.heads,
     "batch": stages.batch,
     "detections": stages.decisions,
+    "accuracy": stages.accuracy,
 }
 TESTS = tuple(test for name, group in GROUPS.items() if name != "training" for test in group)
 """All tests of devices that infer, of which expectations may speak."""

@@ -72,6 +72,9 @@ def heads(session: Session, name: str, batch_size: int) -> StageResult:
 
 def _later(session: Session, name: str, batch_size: int) -> Iterator[HeadPair]:
     """Heads of later calls; those of a run over all images that cannot be judged are left to the stage of accuracy."""
+    if session.tolerance.derivable and not session.has_run(name, batch_size):
+        count = len(session.sample_ids)
+        session.say(f"{name}, batch size {batch_size}: heads of {count} sample images are right; next: all images")
     with suppress(DeviceOutputError, NonFiniteHeadError):
         yield from pairs_in_run(session, name, batch_size)
     yield from pairs_again(session, name, batch_size)

@@ -8,7 +8,7 @@ from conformance.support.example_records import accuracy, stage
 from harness.checks.owed import GROUPS, by_batch_size, groups_of, not_run, owed_by
 from harness.report.records import Executed, Latency, Message, Perf, Reported, Trouble
 
-[AP, *_], [FPS, *_] = GROUPS["accuracy"], GROUPS["perf"]
+[*_, AP], [FPS, *_] = GROUPS["accuracy"], GROUPS["perf"]
 SPEED = Perf(batch_size=1, fps=1.0, latency_ms=Latency(p50=1, p90=2, p99=3), interval="device")
 
 
@@ -48,13 +48,13 @@ def reported(record: object, test: str, device: str = "chip") -> Reported:
     ],
 )
 def test_test_ran_where_it_reported_a_stage_or_a_speed_of_its_own(message: Message, ran: bool) -> None:
-    [owed, *_] = owed_by({"accuracy"}, (1,))
+    [*_, owed] = owed_by({"accuracy"}, (1,))
     assert not_run([owed], "chip", [message]) == (() if ran else ("accuracy at batch size 1",))
 
 
 def test_stages_with_the_same_batch_sizes_are_told_together() -> None:
     names = [str(one) for one in owed_by({"accuracy"}, (1, 4)) if (one.stage, one.batch_size) != ("batch", 1)]
-    text = "accuracy, contract, heads and detections at batch sizes 1 and 4; batch at batch size 4"
+    text = "contract, heads, detections and accuracy at batch sizes 1 and 4; batch at batch size 4"
     assert by_batch_size(names) == text
     assert by_batch_size(["stated speed at batch size 16"]) == "stated speed at batch size 16"
     assert by_batch_size([]) == ""
