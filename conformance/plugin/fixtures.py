@@ -69,11 +69,17 @@ def _new_session(
 
     if isinstance(options, TrainingOptions):
         return TrainingSession(options, shared, say)
-    store = Store(Policy(options.reuse, options.fresh), extra=lambda: _plugins_of_the_user(config))
+    policy, asked = Policy(options.reuse, options.fresh), {"tests": _selected(config)}
+    store = Store(policy, extra=lambda: _plugins_of_the_user(config), asked=asked)
     given = getattr(config, "workerinput", {}).get("run")
     if given is not None:
         store.run = given
     return Session(options, shared, say, store=store)
+
+
+def _selected(config: pytest.Config) -> list[str]:
+    """What selects the tests: a run of other tests goes on with none that was interrupted."""
+    return [config.option.markexpr or "", config.option.keyword or "", *map(str, config.args)]
 
 
 def _plugins_of_the_user(config: pytest.Config) -> dict[str, object]:

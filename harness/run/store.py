@@ -74,12 +74,14 @@ class Store:
         folder: Where the entries are; by default in the cache.
         run: Number of the run, where another process has begun it.
         extra: Gives further ingredients, of all outputs.
+        asked: Of a run, beside its identity: which tests were selected.
     """
 
     policy: Policy = field(default_factory=Policy)
     folder: Path = field(default_factory=lambda: cache_path() / STORE)
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     extra: Callable[[], Mapping[str, object]] = dict
+    asked: Mapping[str, object] = field(default_factory=dict)
     _marker: Path | None = None
     _lock: FileLock | None = None
     _told: bool = False
@@ -93,7 +95,7 @@ class Store:
         Returns:
             When the interrupted run began; None of a new one.
         """
-        marker = self.folder / RUNS / f"{content_key(identity)}.json"
+        marker = self.folder / RUNS / f"{content_key({**identity, **self.asked})}.json"
         lock = FileLock(marker.with_suffix(".lock"))
         try:
             marker.parent.mkdir(parents=True, exist_ok=True)

@@ -96,6 +96,9 @@ def test_run_that_did_not_end_is_gone_on_with_and_one_that_did_is_not(tmp_path: 
     first.close()  # as the end of its process does
     other = store(tmp_path, "other")
     assert other.begin({"devices": ["another"]}) is None
+    of_speed = Store(folder=first.folder, asked={"tests": ["perf"]})
+    assert of_speed.begin(asked) is None
+    of_speed.finish()
     second = store(tmp_path, "second")
     assert second.begin(asked) is not None
     assert second.run == "first"
