@@ -106,7 +106,7 @@ def test_shard_of_a_right_device_ends_green_and_says_what_is_next(suite: Suite, 
     ended = suite.run("--device=right", "--shard=2/3", "-m", "accuracy", *CHECKS, results=tmp_path / "2.json")
     assert (ended.status, ended.result.verdict) == (0, "part")
     assert "11 images, of which 4 are shard 2/3" in ended.output
-    assert "shard 2/3, 4 of 11 images: judged by python -m harness merge" in ended.output
+    assert "coco (4 of 11 images, shard 2/3): judged by python -m harness merge, with the others" in ended.output
 
 
 def test_merged_run_is_held_to_a_baseline(suite: Suite, in_shards: InShards, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from harness.files import whole_file
 from harness.report.charts import latency, precision_recall
 from harness.report.escape import printable
 from harness.report.folder import FILES, check_report_folder
-from harness.report.reasons import device_name, outcome_text, place, reasons, stored_lines
+from harness.report.reasons import device_name, images_of, outcome_text, place, reasons, stored_lines
 from harness.report.records import COURSE, Document, Run, Stage, Verdict
 from harness.report.sections import Named, matrix, own_figure, parts, trends
 
@@ -140,8 +140,7 @@ def badge(documents: Sequence[Document]) -> dict[str, object]:
 
 def scope(document: Document) -> str:
     """Say what a document is of: the model, and the images."""
-    data = document.data
-    return document.model if data is None else f"{document.model} on {data.name} ({data.images} images)"
+    return document.model if document.data is None else f"{document.model} on {images_of(document)}"
 
 
 def ladder(run: Run) -> Ladder:

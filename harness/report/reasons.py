@@ -37,6 +37,16 @@ def stored_lines(run: Run) -> list[str]:
     return lines
 
 
+def images_of(document: Document) -> str:
+    """Name the images of a document and say how many there are, and which part of them a shard has."""
+    data, part = document.data, document.part
+    if data is None:
+        return "no data"
+    if part is None:
+        return f"{data.name} ({data.images} images)"
+    return f"{data.name} ({part.images} of {data.images} images, shard {part.shard})"
+
+
 def device_name(run: Run) -> str:
     """Name the device; anything but silicon is said beside every figure."""
     return run.device if run.execution == "silicon" else f"{run.device} ({run.execution})"

@@ -15,7 +15,7 @@ from harness.checks.owed import AT, by_batch_size
 from harness.checks.verdict import SPEED_STAGES
 from harness.faults.diagnosis.text import answers
 from harness.report.escape import printable, printable_lines
-from harness.report.reasons import device_name, stored_lines, workflow_commands
+from harness.report.reasons import device_name, images_of, stored_lines, workflow_commands
 from harness.report.records import Accuracy, Document, Perf, Run, Verdict
 
 TITLE = "conformance"
@@ -68,9 +68,8 @@ def summary(document: Document) -> Iterator[Line]:
         yield Line(f"{device_name(run)} {run.precision}: {_verdict(run)}")
     yield Line(f"verdict: {document.verdict}{_expected(document)}", COLOUR[document.verdict], bold=True)
     yield Line(_counts(document))
-    if document.part is not None and document.data is not None:
-        shard, images = document.part.shard, document.part.images
-        yield Line(f"shard {shard}, {images} of {document.data.images} images: judged by python -m harness merge")
+    if document.part is not None:
+        yield Line(f"{images_of(document)}: judged by python -m harness merge, with the others")
     if os.environ.get(SUMMARY):
         yield from map(Line, workflow_commands(document))
 
@@ -126,7 +125,7 @@ def _findings(run: Run) -> Iterator[str]:
 
 def _table(document: Document) -> Table:
     table = Table(
-        title=printable(f"{document.model} on {_data(document)}"), title_justify="left", box=None, pad_edge=False
+        title=printable(f"{document.model} on {images_of(document)}"), title_justify="left", box=None, pad_edge=False
     )
     for heading in ("device", "batch", "AP", "reference", "allowed loss", "images", "fps", "p50 ms", "p99 ms", "clock"):
         table.add_column(heading, justify="left" if heading in ("device", "clock") else "right")
@@ -181,10 +180,6 @@ def _band(accuracy: Accuracy) -> str:
 
 def _speed(perf: Perf) -> list[str]:
     return [f"{perf.fps:.2f}", f"{perf.latency_ms.p50:.1f}", f"{perf.latency_ms.p99:.1f}", perf.interval]
-
-
-def _data(document: Document) -> str:
-    return "no data" if document.data is None else f"{document.data.name} ({document.data.images} images)"
 
 
 def _counts(document: Document) -> str:
