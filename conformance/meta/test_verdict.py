@@ -265,3 +265,14 @@ def test_tests_of_the_suite_itself_say_nothing_of_a_device(suite: Suite) -> None
     ended = suite.run("--device=right", "conformance/harness/data/test_detections.py", "-k", "keep_their_own_copy")
     assert "1 passed" in ended.output
     assert (ended.status, ended.result.verdict, ended.run_of("right").verdict) == (1, "undecided", "undecided")
+
+
+def test_what_is_not_green_is_told_at_once_and_heads_before_all_images(mixed: Ended) -> None:
+    at_once = mixed.output.partition("= FAILURES =")[0]
+    assert re.search(r"\nswapped, batch size 1: stage heads: failed: image 139, sample 0, head wh", at_once)
+    assert at_once.index("right, batch size 1: heads of 8 sample images are right; next: all images") < at_once.index(
+        "selective, batch size 1: stage accuracy: failed"
+    )
+    assert at_once.index("swapped, batch size 1: stage heads: failed") < at_once.index(
+        "swapped, batch size 1: stage accuracy: failed"
+    )
