@@ -36,8 +36,9 @@ def two_stage_decisions(session: Session, name: str, batch_size: int) -> StageRe
     if allowed is None:
         return not_applicable("detections", batch_size, "no tolerance of detections at this precision")
     is_reference = session.is_reference(name, batch_size)
-    doubtful = session.sample_ids if is_reference else _standing_out(session, name, batch_size, allowed)
     results = session.detections(name, batch_size)
+    samples = [image_id for image_id in session.sample_ids if image_id in results]
+    doubtful = samples if is_reference else _standing_out(session, name, batch_size, allowed)
     judged = list[Comparison]()
     for image_id in doubtful:
         judged.append(_judge(session, name, batch_size, image_id, allowed, exact=is_reference))
