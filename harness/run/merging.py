@@ -46,12 +46,14 @@ class MergeOptions:
     allow_other_weights: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """Options of the run, as its parts and the user of the merging give them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options(MergeOptions):
+    """Options of the run, as its parts and the user of the merging give them; no speed is merged."""
 
     about: About
-    given: MergeOptions
+    against: None = None
+    max_slowdown: None = None
+    workers: int = 0
 
     @property
     def model(self) -> str:
@@ -69,34 +71,6 @@ class _Options:
     def batch_sizes(self) -> tuple[int, ...]:
         return self.about.batch_sizes
 
-    @property
-    def results(self) -> Path | None:
-        return self.given.results
-
-    @property
-    def report(self) -> Path | None:
-        return self.given.report
-
-    @property
-    def baseline(self) -> Path | None:
-        return self.given.baseline
-
-    @property
-    def allow_other_weights(self) -> bool:
-        return self.given.allow_other_weights
-
-    @property
-    def against(self) -> None:
-        return None
-
-    @property
-    def max_slowdown(self) -> None:
-        return None
-
-    @property
-    def workers(self) -> int:
-        return 0
-
     def expectations_of(self, card: DeviceCard) -> tuple[Expectation, ...]:
         return next(one.expectations for one in self.about.devices if one.card.name == card.name)
 
@@ -112,7 +86,8 @@ class Merged:
     def __init__(self, parts: Sequence[PartFile], given: MergeOptions) -> None:
         self.parts = parts
         self.about = parts[0].about
-        self.options = _Options(self.about, given)
+        asked = (given.results, given.report, given.baseline, given.allow_other_weights)
+        self.options = _Options(*asked, about=self.about)
         self.data, self.model_card, self.subject = self.about.data, self.about.card, self.about
 
     def device(self, name: str) -> Judged:
