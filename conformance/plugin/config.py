@@ -11,7 +11,7 @@ from harness.data.calibration import DEFAULT_IMAGES
 from harness.devices.registry import device_names
 from harness.errors import HarnessError
 from harness.run.options import DEFAULT_DEVICE, DEFAULT_MODEL, CheckOptions, parse_options
-from harness.run.options_file import stated_options
+from harness.run.options_file import OPPOSITES, stated_options
 from harness.run.training.options import DEFAULT_MODEL as TRAINED_MODEL
 from harness.run.training.options import DEFAULT_PROCESSES, TrainingOptions, parse_training_options
 from harness.training.devices import training_device_names
@@ -84,8 +84,9 @@ def take_stated(config: pytest.Config) -> None:
     option = config.option
     config.stash[ASKED] = any(getattr(option, name) is not None for name in ("device", "model", *OPTIONAL))
     file = None if option.config is None else Path(option.config)
+    overruled = {opposite for name, opposite in OPPOSITES.items() if getattr(option, name)}
     for name, value in stated_options(file, training=asks_for_training(config)).items():
-        if getattr(option, name) in (None, False):
+        if getattr(option, name) in (None, False) and name not in overruled:
             setattr(option, name, value)
 
 

@@ -16,6 +16,8 @@ from harness.report.records import AGAINST
 
 ALPHA = 0.01
 """Chance that an end of the interval errs at any time of a run: a false alarm where the slowdown is just the limit."""
+LEVEL = round(1 / ALPHA)
+"""What a likelihood ratio reaches with that chance; whole, so that ratios of large whole numbers stay exact."""
 CONFIDENCE = 1 - 2 * ALPHA
 
 Answer = Literal["slower", "kept", "open"]
@@ -44,7 +46,7 @@ def least_count(values: int) -> int:
     below, ways, ways_of_more = 0, 1, 1  # C(n, k) and C(n + 1, k), exact
     for k in range(values + 1):
         below += ways_of_more
-        if 2 * k > values and ALPHA * below >= (values + 1) * ways:
+        if 2 * k > values and below >= LEVEL * (values + 1) * ways:
             return k
         ways, ways_of_more = ways * (values - k) // (k + 1), ways_of_more * (values + 1 - k) // (k + 1)
     return values + 1
@@ -123,9 +125,12 @@ def judge_slowdown(slowdown: Slowdown, allowed: float, old: str, batch_size: int
     limit = 1 + allowed
     if answer == "open":
         comparison = Comparison(f"time {said}", slowdown.ratio, limit, slowdown.pairs)
-        reason = f"{said}, allowed {limit:.3f}: the spread does not allow to tell, within {slowdown.limit} pairs"
+        reason = (
+            f"{said}, allowed {limit:.3f}: the spread does not allow to tell, within {slowdown.limit} pairs; "
+            "measure on a quieter machine, or allow more (--max-slowdown)"
+        )
         return undecided(AGAINST, batch_size, comparison, reason)
-    problem = f"a slowdown of {allowed:.4g} is allowed" if answer == "slower" else None
+    problem = f"slower than by the {100 * allowed:.4g}% that are allowed" if answer == "slower" else None
     result = judge(AGAINST, batch_size, [Comparison(f"time {said}", slowdown.ratio, limit, slowdown.pairs, problem)])
     detail = result.stage.detail or f"time {said}"
     return replace(result, stage=result.stage.model_copy(update={"detail": detail}))

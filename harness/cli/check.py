@@ -29,6 +29,17 @@ def _take_stated(context: typer.Context, config: Path | None) -> Path | None:
     return config
 
 
+def _overrule(context: typer.Context, option: typer.CallbackParam, value: bool) -> bool:
+    """Let an option on the command line, which is read first, win over its opposite in a file."""
+    from harness.run.options_file import OPPOSITES
+
+    name = str(option.name)
+    source = context.get_parameter_source(name)
+    if value and source is not None and source.name == "COMMANDLINE" and context.default_map:
+        context.default_map = {key: one for key, one in context.default_map.items() if key != OPPOSITES[name]}
+    return value
+
+
 def check(
     device: Annotated[
         str,
@@ -89,9 +100,12 @@ def check(
         Path | None, typer.Option(metavar="FILE", help="Known failures (TOML): each must fail as it says.")
     ] = None,
     reuse: Annotated[
-        bool, typer.Option("--reuse", help="Take outputs of the devices, too, that earlier runs stored.")
+        bool,
+        typer.Option("--reuse", callback=_overrule, help="Take outputs of the devices, too, that earlier runs stored."),
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing that earlier runs stored.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", callback=_overrule, help="Take nothing that earlier runs stored.")
+    ] = False,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="One of N parts of the images; 'merge' gives the verdict on all.")
     ] = None,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from harness.cards import AnyCard, ModelCard
 from harness.centernet.heads import check_contract
@@ -50,7 +53,7 @@ def check_against(session: Session) -> None:
 
     Raises:
         HarnessError: The file is missing, damaged or of other inputs or outputs than the card; a device cannot run it;
-            or the second device cannot run here, or has no speed.
+            or the second device cannot run here, cannot run the model, or has no speed.
     """
     old = session.options.against
     if old is None:
@@ -59,36 +62,74 @@ def check_against(session: Session) -> None:
         _check_device(session, old)
         return
     file = Path(old)
-    if file.suffix in WEIGHTS:
+    if not file.exists():
+        _refuse_unknown(old)
+    with _told_of_the_old_model(file):
+        if file.suffix in WEIGHTS:
+            _ = session.old_subject
+            return
+        for name in session.options.devices:
+            if session.device(name).card.dialect == "module":
+                raise HarnessError(
+                    f"device '{name}' runs the PyTorch network, and this is read as an ONNX",
+                    remedy=f"give the old weights ({WEIGHTS[0]}), or check another device, such as onnxruntime",
+                )
+        stated = stated_by(load_onnx_checked(file))
         _ = session.old_subject
-        return
-    for name in session.options.devices:
-        if session.device(name).card.dialect == "module":
-            raise HarnessError(
-                f"device '{name}' runs the PyTorch network, and this is read as an ONNX",
-                file=file,
-                field="--against",
-                remedy=f"give the old weights ({WEIGHTS[0]}), or check another device, such as onnxruntime",
-            )
-    stated = stated_by(load_onnx_checked(file))
     if isinstance(session.card, ModelCard):
-        for batch_size in session.options.batch_sizes:
-            check_contract(session.card, stated, batch_size, file)
-    _ = session.old_subject
+        with _told_of_the_old_model(file, "give an older model with the inputs and outputs of this card"):
+            for batch_size in session.options.batch_sizes:
+                check_contract(session.card, stated, batch_size, file)
+
+
+def _refuse_unknown(old: str) -> NoReturn:
+    known = device_names()
+    near = difflib.get_close_matches(old, known, n=1)
+    meant = f"did you mean '{near[0]}'? " if near else ""
+    raise HarnessError(
+        f"no such file, and no device of this name: '{old}'",
+        field="--against",
+        remedy=f"{meant}give an older ONNX or weights, or one of the devices {', '.join(known)}",
+    )
+
+
+@contextmanager
+def _told_of_the_old_model(file: Path, remedy: str | None = None) -> Iterator[None]:
+    """Say of an error in reading a model that the option which names the older one is at fault.
+
+    Args:
+        file: The older model.
+        remedy: In place of that of the error.
+    """
+    try:
+        yield
+    except HarnessError as error:
+        part = "" if error.field is None or error.field.startswith("--") else f"{error.field}: "
+        cause = f"{part}{error.cause}"
+        raise HarnessError(cause, file=file, field="--against", remedy=remedy or error.remedy) from error
 
 
 def _check_device(session: Session, old: str) -> None:
     device, precision = session.device(old), session.options.precision
-    device.check()
+    other = "name another device, or an older model"
+    try:
+        device.check()
+    except HarnessError as error:
+        raise HarnessError(
+            error.cause, file=error.file, field=f"--against {old}", remedy=f"run where it is, or {other}"
+        ) from error
     reason = device.card.reason_against("perf")
     if reason is not None:
-        raise HarnessError(f"device '{old}' has no speed: {reason}", field="--against", remedy="name another device")
+        raise HarnessError(f"device '{old}' has no speed: {reason}", field="--against", remedy=other)
     if precision not in device.card.precisions:
         raise HarnessError(
             f"device '{old}' has no precision '{precision}'",
             field="--against",
-            remedy=f"give --precision {' or '.join(device.card.precisions)}, or name another device",
+            remedy=f"give --precision {' or '.join(device.card.precisions)}, or {other}",
         )
+    if device.card.dialect == "module" and isinstance(session.subject, Subject) and session.subject.module is None:
+        cause = f"device '{old}' runs the PyTorch network, and only an ONNX was given"
+        raise HarnessError(cause, field="--against", remedy=f"give --weights FILE, or {other}")
 
 
 def against(session: Session, name: str, batch_size: int) -> StageResult:

@@ -18,6 +18,9 @@ PROJECT = "pyproject.toml"
 PATHS = ("weights", "onnx", "coco", "outputs", "results", "report", "baseline", "expectations")
 """Options that are paths: from the folder of the file."""
 
+OPPOSITES = {"reuse": "fresh", "fresh": "reuse"}
+"""Of the options without a value: where one stands on the command line, the other one in a file does not count."""
+
 
 def _as_written(name: str) -> str:
     return name.replace("_", "-")

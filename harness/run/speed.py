@@ -18,6 +18,8 @@ RESAMPLES = 2000
 SECONDS = 6.0
 """Aimed at for each measurement, within the limits of the rounds."""
 ROUNDS = (10, 50)
+MOST_CALLS = 100
+"""Of the yardstick before each batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Speed:
         tool: The clock: a tool and its file, or this project.
         interval: The work that lies within the time.
         chips: On the card whose speed it is.
-        yardstick_ms: Of another network, timed before each of the batches; empty where there is none.
+        yardstick_ms: Of another network, the mean before each of the batches; empty where there is none.
     """
 
     fps: float
@@ -71,7 +73,9 @@ def measure(device: Device, artifact: Artifact, batch: Batch, yardstick: Callabl
         device: Where to run.
         artifact: From its `convert`.
         batch: The images; slots that pad it do not count.
-        yardstick: Runs another network once, and returns the seconds; called before each batch where it is given.
+        yardstick: Runs another network once, and returns the seconds. Called before each batch where it is given, for
+            about as long as a batch takes, and the mean counts: what runs beside stretches a call that is much shorter
+            by nothing or by several times its length, and a long one by its share of the machine.
     """
     *_, second = time_batches(device, artifact, batch.images, 2)
     low, high = ROUNDS
@@ -79,13 +83,22 @@ def measure(device: Device, artifact: Artifact, batch: Batch, yardstick: Callabl
     if yardstick is None:
         seconds, beside = np.array(time_batches(device, artifact, batch.images, rounds)), np.empty(0)
     else:
-        _ = yardstick(), yardstick()  # warms up
-        pairs = [(yardstick(), *time_batches(device, artifact, batch.images, 1)) for _ in range(rounds)]
+        calls = _calls_beside(yardstick, second)
+        pairs = [
+            (np.mean([yardstick() for _ in range(calls)]), *time_batches(device, artifact, batch.images, 1))
+            for _ in range(rounds)
+        ]
         beside, seconds = np.array(pairs).T
     fps = len(batch.image_ids) / float(np.median(seconds))
     batch_ms = tuple((1000 * seconds).tolist())
     yardstick_ms = tuple((1000 * beside).tolist())
     return Speed(fps, len(batch.images), batch_ms, "the runner's clock", HOST_ARRAYS, yardstick_ms=yardstick_ms)
+
+
+def _calls_beside(yardstick: Callable[[], float], seconds: float) -> int:
+    """Warm the yardstick up, and count how often it fits into the seconds of a batch: at least once."""
+    _ = yardstick(), yardstick()
+    return int(np.clip(seconds / min(yardstick() for _ in range(3)), 1, MOST_CALLS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,28 @@ def test_command_line_wins_in_pytest_and_in_check(suite: Suite, tmp_path: Path) 
     assert ended.status == 0
 
 
+def test_reuse_and_fresh_of_a_file_yield_to_the_other_on_the_command_line(suite: Suite, tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    later = ("--max-slowdown", "0")  # refused after the two are read
+    for stated, given in (("reuse", "--fresh"), ("fresh", "--reuse")):
+        file.write_text(f"{stated} = true\n")
+        assert "'0' is no share of the time" in suite.run("--config", str(file), given, *later, *CHECKS).output
+        assert "'0' is no share of the time" in run("check", "--config", file, given, *later)[2]
+    file.write_text("reuse = true\nfresh = true\n")
+    assert "give one of them" in suite.run("--config", str(file), *CHECKS).output
+    assert "give one of them" in run("check", "--config", file)[2]
+
+
+def test_gate_of_speed_in_a_file_counts_in_pytest_and_in_check(suite: Suite, tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text("against = 'old.onnx'\nmax-slowdown = '7%'\n")
+    said = f"--against: no such file, and no device of this name: '{tmp_path / 'old.onnx'}'"
+    assert said in suite.run("--config", str(file), *CHECKS).output
+    assert said in suite.check("--config", str(file)).output
+    ended = suite.check("--config", str(file), "--max-slowdown=0")
+    assert (ended.status, "'0' is no share of the time" in ended.output) == (4, True)
+
+
 def test_file_that_is_not_there_is_an_error(suite: Suite) -> None:
     ended = suite.run("--config=none.toml", *CHECKS)
     assert (ended.status, ended.result.verdict) == (4, "error")

@@ -1,12 +1,47 @@
 """Two calls are compared pair by pair, so that only what tells them apart shows."""
 
+import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.run.speed import time_ratio
+from harness.run.speed import MOST_CALLS, measure, time_ratio
+from harness.types import Outputs
+
+
+class Timed:
+    """A device that says of every run that it took 0.2 s."""
+
+    card: Any = None
+
+    def run(self, artifact: object, images: object) -> Outputs:
+        raise NotImplementedError
+
+    convert: Any = run
+    check: Any = run
+    close: Any = run
+
+    def time(self, artifact: object, images: object, rounds: int) -> list[float]:
+        return [0.2] * rounds
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.01, 20), (0.5, 1), (1e-6, MOST_CALLS)])
+def test_yardstick_is_timed_for_as_long_as_a_batch_and_its_mean_counts(seconds: float, calls: int) -> None:
+    warm, times, taken = 5, itertools.cycle((0.9 * seconds, 1.1 * seconds)), [0]
+
+    def yardstick() -> float:
+        taken[0] += 1
+        return seconds if taken[0] <= warm else next(times)
+
+    batch: Any = SimpleNamespace(images=np.zeros(1), image_ids=(1,))
+    speed = measure(Timed(), cast(Any, None), batch, yardstick)
+    assert taken[0] == warm + calls * len(speed.batch_ms)
+    assert speed.yardstick_ms[:2] == pytest.approx((1000 * seconds,) * 2, rel=0.11 if calls == 1 else 1e-9)
 
 
 class Clock:
